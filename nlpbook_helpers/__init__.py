@@ -1,0 +1,40 @@
+"""Train, evaluate and deploy Korean text classifiers in a few readable lines.
+
+Every public name is loaded on first use, so that `import nlpbook_helpers` costs milliseconds and does not
+import torch before something needs it.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC_NAMES = {
+    "checkpoints": ["CheckpointError", "load_checkpoint"],
+    "arguments": ["ClassificationDeployArguments", "ClassificationTrainArguments"],
+    "runtime": ["count_tpu_cores", "describe_runtime", "get_embedded_path", "get_profile", "set_logger", "set_seed"],
+    "download": ["DownloadError", "download_downstream_dataset"],
+    "corpora": ["ClassificationExample", "CorpusError", "CsvCorpus", "KlueNLICorpus", "NsmcCorpus"],
+    "dataset": ["ClassificationDataset", "data_collator"],
+    "task": ["ClassificationTask"],
+    "trainer": ["get_trainer"],
+    "evaluation": ["evaluate", "find_worst_mistakes", "plot_confusion_matrix", "plot_learning_curve"],
+    "inference": ["Classifier"],
+    "web": ["get_web_service_app", "serve"],
+}
+_ROOM_OF_NAME = {name: room for room, names in _PUBLIC_NAMES.items() for name in names}
+
+__all__ = list(_ROOM_OF_NAME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import the room that holds `name` the first time somebody asks for it."""
+    if name not in _ROOM_OF_NAME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(__all__)}")
+    value = getattr(import_module(f"{__name__}.{_ROOM_OF_NAME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

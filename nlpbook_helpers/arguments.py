@@ -1,0 +1,126 @@
+"""What do I set? The arguments of training and of deployment, checked before anything is downloaded."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint
+
+TASK_NAMES = ("document-classification", "pair-classification")
+SAMPLES_DIR = Path(__file__).parent / "samples"
+
+
+def get_default_corpus_dir(corpus_name: str) -> str:
+    """Return where corpora are kept: samples in the package, else `NLPBOOK_CORPUS_DIR`, Colab's or home's folder."""
+    if (SAMPLES_DIR / corpus_name).is_dir():
+        return str(SAMPLES_DIR)
+    if "NLPBOOK_CORPUS_DIR" in os.environ:
+        return os.environ["NLPBOOK_CORPUS_DIR"]
+    return "/content/Korpora" if "COLAB_RELEASE_TAG" in os.environ else str(Path.home() / "Korpora")
+
+
+def _doc(default: Any, text: str) -> Any:
+    """Make a dataclass field that carries its one-line documentation."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class ClassificationTrainArguments:
+    """Everything that one training run depends on.
+
+    Raises:
+        ValueError: A value is out of range; the message names the argument, the value and what is allowed.
+    """
+
+    pretrained_model_name: str = _doc("beomi/kcbert-base", "encoder: a Hugging Face name or a local folder")
+    downstream_task_name: str = _doc("document-classification", f"one of {', '.join(TASK_NAMES)}")
+    downstream_corpus_name: str = _doc("nsmc", "folder of the corpus below downstream_corpus_root_dir")
+    downstream_corpus_root_dir: str | None = _doc(None, "folder of corpora; None: see get_default_corpus_dir")
+    downstream_model_dir: str = _doc("nlpbook/checkpoint", "where checkpoints and logs are written")
+    max_seq_length: int = _doc(128, "tokens per example, special tokens included; longer ones are cut")
+    batch_size: int = _doc(32, "examples per training step")
+    learning_rate: float = _doc(5e-5, "of the first epoch; multiplied by 0.9 after each epoch")
+    epochs: int = _doc(3, "passes over the training data")
+    validation_size: float = _doc(0.0, "share (below 1) or number of training rows held out as mode='val'")
+    monitor: str = _doc("min val_loss", "'min' or 'max', and the metric that chooses the checkpoint")
+    save_top_k: int = _doc(1, "how many of the best checkpoints to keep; -1 keeps all")
+    seed: int | None = _doc(None, "random seed; None leaves it unset")
+    fp16: bool = _doc(False, "16-bit floating point on a GPU; bfloat16 is chosen without asking where it is fast")
+    tpu_cores: int = _doc(0, "TPU cores to train on; 0 for none")
+    cpu_workers: int = _doc(0, "loader processes; 0 is fastest, since examples are slices of arrays in memory")
+    overwrite_cache: bool = _doc(False, "tokenize again although a cached result exists")
+    force_download: bool = _doc(False, "fetch the corpus again although its files exist")
+    skip_bad_rows: bool = _doc(False, "leave out rows with a missing column or unknown label; count them aloud")
+    test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
+
+    def __post_init__(self) -> None:
+        if self.downstream_task_name not in TASK_NAMES:
+            raise ValueError(f"downstream_task_name: expected one of {TASK_NAMES}, got {self.downstream_task_name!r}")
+        for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
+            if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
+                raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
+            setattr(self, name, str(getattr(self, name)))
+        if self.downstream_corpus_root_dir is None:
+            self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
+        self.downstream_corpus_root_dir = str(self.downstream_corpus_root_dir)
+        _check_range("max_seq_length", self.max_seq_length, 5, 100_000)
+        _check_range("batch_size", self.batch_size, 1, 100_000)
+        _check_range("epochs", self.epochs, 1, 10_000)
+        _check_range("cpu_workers", self.cpu_workers, 0, 1_024)
+        _check_range("tpu_cores", self.tpu_cores, 0, 1_024)
+        _check_range("save_top_k", self.save_top_k, -1, 10_000)
+        _check_range("learning_rate", self.learning_rate, 1e-10, 1.0, whole=False)
+        _check_range("validation_size", self.validation_size, 0, 10**9, whole=False)
+        if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
+            raise ValueError(
+                f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"
+            )
+        if not re.fullmatch(r"(min|max) \w+", self.monitor):
+            raise ValueError(
+                f"monitor: expected 'min' or 'max', a space and a metric, as in 'min val_loss', got {self.monitor!r}"
+            )
+
+
+@dataclass
+class ClassificationDeployArguments:
+    """What is needed to serve a trained classifier: its encoder's name and its checkpoint.
+
+    Give `downstream_model_checkpoint_fpath` for one file, or `downstream_model_dir` to have the checkpoint with
+    the lowest validation loss chosen. The choice is printed.
+
+    Raises:
+        ValueError: A value is out of range or neither place is given.
+        CheckpointError: The folder holds no usable checkpoint, or the file is not there.
+    """
+
+    pretrained_model_name: str = _doc("beomi/kcbert-base", "encoder that was fine-tuned")
+    downstream_task_name: str = _doc("document-classification", f"one of {', '.join(TASK_NAMES)}")
+    downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
+    downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
+    max_seq_length: int = _doc(128, "tokens per example, as in training")
+
+    def __post_init__(self) -> None:
+        self.pretrained_model_name = str(self.pretrained_model_name)
+        _check_range("max_seq_length", self.max_seq_length, 5, 100_000)
+        if self.downstream_model_checkpoint_fpath is not None:
+            if not Path(self.downstream_model_checkpoint_fpath).is_file():
+                raise CheckpointError(
+                    f"downstream_model_checkpoint_fpath: no file at {self.downstream_model_checkpoint_fpath}: "
+                    "correct the path, or give downstream_model_dir to have the best checkpoint chosen"
+                )
+        elif self.downstream_model_dir is not None:
+            best = find_best_checkpoint(self.downstream_model_dir, self.pretrained_model_name)
+            self.downstream_model_checkpoint_fpath = str(best)
+        else:
+            raise ValueError("expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one")
+        print(f"downstream_model_checkpoint_fpath: {self.downstream_model_checkpoint_fpath}")
+
+
+def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = True) -> None:
+    """Raise the sentence that says which argument is off, what it is and what it may be."""
+    kind = int if whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        number = "a whole number" if whole else "a number"
+        raise ValueError(f"{name}: expected {number} from {low:,} to {high:,}, got {value!r}")

@@ -1,0 +1,183 @@
+"""Which examples does the model see? A corpus's rows of one mode, fetched a padded batch at a time."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.corpora import ClassificationExample, CorpusError
+from nlpbook_helpers.features import Features, encode_examples, get_cache_path, read_cache, write_cache
+
+logger = logging.getLogger(__name__)
+
+SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
+
+
+class FeatureBatch(Sequence):
+    """Some rows of a dataset: reads like a list of examples, becomes a padded batch in one step."""
+
+    def __init__(self, dataset: "ClassificationDataset", positions: Sequence[int] | np.ndarray) -> None:
+        self.dataset, self.positions = dataset, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:  # type: ignore[override]
+        return self.dataset[self.positions[position]]
+
+    def to_tensors(self) -> dict[str, torch.Tensor]:
+        """Pad to the longest row; see `Features.make_batch`."""
+        return self.dataset.features.make_batch(self.dataset.rows[np.asarray(self.positions)])
+
+
+def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Turn examples of a `ClassificationDataset` into one padded batch (`collate_fn` of a `DataLoader`).
+
+    Args:
+        examples: What a loader fetched; a plain list of examples works too, and is padded with 0, which the
+            attention mask hides.
+
+    Returns:
+        int64 tensors: `input_ids`, `attention_mask`, `token_type_ids` (batch, longest), `labels` (batch,).
+    """
+    if isinstance(examples, FeatureBatch):
+        return examples.to_tensors()
+    batch = {
+        name: torch.nn.utils.rnn.pad_sequence([torch.tensor(example[name]) for example in examples], batch_first=True)
+        for name in examples[0]
+        if name != "label"
+    }
+    return {**batch, "labels": torch.tensor([example["label"] for example in examples])}
+
+
+class ClassificationDataset(Dataset):
+    """A corpus as the model sees it.
+
+    `mode="train"` is the training file, less the slice that `args.validation_size` holds out; `mode="val"` is
+    that slice (stratified, the same for every seed), or the corpus's own validation file; `mode="test"` is the
+    test file. Item `i` is a dict of lists (`input_ids`, `attention_mask`, `token_type_ids`) and the int `label`.
+
+    Args:
+        args: Corpus name and folder, length, cache and split.
+        corpus: Anything with `get_examples(folder, mode)`, `get_labels()` and `num_labels`.
+        tokenizer: A Hugging Face tokenizer.
+        mode: `train`, `val` or `test`.
+
+    Raises:
+        ValueError: Unknown mode, or `val` without `validation_size`.
+        CorpusError: The file is missing or malformed.
+    """
+
+    def __init__(self, args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, mode: str = "train") -> None:
+        if mode not in ("train", "val", "test"):
+            raise ValueError(f"mode: expected 'train', 'val' or 'test', got {mode!r}")
+        self.args, self.corpus, self.tokenizer, self.mode = args, corpus, tokenizer, mode
+        if args.skip_bad_rows:
+            corpus.skip_bad_rows = True
+        self.file_mode = "train" if mode == "val" and args.validation_size else mode
+        if mode == "val" and not args.validation_size and "val" not in getattr(corpus, "files", ()):
+            raise ValueError(
+                "mode='val' needs held-out rows, got validation_size=0: set validation_size (0.1 holds out a tenth "
+                "of the training data), or use mode='test' as the book does"
+            )
+        self.features = self._load_or_build()
+        self.rows = self._choose_rows()
+        self._log_examples()
+
+    @property
+    def folder(self) -> Path:
+        """The corpus's folder."""
+        return Path(str(self.args.downstream_corpus_root_dir)) / self.args.downstream_corpus_name
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens per example; what a length-grouping sampler asks for."""
+        return self.features.lengths_of(self.rows).tolist()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int16, (examples,): positions in `corpus.get_labels()`."""
+        return self.features.labels[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        if position >= len(self):
+            raise IndexError(f"expected a position below {len(self)}, got {position}")
+        batch = self.features.make_batch(self.rows[[position]])
+        return {name: column[0].tolist() for name, column in batch.items() if name != "labels"} | {
+            "label": int(batch["labels"][0])
+        }
+
+    def __getitems__(self, positions: Sequence[int]) -> FeatureBatch:
+        """Fetch a whole batch at once (torch's `DataLoader` calls this if it is there)."""
+        return FeatureBatch(self, positions)
+
+    def get_examples(self, positions: Iterable[int]) -> list[ClassificationExample]:
+        """Return texts and labels of some examples, read again from the file, which is not kept in memory."""
+        rows = self.rows[list(positions)]
+        read = getattr(self.corpus, "iterate_examples", self.corpus.get_examples)
+        examples = list(islice(read(self.folder, self.file_mode), int(rows.max(initial=-1)) + 1))
+        return [examples[row] for row in rows]
+
+    def _load_or_build(self) -> Features:
+        path = None
+        if hasattr(self.corpus, "find_file"):  # a corpus that does not say which file it reads is not cached
+            file = self.corpus.find_file(self.folder, self.file_mode)
+            name = f"{self.args.downstream_corpus_name}-{self.file_mode}"
+            path = get_cache_path(name, file, self.tokenizer, self.args.max_seq_length, self.corpus)
+            if path.exists() and not self.args.overwrite_cache:
+                logger.info("loading features from cache %s", path.name)
+                return read_cache(path, self.tokenizer)
+        examples = self.corpus.get_examples(self.folder, self.file_mode)
+        label_ids = {label: index for index, label in enumerate(self.corpus.get_labels())}
+        unknown = {str(example.label) for example in examples} - set(label_ids)
+        if unknown:
+            raise CorpusError(
+                f"{self.folder}, {self.file_mode}: expected labels {list(label_ids)}, got {sorted(unknown)[:5]}: "
+                "correct the rows or the corpus's get_labels()"
+            )
+        features = encode_examples(self.tokenizer, examples, label_ids, self.args.max_seq_length)
+        if path is not None:
+            write_cache(path, features)
+        return features
+
+    def _choose_rows(self) -> np.ndarray:
+        """int64, (examples,): rows of the file that belong to this mode, in file order."""
+        rows = np.arange(len(self.features))
+        if self.file_mode != "train" or not self.args.validation_size:
+            return rows
+        from sklearn.model_selection import train_test_split
+
+        size = self.args.validation_size
+        try:
+            train, held_out = train_test_split(
+                rows,
+                test_size=int(size) if size > 1 else size,
+                stratify=self.features.labels,
+                random_state=SPLIT_SEED,
+            )
+        except ValueError as error:
+            raise ValueError(f"validation_size: cannot hold {size} out of {len(rows):,} rows: {error}") from None
+        return np.sort(held_out if self.mode == "val" else train)
+
+    def _log_examples(self, count: int = 3) -> None:
+        for position, example in enumerate(self.get_examples(range(min(count, len(self))))):
+            item = self[position]
+            tokens = " ".join(self.tokenizer.convert_ids_to_tokens(item["input_ids"]))
+            sentence = " + ".join(text for text in (example.text_a, example.text_b) if text is not None)
+            logger.info(
+                "*** Example ***\nsentence: %s\ntokens: %s\nlabel: %s\nfeatures: %s",
+                sentence,
+                tokens,
+                example.label,
+                item,
+            )
+        logger.info("%s: %s examples", self.mode, f"{len(self):,}")

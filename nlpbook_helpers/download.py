@@ -1,0 +1,126 @@
+"""Where is the data from? Corpora are fetched, verified and only then put in their place."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+
+logger = logging.getLogger(__name__)
+
+
+class DownloadError(OSError):
+    """A corpus is neither there nor could be fetched whole."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a corpus on the internet."""
+
+    url: str
+    git_blob: str
+    """SHA-1 that git gives the file's content: `b"blob %d\\0" % size` followed by the content."""
+    other_names: tuple[str, ...] = ()
+    """File names under which readers may already have it."""
+
+
+_KLUE_NLI = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1/klue-nli-v1.1_"
+REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
+    "nsmc": {
+        f"ratings_{mode}.txt": RemoteFile(
+            f"https://raw.githubusercontent.com/e9t/nsmc/master/ratings_{mode}.txt", git_blob
+        )
+        for mode, git_blob in (
+            ("train", "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876"),
+            ("test", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"),
+        )
+    },
+    "klue-nli": {
+        f"klue_nli_{mode}.json": RemoteFile(f"{_KLUE_NLI}{mode}.json", git_blob, (f"klue-nli-v1.1_{mode}.json",))
+        for mode, git_blob in (
+            ("train", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"),
+            ("dev", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
+        )
+    },
+}
+
+
+def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
+    """Make sure that the corpus named in `args` is on disk.
+
+    A file that exists is left as it is, whatever it holds, and no server is asked. A missing file is fetched
+    with a progress bar into a temporary folder, verified, and renamed into place, so that a file that looks
+    complete is complete.
+
+    Args:
+        args: `downstream_corpus_name`, `downstream_corpus_root_dir` and `force_download` are read.
+
+    Raises:
+        ValueError: The corpus is unknown and not on disk; the message lists the known ones.
+        DownloadError: The file could not be fetched whole; the message says where to put it by hand.
+    """
+    name = args.downstream_corpus_name
+    folder = Path(str(args.downstream_corpus_root_dir)) / name
+    if name not in REMOTE_FILES:
+        if folder.is_dir() and any(folder.iterdir()):
+            logger.info("%s: already there, nothing to download", name)
+            return
+        raise ValueError(
+            f"downstream_corpus_name: expected one of {sorted(REMOTE_FILES)} or a folder of your own, got {name!r}, "
+            f"and {folder} is missing or empty: put your corpus there"
+        )
+    for file_name, remote in REMOTE_FILES[name].items():
+        there = [known for known in (file_name, *remote.other_names) if (folder / known).exists()]
+        if there and not args.force_download:
+            logger.info("%s: %s is already there", name, there[0])
+        else:
+            _fetch_verified(
+                folder / file_name, remote, _download_with_korpora if name == "nsmc" else _download_with_pooch
+            )
+
+
+def compute_git_blob_id(content: bytes) -> str:
+    """Return the SHA-1 that git gives a file's content.
+
+    Source: https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+    """
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _fetch_verified(target: Path, remote: RemoteFile, download: Callable[[str, Path], None]) -> None:
+    """Download into a folder beside `target` (so that the rename is atomic), verify, rename."""
+    by_hand = f"download {remote.url} in a browser and save it as {target}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
+            partial = Path(temporary) / target.name
+            download(remote.url, partial)
+            found = compute_git_blob_id(partial.read_bytes())
+            if found != remote.git_blob:
+                raise DownloadError(
+                    f"{target.name}: expected git blob {remote.git_blob}, got {found} ({partial.stat().st_size:,} "
+                    f"bytes): the transfer was damaged or the file has changed; try again, or {by_hand}"
+                )
+            os.replace(partial, target)
+    except DownloadError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a server that answers without a length
+        raise DownloadError(f"{target.name} is not on disk and could not be fetched ({error}): {by_hand}") from error
+    logger.info("downloaded and verified %s", target.name)
+
+
+def _download_with_korpora(url: str, path: Path) -> None:
+    # Korpora's downloader, not its loader: the loader asks the server even for files that exist.
+    from Korpora.utils import web_download
+
+    web_download(url, str(path), corpus_name=path.parent.parent.name, force_download=True)
+
+
+def _download_with_pooch(url: str, path: Path) -> None:
+    import pooch
+
+    pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)

@@ -1,0 +1,159 @@
+"""Where am I running? Accelerator, precision, seeds, logging, and full-size or embedded."""
+
+import logging
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol
+
+PACKAGE_DIR = Path(__file__).parent
+logger = logging.getLogger("nlpbook_helpers")
+
+
+class _HasSeed(Protocol):
+    seed: int | None
+
+
+def is_colab() -> bool:
+    """Say whether this is Google Colab."""
+    return "COLAB_RELEASE_TAG" in os.environ
+
+
+def get_profile() -> Literal["full", "quick"]:
+    """Choose the size of everything: `full` on a GPU or TPU, `quick` (the embedded default) on a CPU.
+
+    The environment variable `NLPBOOK_PROFILE` forces either.
+
+    Raises:
+        ValueError: `NLPBOOK_PROFILE` is neither `full` nor `quick`.
+    """
+    forced = os.environ.get("NLPBOOK_PROFILE")
+    if forced in ("full", "quick"):
+        return forced
+    if forced:
+        raise ValueError(f"NLPBOOK_PROFILE: expected 'full' or 'quick', got {forced!r}: correct or unset it")
+    import torch
+
+    return "full" if torch.cuda.is_available() or count_tpu_cores() else "quick"
+
+
+def get_embedded_path(name: str) -> str:
+    """Return the folder of something that ships with the project, from any working directory.
+
+    Args:
+        name: A folder of `checkpoints/`, for example `nlpbook-mini`.
+
+    Raises:
+        FileNotFoundError: Nothing of that name ships; the message lists what does.
+    """
+    # An installed package carries the folder inside itself, a clone has it beside the package.
+    roots = [root for root in (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints") if root.is_dir()]
+    for root in roots:
+        if (root / name).is_dir():
+            return str(root / name)
+    known = sorted(folder.name for root in roots for folder in root.iterdir() if folder.is_dir())
+    raise FileNotFoundError(f"expected one of {known}, got {name!r}: nothing of that name ships with nlpbook_helpers")
+
+
+def count_tpu_cores() -> int:
+    """Return the number of TPU cores of this machine; 0 without a TPU or without torch_xla.
+
+    Raises:
+        RuntimeError: torch_xla is installed for another torch; the message says which pair to install.
+    """
+    if find_spec("torch_xla") is None or not (os.environ.get("TPU_ACCELERATOR_TYPE") or Path("/dev/accel0").exists()):
+        return 0
+    installed, needed = (version(name).split("+")[0].rsplit(".", 1)[0] for name in ("torch", "torch_xla"))
+    if installed != needed:
+        raise RuntimeError(
+            f"expected torch and torch_xla of one minor version, got torch {installed} and torch_xla {needed}: "
+            f"restart the TPU runtime, or pip install 'torch=={needed}.*'"
+        )
+    import torch_xla.runtime  # type: ignore[import-not-found]
+
+    return torch_xla.runtime.global_runtime_device_count()
+
+
+def supports_bfloat16() -> bool:
+    """Say whether this machine multiplies bfloat16 matrices in hardware (bf16 GPUs, AVX512-BF16, AMX)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def describe_runtime() -> str:
+    """Return one line per fact: Python, packages, hardware, precision and profile."""
+    import torch
+
+    names = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
+    lines = [f"Python {platform.python_version()}"] + [
+        f"{name} {found}" for name in names if (found := _find_version(name))
+    ]
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        lines.append(f"GPU {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
+    elif cores := count_tpu_cores():
+        lines.append(f"TPU, {cores} cores")
+    else:
+        lines.append(f"CPU, {torch.get_num_threads()} threads, no accelerator")
+    lines.append(f"bfloat16 in hardware: {'yes' if supports_bfloat16() else 'no'}")
+    return "\n".join([*lines, f"profile: {get_profile()}"])
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def set_seed(args: _HasSeed) -> None:
+    """Seed Python, NumPy and torch with `args.seed`; leave them alone if it is None. Says which."""
+    if args.seed is None:
+        print("not fixed seed")
+        return
+    from transformers import set_seed as seed_everything
+
+    seed_everything(args.seed)
+    print(f"set seed: {args.seed}")
+
+
+def set_logger(args: object) -> None:
+    """Send the package's INFO messages to standard output and log the arguments.
+
+    Other libraries' hints go to standard error, where they hide what matters: they are limited to warnings.
+    """
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    _quiet_libraries()
+    shown = {name: value for name, value in vars(args).items() if value is not None}
+    for name, value in shown.items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            shown[name] = f"…/{Path(value).name}"  # notebooks are shared; the rest of the path is nobody's business
+    logger.info("arguments: %s", shown)
+
+
+def _quiet_libraries() -> None:
+    """Keep progress bars of weight loading and Lightning's tips out of notebook outputs."""
+    import warnings
+
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for name in ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # The loaders of the book have no worker processes on purpose (see arguments.cpu_workers).
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")

@@ -1,0 +1,114 @@
+"""What is learned? One LightningModule for every classifier, documents and pairs alike."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import METADATA_KEY
+
+LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
+
+
+class ClassificationTask(LightningModule):
+    """Fine-tunes a Hugging Face sequence classifier.
+
+    Args:
+        model: Any `…ForSequenceClassification`.
+        args: Learning rate, length and names; the names are written into every checkpoint.
+
+    Raises:
+        ValueError: `args.max_seq_length` is above the encoder's limit.
+    """
+
+    def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
+        super().__init__()
+        limit = getattr(model.config, "max_position_embeddings", args.max_seq_length)
+        if args.max_seq_length > limit:
+            raise ValueError(
+                f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
+                f"got {args.max_seq_length}: lower it"
+            )
+        self.model = model
+        self.args = args
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW, its learning rate multiplied by 0.9 after each epoch."""
+        # fused: one pass over all weights; identical update, measured in tests/benchmarks
+        fused = self.device.type in ("cpu", "cuda")
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.args.learning_rate, fused=fused)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=LEARNING_RATE_DECAY)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def training_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the batch's mean cross entropy: float32, ()."""
+        return self._share_step(inputs, "train")
+
+    def validation_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the batch's mean cross entropy: float32, ()."""
+        return self._share_step(inputs, "val")
+
+    def test_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the batch's mean cross entropy: float32, ()."""
+        return self._share_step(inputs, "test")
+
+    def _share_step(self, inputs: dict[str, torch.Tensor], stage: str) -> torch.Tensor:
+        outputs = self.model(**inputs)
+        labels = inputs["labels"]
+        accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
+        is_training = stage == "train"
+        self.log_dict(
+            {f"{stage}_loss": outputs.loss.detach(), f"{stage}_acc": accuracy},
+            prog_bar=True, on_step=is_training, on_epoch=True, batch_size=len(labels),
+        )  # fmt: skip
+        return outputs.loss
+
+    def on_validation_epoch_end(self) -> None:
+        """Say in one line how the epoch went."""
+        metrics = self.trainer.callback_metrics
+        if not self.trainer.sanity_checking and "val_loss" in metrics:
+            self.print(
+                f"epoch {self.current_epoch}: val_loss {metrics['val_loss']:.4f}, val_acc {metrics['val_acc']:.4f}"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to use the weights without the notebook that made them."""
+        checkpoint[METADATA_KEY] = self._describe_training()
+
+    def _describe_training(self) -> dict[str, Any]:
+        """Encoder, tokenizer, labels, length and task, in tensors and primitives only."""
+        name = self.args.pretrained_model_name
+        val_loss = self.trainer.callback_metrics.get("val_loss")
+        metadata: dict[str, Any] = {
+            # a local folder by its last part: where it lies on this machine is nobody's business
+            "pretrained_model_name": Path(name).name if Path(name).is_dir() else name,
+            "task": self.args.downstream_task_name,
+            "corpus": self.args.downstream_corpus_name,
+            "max_seq_length": self.args.max_seq_length,
+            "config": json.dumps(self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}),
+        }
+        if val_loss is not None:
+            metadata["val_loss"] = float(val_loss)
+        dataset: Any = getattr(self.trainer.train_dataloader, "dataset", None)
+        if hasattr(dataset, "tokenizer") and hasattr(dataset, "corpus"):
+            corpus = dataset.corpus
+            metadata["labels"] = [str(label) for label in corpus.get_labels()]
+            metadata["label_names"] = list(getattr(corpus, "label_names", metadata["labels"]))
+            metadata["text_columns"] = list(getattr(corpus, "text_columns", ()))
+            metadata["tokenizer_files"] = _pack_tokenizer(dataset.tokenizer)
+        return metadata
+
+
+def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:
+    """Return the tokenizer's files: name → uint8, (bytes,)."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {
+            path.name: torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+            for path in Path(folder).iterdir()
+            if path.is_file() and path.stat().st_size
+        }

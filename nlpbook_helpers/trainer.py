@@ -1,0 +1,105 @@
+"""On what hardware? Lightning's Trainer with the device, precision and checkpoints that fit it."""
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.runtime import count_tpu_cores, supports_bfloat16
+
+logger = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it.
+
+    Lightning's own goes through the system's temporary folder: on another file system, such as a mounted Drive,
+    the last step is a copy, and a full disk leaves half a file under the final name.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        """Write `checkpoint` to `path`, whole or not at all.
+
+        Raises:
+            CheckpointError: The disk is full or not writable; earlier checkpoints are untouched.
+        """
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(checkpoint, partial)
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise CheckpointError(
+                f"could not write {path} ({error}): free some space; checkpoints of earlier epochs are untouched"
+            ) from error
+
+
+def get_trainer(args: ClassificationTrainArguments) -> Trainer:
+    """Return a Lightning Trainer for this machine and say in one line what it uses and why.
+
+    Args:
+        args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `fp16`, `tpu_cores` and `test_mode` are read.
+
+    Returns:
+        A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there.
+    """
+    accelerator, devices = _choose_device(args)
+    precision, why = choose_precision(accelerator, args.fp16)
+    logger.info("training on %s in %s (%s)", accelerator, precision, why)
+    mode, metric = args.monitor.split()
+    checkpoints = ModelCheckpoint(
+        dirpath=args.downstream_model_dir,
+        filename="{epoch}-{val_loss:.2f}",
+        monitor=metric,
+        mode=mode,
+        save_top_k=args.save_top_k,
+        save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
+    )
+    return Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=args.epochs,
+        fast_dev_run=args.test_mode,
+        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=10), *([] if args.test_mode else [LearningRateMonitor()])],
+        logger=CSVLogger(args.downstream_model_dir, name="logs"),
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        deterministic=args.seed is not None and accelerator == "cpu",
+    )
+
+
+def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
+    """Return Lightning's precision for a device, and the reason in a few words."""
+    if accelerator == "tpu":  # Lightning's XLA plugins refuse bf16-mixed
+        return "bf16-true", "what a TPU multiplies"
+    if accelerator == "cuda" and fp16:
+        return "16-mixed", "fp16=True"
+    if accelerator in ("cuda", "cpu") and supports_bfloat16():
+        return "bf16-mixed", "this hardware multiplies bfloat16"
+    if accelerator == "cuda":
+        return "16-mixed", "this GPU has no bfloat16"
+    return "32-true", "no fast 16-bit arithmetic here"
+
+
+def _choose_device(args: ClassificationTrainArguments) -> tuple[str, int]:
+    """Return Lightning's accelerator and number of devices; fall back aloud where the wanted one is absent."""
+    if args.tpu_cores:
+        found = count_tpu_cores()
+        if found:
+            return "tpu", min(args.tpu_cores, found)
+        logger.warning("tpu_cores=%s, but there is no TPU here: using what is", args.tpu_cores)
+    return ("cuda" if torch.cuda.is_available() else "cpu"), 1

@@ -1,0 +1,50 @@
+"""Packaging of nlpbook_helpers: version ranges here, exact pins in requirements.txt."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+# The one place of the repository's address; `make set-repo REPO=owner/name` changes it and the notebooks.
+URL = "https://github.com/your_account/nlpbook-notebooks"
+
+setup(
+    name="nlpbook_helpers",
+    version="0.1.0",
+    description="Fine-tune, evaluate and serve Korean text classifiers, with notebooks that teach it",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    url=URL,
+    license="MIT",
+    packages=["nlpbook_helpers", "nlpbook_helpers.web", "nlpbook_helpers.checkpoints_data"],
+    # checkpoints/ lies beside the package in a clone and inside it once installed
+    package_dir={"nlpbook_helpers.checkpoints_data": "checkpoints"},
+    package_data={
+        "nlpbook_helpers": ["samples/*/*"],
+        "nlpbook_helpers.web": ["templates/*", "static/*"],
+        "nlpbook_helpers.checkpoints_data": ["*/*"],
+    },
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        "torch>=2.9",
+        "transformers>=5,<6",
+        "pytorch-lightning>=2.6.4,<3",  # 2.6.2 and 2.6.3 on PyPI were malicious
+        "Korpora>=0.2",
+        "pooch>=1.8",
+        "numpy>=1.26",
+        "pandas>=2.2",
+        "scikit-learn>=1.5",
+        "matplotlib>=3.8",
+        "safetensors>=0.5",
+        "flask>=3.0",
+        "flask-cors>=6.0",
+        "waitress>=3.0.1",
+        "pyngrok>=9,<10",
+    ],
+    extras_require={
+        "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
+        "notebooks": ["jupyter>=1.1", "nbclient>=0.10"],
+        "tpu": ["torch==2.9.*", "torch_xla==2.9.*"],
+        "test": ["pytest>=8", "pytest-socket>=0.7", "nbval>=0.11", "playwright>=1.50"],
+        "lint": ["ruff", "pyright"],
+    },
+)

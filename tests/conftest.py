@@ -1,0 +1,126 @@
+"""Shared fixtures: a tiny encoder built in code, three-row corpora, and the real corpora where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+
+torch.set_num_threads(1)  # a tiny model is faster on one core than waiting for others
+
+REVIEWS = [
+    ("1", "정말 재미있는 영화", "1"),
+    ("2", "시간이 아까운 영화", "0"),
+    ("3", '그가 "최고"라고 한 영화', "1"),
+    ("4", "", "0"),
+    ("5", "배우가 정말 좋았다", "1"),
+    ("6", "지루한 이야기", "0"),
+    ("7", "다시 보고 싶다", "1"),
+    ("8", "돈이 아까운 이야기", "0"),
+]
+_WORDS = "영화 이야기 배우 정말 재미 있는 시간 이 아까운 최고 라고 한 그 가 좋았다 지루한 다시 보고 싶다 돈".split()
+
+
+@pytest.fixture(autouse=True)
+def own_cache_dir(tmp_path, monkeypatch):
+    """Every test has a feature cache of its own, and no setting of the machine's owner reaches it."""
+    monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("NLPBOOK_PROFILE", "NGROK_AUTHTOKEN", "COLAB_RELEASE_TAG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def corpus_dir() -> Path:
+    """The folder of real corpora, or a skip that says what to set."""
+    folder = os.environ.get("NLPBOOK_CORPUS_DIR")
+    if not folder or not (Path(folder) / "nsmc" / "ratings_train.txt").is_file():
+        pytest.skip("real corpora: set NLPBOOK_CORPUS_DIR to a folder with nsmc/ and klue-nli/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def kcbert_dir(corpus_dir: Path) -> Path:
+    """kcbert-base's vocabulary and configuration beside the corpora, or a skip."""
+    folder = corpus_dir.parent / "models" / "kcbert-base"
+    if not (folder / "vocab.txt").is_file():
+        pytest.skip(f"kcbert vocabulary: expected {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of a few words and all Hangul syllables of the tests."""
+    syllables = sorted({char for _, text, _ in REVIEWS for char in text if not char.isspace()} | set("ab.!?"))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *syllables]
+    vocabulary = list(dict.fromkeys([*words, *(f"##{syllable}" for syllable in syllables)]))
+    backend = Tokenizer(
+        models.WordPiece({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]")  # noqa: S106
+    )
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=64, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]", model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+@pytest.fixture
+def make_model(tokenizer):
+    """A function that makes a seeded two-layer BERT classifier."""
+
+    def make(num_labels: int = 2, seed: int = 0, **changes) -> BertForSequenceClassification:
+        torch.manual_seed(seed)
+        settings = {
+            "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 64, "max_position_embeddings": 64, "num_labels": num_labels,
+        }  # fmt: skip
+        return BertForSequenceClassification(BertConfig(**settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def encoder_dir(tmp_path, tokenizer, make_model) -> str:
+    """The tiny encoder as a Hugging Face folder."""
+    folder = tmp_path / "tiny-bert"
+    make_model().bert.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def corpora_root(tmp_path) -> Path:
+    """A folder of corpora with an NSMC of eight reviews."""
+    write_reviews(tmp_path / "corpora" / "nsmc", REVIEWS)
+    return tmp_path / "corpora"
+
+
+@pytest.fixture
+def make_args(tmp_path, corpora_root, encoder_dir):
+    """A function that makes training arguments for the tiny encoder and corpus."""
+
+    def make(**changes) -> ClassificationTrainArguments:
+        settings = {
+            "pretrained_model_name": encoder_dir, "downstream_corpus_name": "nsmc", "max_seq_length": 32,
+            "downstream_corpus_root_dir": str(corpora_root), "downstream_model_dir": str(tmp_path / "models"),
+            "batch_size": 4, "seed": 7, "learning_rate": 1e-3,
+        }  # fmt: skip
+        return ClassificationTrainArguments(**settings | changes)
+
+    return make
+
+
+def write_reviews(folder: Path, rows, header: str = "id\tdocument\tlabel") -> None:
+    """Write NSMC's two files, quoting as NSMC does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    quoted = ([field if '"' not in field else '"' + field.replace('"', '""') + '"' for field in row] for row in rows)
+    text = "\n".join([header, *("\t".join(row) for row in quoted)]) + "\n"
+    for mode in ("train", "test"):
+        (folder / f"ratings_{mode}.txt").write_text(text, encoding="utf-8")

@@ -1,0 +1,63 @@
+"""What a reader may set, and what they are told when it is wrong."""
+
+import pytest
+
+from nlpbook_helpers.arguments import ClassificationDeployArguments, ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: expected a whole number from 1 to .*got 0"),
+        ({"batch_size": 3.5}, "batch_size: expected a whole number .*got 3.5"),
+        ({"batch_size": True}, "batch_size: expected a whole number .*got True"),
+        ({"epochs": -1}, "epochs: expected a whole number from 1"),
+        ({"learning_rate": 5}, "learning_rate: expected a number from 1e-10 to 1.0, got 5"),
+        ({"learning_rate": float("nan")}, "learning_rate: expected a number .*got nan"),
+        ({"max_seq_length": 2}, "max_seq_length: expected a whole number from 5"),
+        ({"monitor": "val_loss"}, "monitor: expected 'min' or 'max'.*got 'val_loss'"),
+        ({"validation_size": 1}, "validation_size: expected a share below 1 or a number of rows above 1, got 1"),
+        ({"validation_size": -0.1}, "validation_size: expected a number from 0"),
+        ({"downstream_task_name": "ner"}, "downstream_task_name: expected one of .*document-classification"),
+        ({"pretrained_model_name": " "}, "pretrained_model_name: expected a name or path"),
+        ({"cpu_workers": -1}, "cpu_workers: expected a whole number from 0"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_what_is_allowed(changes, message):
+    with pytest.raises(ValueError, match=message):
+        ClassificationTrainArguments(**changes)
+
+
+def test_every_argument_carries_its_documentation():
+    for field in ClassificationTrainArguments.__dataclass_fields__.values():
+        assert len(field.metadata["help"]) > 10, field.name
+
+
+def test_an_explicit_corpus_folder_wins_over_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
+    assert ClassificationTrainArguments(downstream_corpus_root_dir="here").downstream_corpus_root_dir == "here"
+    assert ClassificationTrainArguments().downstream_corpus_root_dir == str(tmp_path)
+    monkeypatch.delenv("NLPBOOK_CORPUS_DIR")
+    assert ClassificationTrainArguments().downstream_corpus_root_dir.endswith("Korpora")
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    assert ClassificationTrainArguments().downstream_corpus_root_dir == "/content/Korpora"
+
+
+def test_sample_corpora_are_found_inside_the_package(monkeypatch, tmp_path):
+    monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
+    root = ClassificationTrainArguments(downstream_corpus_name="nsmc-sample").downstream_corpus_root_dir
+    assert root.endswith("samples")
+
+
+def test_deploying_needs_a_folder_or_a_file(tmp_path):
+    with pytest.raises(
+        ValueError, match="expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither"
+    ):
+        ClassificationDeployArguments()
+    with pytest.raises(CheckpointError, match=r"no file at .*lost\.ckpt"):
+        ClassificationDeployArguments(downstream_model_checkpoint_fpath=str(tmp_path / "lost.ckpt"))
+    with pytest.raises(CheckpointError, match="no checkpoint .* found in .*run the training notebook first"):
+        ClassificationDeployArguments(downstream_model_dir=str(tmp_path))
+    with pytest.raises(CheckpointError, match="which is not there: run the training notebook first"):
+        ClassificationDeployArguments(downstream_model_dir=str(tmp_path / "nowhere"))

@@ -1,0 +1,69 @@
+"""Checkpoints are chosen by what they record and never trusted."""
+
+import pickle
+
+import pytest
+import torch
+
+from nlpbook_helpers.arguments import ClassificationDeployArguments
+from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint, load_checkpoint
+
+
+def save(path, **metadata):
+    torch.save({"state_dict": {"model.classifier.bias": torch.zeros(2)}, "nlpbook": metadata}, path)
+
+
+def test_the_recorded_loss_chooses_not_the_file_name(tmp_path, capsys):
+    save(tmp_path / "epoch=0-val_loss=0.10.ckpt", val_loss=0.9)
+    save(tmp_path / "epoch=1-val_loss=0.50.ckpt", val_loss=0.3)
+    assert find_best_checkpoint(tmp_path).name == "epoch=1-val_loss=0.50.ckpt"
+    args = ClassificationDeployArguments(downstream_model_dir=str(tmp_path))
+    assert args.downstream_model_checkpoint_fpath == str(tmp_path / "epoch=1-val_loss=0.50.ckpt")
+    assert capsys.readouterr().out == f"downstream_model_checkpoint_fpath: {args.downstream_model_checkpoint_fpath}\n"
+
+
+def test_a_checkpoint_of_the_book_is_judged_by_its_name(tmp_path):
+    for name in (
+        "epoch=0-val_loss=0.31.ckpt",
+        "epoch=1-val_loss=0.28.ckpt",
+        "epoch=2-val_loss=0.28-v1.ckpt",
+        "last.ckpt",
+    ):
+        torch.save({"state_dict": {}}, tmp_path / name)
+    assert find_best_checkpoint(tmp_path).name == "epoch=1-val_loss=0.28.ckpt"
+
+
+def test_checkpoints_of_another_encoder_are_passed_over(tmp_path):
+    save(tmp_path / "a.ckpt", val_loss=0.1, pretrained_model_name="klue/bert-base")
+    save(tmp_path / "b.ckpt", val_loss=0.2, pretrained_model_name="beomi/kcbert-base")
+    assert find_best_checkpoint(tmp_path, "beomi/kcbert-base").name == "b.ckpt"
+    with pytest.raises(CheckpointError, match="expected a checkpoint of roberta .* found only .*klue/bert-base"):
+        find_best_checkpoint(tmp_path, "roberta")
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    save(tmp_path / "whole.ckpt", val_loss=0.1)
+    content = (tmp_path / "whole.ckpt").read_bytes()
+    for cut in (0, 10, len(content) // 2, len(content) - 1):
+        (tmp_path / "cut.ckpt").write_bytes(content[:cut])
+        with pytest.raises(CheckpointError, match=rf"cut\.ckpt \({cut:,} bytes\) cannot be read.*train again"):
+            load_checkpoint(tmp_path / "cut.ckpt")
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path):
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "attacked"), "w"))
+
+    torch.save({"state_dict": {"x": Attack()}}, tmp_path / "attack.ckpt")
+    (tmp_path / "plain.ckpt").write_bytes(pickle.dumps({"state_dict": {"x": Attack()}}))
+    for name in ("attack.ckpt", "plain.ckpt"):
+        with pytest.raises(CheckpointError, match="refused|cannot be read"):
+            load_checkpoint(tmp_path / name)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_file_without_weights_is_named(tmp_path):
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"expected a Lightning checkpoint with a 'state_dict' in .*other\.ckpt"):
+        load_checkpoint(tmp_path / "other.ckpt")

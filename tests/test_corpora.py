@@ -1,0 +1,127 @@
+"""Every row is read as it stands, or refused with file and line."""
+
+import json
+
+import pytest
+from conftest import REVIEWS, write_reviews
+
+from nlpbook_helpers.corpora import ClassificationExample, CorpusError, CsvCorpus, KlueNLICorpus, NsmcCorpus
+
+PAIRS = [
+    {"guid": "1", "premise": "비가 온다.", "hypothesis": "날이 맑다.", "gold_label": "contradiction", "author": "x"},
+    {"guid": "2", "premise": "비가 온다.", "hypothesis": "물이 내린다.", "gold_label": "entailment"},
+]
+
+
+def write_nsmc(folder, text, encoding="utf-8"):
+    folder.mkdir(exist_ok=True)
+    (folder / "ratings_train.txt").write_bytes(text.encode(encoding))
+    return folder
+
+
+def test_quotes_and_empty_documents_survive(tmp_path):
+    write_reviews(tmp_path, REVIEWS)
+    examples = NsmcCorpus().get_examples(tmp_path, "train")
+    assert examples == [ClassificationExample(text, None, label) for _, text, label in REVIEWS]
+
+
+@pytest.mark.corpora
+def test_all_of_nsmc_is_read(corpus_dir):
+    corpus = NsmcCorpus()
+    train, test = (corpus.get_examples(corpus_dir / "nsmc", mode) for mode in ("train", "test"))
+    assert (len(train), len(test)) == (150_000, 50_000)
+    assert max(len(example.text_a) for example in train + test) == 146
+    assert sum(not example.text_a for example in train) == 5
+    assert len({example.text_a for example in train}) == 146_183
+    assert corpus.get_labels() == ["0", "1"]
+
+
+@pytest.mark.corpora
+def test_all_of_klue_nli_is_read(corpus_dir):
+    corpus = KlueNLICorpus()
+    train, test = (corpus.get_examples(corpus_dir / "klue-nli", mode) for mode in ("train", "test"))
+    assert (len(train), len(test)) == (24_998, 3_000)
+    assert [sum(example.label == label for example in train) for label in corpus.get_labels()] == [8_561, 8_489, 7_948]
+
+
+@pytest.mark.parametrize("name", ["klue_nli_train.json", "klue-nli-v1.1_train.json"])
+def test_pairs_are_read_under_both_file_names(tmp_path, name):
+    (tmp_path / name).write_text(json.dumps(PAIRS), encoding="utf-8")
+    examples = KlueNLICorpus().get_examples(tmp_path, "train")
+    assert examples[0] == ClassificationExample("비가 온다.", "날이 맑다.", "contradiction")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id\tdocument\tlabel\n1\t좋다\t1\n2\t나쁘다\n", r"ratings_train.txt, line 3: expected a value in \['label'\]"),
+        ("id\tdocument\tlabel\n1\t좋다\t2\n", r"line 2: label: expected one of \['0', '1'\], got '2'"),
+        ("id\tdocument\tlabel\n1\t좋다\t1\t더\n", "line 2: expected 3 columns, got 4"),
+        ("id\ttext\tlabel\n1\t좋다\t1\n", r"line 1: expected columns \['document'\], found"),
+        ('id\tdocument\tlabel\n1\t"좋다\t1\n', "line 2: unexpected end of data; expected quotes"),
+        ("id\tdocument\tlabel\n", "holds no row"),
+    ],
+)
+def test_a_malformed_row_is_named_with_its_line(tmp_path, text, message):
+    with pytest.raises(CorpusError, match=message):
+        NsmcCorpus().get_examples(write_nsmc(tmp_path, text), "train")
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
+    write_nsmc(tmp_path, "id\tdocument\tlabel\n1\tgood\t1\n2\t좋다\t1\n", encoding="cp949")
+    with pytest.raises(CorpusError, match="line 3: byte 0x.. is not UTF-8; save the file as UTF-8"):
+        NsmcCorpus().get_examples(tmp_path, "train")
+
+
+def test_an_excel_byte_order_mark_is_not_part_of_the_header(tmp_path):
+    write_nsmc(tmp_path, "\ufeffid\tdocument\tlabel\n1\t좋다\t1\n")
+    assert NsmcCorpus().get_examples(tmp_path, "train") == [ClassificationExample("좋다", None, "1")]
+
+
+def test_bad_rows_are_skipped_only_when_asked_and_counted_aloud(tmp_path, caplog):
+    write_nsmc(tmp_path, "id\tdocument\tlabel\n1\t좋다\t1\n2\t나쁘다\n3\t글쎄\t-\n")
+    assert len(NsmcCorpus(skip_bad_rows=True).get_examples(tmp_path, "train")) == 1
+    assert "ratings_train.txt: skipped 2 malformed rows, kept 1" in caplog.text
+
+
+def test_a_missing_and_an_empty_file_say_how_to_fetch_them(tmp_path):
+    with pytest.raises(CorpusError, match=r"expected ratings_train.txt in .*call download_downstream_dataset"):
+        NsmcCorpus().get_examples(tmp_path, "train")
+    with pytest.raises(
+        CorpusError, match=r"ratings_train.txt is empty: delete it and call download_downstream_dataset"
+    ):
+        NsmcCorpus().get_examples(write_nsmc(tmp_path, ""), "train")
+    with pytest.raises(ValueError, match=r"mode: expected one of \['train', 'test'\], got 'dev'"):
+        NsmcCorpus().get_examples(tmp_path, "dev")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"premise": "a"}', "expected a JSON array of objects, got dict"),
+        ("[1, 2]", "expected a JSON array of objects"),
+        ('[{"premise": "a",]', "line 1: .*expected a JSON array"),
+        ('[{"premise": "a", "gold_label": "neutral"}]', r"line 1: expected a value in \['hypothesis'\]"),
+        ('[{"premise": "a", "hypothesis": "b", "gold_label": "-"}]', "gold_label: expected one of .*got '-'"),
+    ],
+)
+def test_malformed_pairs_are_named(tmp_path, content, message):
+    (tmp_path / "klue_nli_train.json").write_text(content)
+    with pytest.raises(CorpusError, match=message):
+        KlueNLICorpus().get_examples(tmp_path, "train")
+
+
+def test_any_pair_corpus_is_read_by_its_column_names(tmp_path):
+    (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\n비가 온다\t날이 맑다\tcontradiction\n")
+    labels = KlueNLICorpus().get_labels()
+    corpus = CsvCorpus(("sentence1", "sentence2"), "gold_label", labels=labels, delimiter="\t")
+    assert corpus.get_examples(tmp_path, "train") == [ClassificationExample("비가 온다", "날이 맑다", "contradiction")]
+
+
+def test_a_corpus_that_makes_no_sense_is_refused_at_once():
+    with pytest.raises(ValueError, match="text_columns: expected one column name or two in a list, got 'text'"):
+        CsvCorpus("text")
+    with pytest.raises(ValueError, match="labels: expected at least two different ones"):
+        CsvCorpus(labels=["a", "a"])
+    with pytest.raises(ValueError, match="label_names: expected 2, one per label, got 1"):
+        CsvCorpus(label_names=["a"])

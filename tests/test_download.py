@@ -1,0 +1,110 @@
+"""Corpora arrive whole or not at all."""
+
+import http.server
+import threading
+
+import pytest
+
+from nlpbook_helpers import download
+from nlpbook_helpers.download import DownloadError, RemoteFile, compute_git_blob_id, download_downstream_dataset
+
+CONTENT = "id\tdocument\tlabel\n1\t좋다\t1\n".encode()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A real HTTP server in place of GitHub: it serves CONTENT, a damaged copy, or breaks off half-way."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        damage, requests = "none", 0
+
+        def do_GET(self):
+            Handler.requests += 1
+            body = CONTENT if self.damage != "changed" else CONTENT.replace(b"1\n", b"0\n")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if self.damage == "broken off" else body)
+
+        def log_message(self, *args):
+            pass
+
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{running.server_port}/"
+    for name in ("nsmc", "klue-nli"):
+        files = {
+            file_name: RemoteFile(url + file_name, compute_git_blob_id(CONTENT), remote.other_names)
+            for file_name, remote in download.REMOTE_FILES[name].items()
+        }
+        monkeypatch.setitem(download.REMOTE_FILES, name, files)
+    yield Handler
+    running.shutdown()
+
+
+@pytest.fixture
+def corpora_root(tmp_path):
+    return tmp_path / "empty"
+
+
+def test_git_blob_ids_are_gits():
+    assert compute_git_blob_id(b"") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+    assert compute_git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+@pytest.mark.parametrize("name", ["nsmc", "klue-nli"])
+def test_a_missing_corpus_is_fetched_verified_and_then_left_alone(server, make_args, corpora_root, name):
+    args = make_args(downstream_corpus_name=name)
+    download_downstream_dataset(args)
+    files = sorted((corpora_root / name).iterdir())
+    assert [path.read_bytes() for path in files] == [CONTENT, CONTENT]
+    asked = server.requests
+    files[0].write_bytes(b"my own cut")
+    download_downstream_dataset(args)
+    assert server.requests == asked
+    assert files[0].read_bytes() == b"my own cut"
+    download_downstream_dataset(make_args(downstream_corpus_name=name, force_download=True))
+    assert files[0].read_bytes() == CONTENT
+
+
+def test_the_official_file_names_of_klue_count_as_there(server, make_args, corpora_root):
+    (corpora_root / "klue-nli").mkdir(parents=True)
+    for mode in ("train", "dev"):
+        (corpora_root / "klue-nli" / f"klue-nli-v1.1_{mode}.json").write_text("[]")
+    download_downstream_dataset(make_args(downstream_corpus_name="klue-nli"))
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize("name", ["nsmc", "klue-nli"])
+@pytest.mark.parametrize("damage", ["changed", "broken off"])
+def test_a_damaged_transfer_leaves_nothing_behind(server, make_args, corpora_root, name, damage):
+    server.damage = damage
+    with pytest.raises(DownloadError, match="git blob .* the transfer was damaged|could not be fetched .*save it as"):
+        download_downstream_dataset(make_args(downstream_corpus_name=name))
+    assert list((corpora_root / name).rglob("*")) == []
+
+
+@pytest.mark.parametrize("name", ["nsmc", "klue-nli"])
+def test_a_failed_refresh_keeps_the_file_that_was_there(server, make_args, corpora_root, name):
+    download_downstream_dataset(make_args(downstream_corpus_name=name))
+    server.damage = "broken off"
+    with pytest.raises(DownloadError):
+        download_downstream_dataset(make_args(downstream_corpus_name=name, force_download=True))
+    assert all(path.read_bytes() == CONTENT for path in (corpora_root / name).iterdir())
+
+
+def test_without_network_the_reader_is_told_where_to_put_the_file(monkeypatch, make_args, corpora_root):
+    # port 9 of this machine: nobody listens there
+    files = {"ratings_train.txt": RemoteFile("http://127.0.0.1:9/ratings_train.txt", "0" * 40)}
+    monkeypatch.setitem(download.REMOTE_FILES, "nsmc", files)
+    message = r"ratings_train.txt is not on disk and could not be fetched .* in a browser and save it as .*empty.nsmc"
+    with pytest.raises(DownloadError, match=message):
+        download_downstream_dataset(make_args())
+
+
+def test_an_unknown_corpus_lists_the_known_ones(make_args, corpora_root):
+    with pytest.raises(ValueError, match=r"expected one of \['klue-nli', 'nsmc'\] or a folder of your own, got 'imdb'"):
+        download_downstream_dataset(make_args(downstream_corpus_name="imdb"))
+    (corpora_root / "mine").mkdir(parents=True)
+    (corpora_root / "mine" / "train.csv").write_text("text,label\n")
+    download_downstream_dataset(make_args(downstream_corpus_name="mine"))

@@ -1,0 +1,134 @@
+"""Training does what its arguments say."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from conftest import REVIEWS
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.corpora import NsmcCorpus
+from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.task import ClassificationTask
+from nlpbook_helpers.trainer import AtomicCheckpointIO, choose_precision, get_trainer
+
+
+def fit(args, tokenizer, model, sampler=RandomSampler):
+    """Train as the book's cells do; return the task and the Trainer."""
+    pl.seed_everything(args.seed, verbose=False)
+    train, test = (ClassificationDataset(args, NsmcCorpus(), tokenizer, mode) for mode in ("train", "test"))
+    loaders = [
+        DataLoader(train, batch_size=args.batch_size, sampler=sampler(train), collate_fn=data_collator),
+        DataLoader(test, batch_size=args.batch_size, sampler=SequentialSampler(test), collate_fn=data_collator),
+    ]
+    task, trainer = ClassificationTask(model, args), get_trainer(args)
+    trainer.fit(task, train_dataloaders=loaders[0], val_dataloaders=loaders[1])
+    return task, trainer
+
+
+def read_metrics(trainer) -> pd.DataFrame:
+    return pd.read_csv(os.path.join(trainer.log_dir, "metrics.csv"))
+
+
+def test_the_learning_rate_falls_by_a_tenth_each_epoch(make_args, tokenizer, make_model):
+    _, trainer = fit(make_args(epochs=4), tokenizer, make_model())
+    rates = read_metrics(trainer)["lr-AdamW"].dropna().drop_duplicates().to_numpy()
+    assert rates == pytest.approx(1e-3 * 0.9 ** np.arange(4))
+
+
+def test_eight_rows_are_learned(make_args, tokenizer, make_model):
+    args = make_args(epochs=30, learning_rate=5e-3)
+    _, trainer = fit(args, tokenizer, make_model(), lambda data: LengthGroupedSampler(4, lengths=data.lengths))
+    losses = read_metrics(trainer)["val_loss"].dropna().to_numpy()
+    assert losses[-1] < losses[0] / 2
+
+
+def test_the_same_seed_gives_the_same_numbers(make_args, tokenizer, make_model):
+    first, second = (fit(make_args(), tokenizer, make_model())[0].state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_checkpoints_are_named_as_in_the_book_and_safe_to_load(make_args, tokenizer, make_model, tmp_path):
+    args = make_args(epochs=2, save_top_k=-1)
+    fit(args, tokenizer, make_model())
+    names = sorted(path.name for path in (tmp_path / "models").glob("*"))
+    assert [name.split("=")[1].split("-")[0] for name in names[:2]] == ["0", "1"]
+    assert names[2:] == ["logs"]
+    checkpoint = torch.load(tmp_path / "models" / names[1], weights_only=True)
+    assert all(name.startswith("model.") for name in checkpoint["state_dict"])
+    assert names[1] == f"epoch=1-val_loss={checkpoint['nlpbook']['val_loss']:.2f}.ckpt"
+    assert checkpoint["nlpbook"]["label_names"] == ["부정 (negative)", "긍정 (positive)"]
+    assert checkpoint["nlpbook"]["pretrained_model_name"] == "tiny-bert"
+    assert str(tmp_path) not in json.dumps(checkpoint["nlpbook"], default=repr)
+    assert "optimizer_states" not in checkpoint
+
+
+def test_save_top_k_keeps_the_best_by_the_monitored_metric(make_args, tokenizer, make_model, tmp_path):
+    _, trainer = fit(make_args(epochs=4, monitor="max val_acc"), tokenizer, make_model())
+    assert len(list((tmp_path / "models").glob("*.ckpt"))) == 1
+    best = read_metrics(trainer)["val_acc"].max()
+    assert float(trainer.checkpoint_callback.best_model_score) == pytest.approx(best)
+
+
+def test_test_mode_runs_one_batch_and_writes_nothing(make_args, tokenizer, make_model, tmp_path):
+    _, trainer = fit(make_args(test_mode=True), tokenizer, make_model())
+    assert trainer.global_step == 1
+    assert not list(tmp_path.glob("models/**/*.ckpt"))
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    path = tmp_path / "epoch=0-val_loss=0.50.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.ones(3)}}, path)
+    # A process of its own, whose files may not grow past 64 KiB: the kernel refuses as a full disk does.
+    code = (
+        "import resource, signal, sys, torch; from nlpbook_helpers.trainer import AtomicCheckpointIO\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "AtomicCheckpointIO().save_checkpoint({'state_dict': {'w': torch.ones(10**6)}}, sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "could not write" in run.stderr
+    assert "free some space; checkpoints of earlier epochs are untouched" in run.stderr
+    assert torch.load(path)["state_dict"]["w"].tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="could not write .*free some space"):
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "file" / "x.ckpt")
+
+
+def test_a_length_above_the_encoders_limit_is_refused(make_args, make_model):
+    with pytest.raises(ValueError, match="max_seq_length: expected at most 16, the limit of .*tiny-bert, got 32"):
+        ClassificationTask(make_model(max_position_embeddings=16), make_args())
+
+
+def test_a_tpu_that_is_not_there_is_said_and_replaced(make_args, caplog, monkeypatch):
+    monkeypatch.delenv("TPU_ACCELERATOR_TYPE", raising=False)
+    trainer = get_trainer(make_args(tpu_cores=8))
+    assert "tpu_cores=8, but there is no TPU here" in caplog.text
+    assert trainer.num_devices == 1
+
+
+def test_precision_follows_the_hardware(monkeypatch):
+    from nlpbook_helpers import trainer
+
+    monkeypatch.setattr(trainer, "supports_bfloat16", lambda: True)
+    assert [choose_precision(name)[0] for name in ("cpu", "cuda", "tpu")] == ["bf16-mixed", "bf16-mixed", "bf16-true"]
+    assert choose_precision("cuda", fp16=True)[0] == "16-mixed"
+    monkeypatch.setattr(trainer, "supports_bfloat16", lambda: False)
+    assert [choose_precision(name)[0] for name in ("cpu", "cuda")] == ["32-true", "16-mixed"]
+    assert choose_precision("cpu", fp16=True)[0] == "32-true"
+
+
+def test_the_tiny_corpus_is_the_whole_one(make_args, tokenizer):
+    assert len(ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")) == len(REVIEWS)
