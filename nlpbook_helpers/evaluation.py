@@ -153,10 +153,11 @@ def get_short_names(label_name: str) -> tuple[str, str]:
 
 
 def _make_figure() -> tuple["Figure", Any]:
-    from matplotlib.figure import Figure
+    import matplotlib.pyplot as plt
 
-    figure = Figure(figsize=(6, 4), layout="constrained")  # no pyplot: figures are returned, not kept open
-    return figure, figure.subplots()
+    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    plt.close(figure)  # it is returned to be shown once, by whoever asked for it
+    return figure, axes
 
 
 def _find_korean_font() -> Any:

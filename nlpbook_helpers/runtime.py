@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
+from nlpbook_helpers.arguments import SAMPLES_DIR
+
 PACKAGE_DIR = Path(__file__).parent
 logger = logging.getLogger("nlpbook_helpers")
 
@@ -44,13 +46,14 @@ def get_embedded_path(name: str) -> str:
     """Return the folder of something that ships with the project, from any working directory.
 
     Args:
-        name: A folder of `checkpoints/`, for example `nlpbook-mini`.
+        name: A checkpoint, for example `nlpbook-mini`, or a sample corpus, for example `nsmc-sample`.
 
     Raises:
         FileNotFoundError: Nothing of that name ships; the message lists what does.
     """
     # An installed package carries the folder inside itself, a clone has it beside the package.
-    roots = [root for root in (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints") if root.is_dir()]
+    places = (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints", SAMPLES_DIR)
+    roots = [place for place in places if place.is_dir()]
     for root in roots:
         if (root / name).is_dir():
             return str(root / name)
@@ -126,8 +129,10 @@ def set_seed(args: _HasSeed) -> None:
 def set_logger(args: object) -> None:
     """Send the package's INFO messages to standard output and log the arguments.
 
-    Other libraries' hints go to standard error, where they hide what matters: they are limited to warnings.
+    The bars and hints of weight loading go to standard error, where they hide what matters: they are switched off.
     """
+    import transformers
+
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
     handler = logging.StreamHandler(sys.stdout)
@@ -135,25 +140,10 @@ def set_logger(args: object) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    _quiet_libraries()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     shown = {name: value for name, value in vars(args).items() if value is not None}
     for name, value in shown.items():
         if isinstance(value, str) and Path(value).is_absolute():
             shown[name] = f"…/{Path(value).name}"  # notebooks are shared; the rest of the path is nobody's business
     logger.info("arguments: %s", shown)
-
-
-def _quiet_libraries() -> None:
-    """Keep progress bars of weight loading and Lightning's tips out of notebook outputs."""
-    import warnings
-
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    for name in ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # The loaders of the book have no worker processes on purpose (see arguments.cpu_workers).
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")

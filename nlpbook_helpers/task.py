@@ -33,7 +33,8 @@ class ClassificationTask(LightningModule):
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
                 f"got {args.max_seq_length}: lower it"
             )
-        self.model = model
+        # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout
+        self.model = model.train()
         self.args = args
 
     def configure_optimizers(self) -> dict[str, Any]:

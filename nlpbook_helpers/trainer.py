@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
     Returns:
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there.
     """
+    _quiet_lightning()
     accelerator, devices = _choose_device(args)
     precision, why = choose_precision(accelerator, args.fp16)
     logger.info("training on %s in %s (%s)", accelerator, precision, why)
@@ -103,3 +105,15 @@ def _choose_device(args: ClassificationTrainArguments) -> tuple[str, int]:
             return "tpu", min(args.tpu_cores, found)
         logger.warning("tpu_cores=%s, but there is no TPU here: using what is", args.tpu_cores)
     return ("cuda" if torch.cuda.is_available() else "cpu"), 1
+
+
+def _quiet_lightning() -> None:
+    """Keep Lightning's tips, and hints that do not apply here, out of notebook outputs."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # on purpose, see arguments.cpu_workers
+        ".*exists and is not empty.*",  # the folder of checkpoints keeps those of earlier runs
+        ".*smaller than the logging interval.*",  # a small corpus has few steps
+        ".*LeafSpec.*",  # between Lightning and torch
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,192 @@
+"""A production server (waitress) in a background thread, so that a notebook's cell returns at once."""
+
+import atexit
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Flask
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from nlpbook_helpers.runtime import is_colab
+from nlpbook_helpers.web.app import ACCESS_KEY, SECURITY_HEADERS, describe_error, encode_error
+from nlpbook_helpers.web.tunnel import Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
+
+HOST = "127.0.0.1"
+MAX_BODY_BYTES = 8 * 2**20
+"""Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
+WAITRESS_OPTIONS: dict[str, Any] = {
+    **{"threads": 4, "connection_limit": 200, "channel_timeout": 30, "cleanup_interval": 10},  # seconds
+    **{"max_request_header_size": 2**16, "asyncore_use_poll": True, "ident": ""},
+    # X-Forwarded-Proto must reach the app, where it decides whether a cookie is Secure and nothing else.
+    "clear_untrusted_proxy_headers": False,
+}
+_open_servers: list["Server"] = []
+
+
+class _JsonErrorTask(ErrorTask):
+    """What waitress itself refuses (a body beyond its limit, broken HTTP) is answered like by the app."""
+
+    request: Any
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = encode_error(describe_error(error.code))
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers = [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    error_task_class = _JsonErrorTask
+
+
+class Server:
+    """A web service that answers until it is closed; a context manager too.
+
+    Args:
+        app: the app to serve.
+        port: port on 127.0.0.1; 0, or one that is taken, means any free one.
+        key: access key, or None for none.
+    """
+
+    url: str
+    """Address on this machine."""
+    public_url: str | None = None
+    """Address on the internet, without the key, while a tunnel is open."""
+    key: str | None
+    """Access key that every visitor must bring."""
+
+    def __init__(self, app: Flask, port: int, key: str | None) -> None:
+        """Start to answer."""
+        listener, self.port_error = _listen(port)
+        self.asked_port, self.port = port, listener.getsockname()[1]
+        self.url, self.key = f"http://{HOST}:{self.port}", key
+        self.tunnel: Tunnel | None = None
+        self._app = app
+        # One warning per queued request would fill the notebook's cell.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._waitress: Any = create_server(
+            self._answer,
+            sockets=[listener],
+            max_request_body_size=max(MAX_BODY_BYTES, 2 * (app.config["MAX_CONTENT_LENGTH"] or 0)),
+            **WAITRESS_OPTIONS,
+        )
+        self._waitress.channel_class = _Channel
+        self._thread = threading.Thread(target=self._waitress.run, name=f"nlpbook-web-{self.port}", daemon=True)
+        self._thread.start()
+        _open_servers.append(self)
+        atexit.register(self.close)
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Hand the request to the app together with this server's key: one app may have several servers."""
+        environ[ACCESS_KEY] = self.key
+        return self._app(environ, start_response)
+
+    def close(self) -> None:
+        """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
+        if self not in _open_servers:
+            return
+        _open_servers.remove(self)
+        atexit.unregister(self.close)
+        if self.tunnel:
+            self.tunnel.close()
+        self.tunnel = self.public_url = None
+        self._waitress.task_dispatcher.shutdown(timeout=5)
+        # Sockets may be closed by the thread that waits on them only.
+        self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._waitress._map, ignore_all=True))
+        self._thread.join(timeout=5)
+
+    def __enter__(self) -> "Server":
+        """Give the running server."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show the addresses, but not the key: it would end in a notebook's output."""
+        state = "open" if self in _open_servers else "closed"
+        key = "set" if self.key else None
+        return f"Server(url={self.url!r}, public_url={self.public_url!r}, key={key}, {state})"
+
+
+def serve(app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | None = "auto") -> Server:
+    """Serve an app from this process and return at once; run again, it replaces the server on that port.
+
+    Args:
+        app: the app, from `get_web_service_app(inference_fn)`.
+        port: port on 127.0.0.1, 0 to 65535; if it is taken, a free one is used and printed.
+        tunnel: "ngrok", "colab" (Colab's own proxy, for its user alone), None (this machine alone), or
+            "auto": ngrok where a token is found, else Colab's proxy on Colab, else this machine alone.
+        key: access key: "auto" makes a random one when ngrok opens, None asks for none, or your own.
+
+    Returns:
+        The running server: `.url`, `.public_url`, `.key`, `.close()`.
+
+    Raises:
+        ValueError: an argument is out of its range. A tunnel that fails is a printed sentence, no error.
+    """
+    if tunnel not in ("auto", "ngrok", "colab", None):
+        raise ValueError(f"expected tunnel 'auto', 'ngrok', 'colab' or None, got {tunnel!r}: pick one of these")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"expected a port from 0 to 65535, got {port}: pick one in this range, such as 5000")
+    if key not in ("auto", None) and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", key):
+        raise ValueError("expected a key of 8 or more letters, digits, '_' or '-', got another: leave key='auto'")
+    for earlier in [server for server in _open_servers if port and port in (server.asked_port, server.port)]:
+        earlier.close()
+    server = Server(app, port, key=None if key == "auto" else key)
+    if server.port_error:
+        print(f"Port {port} cannot be used ({server.port_error}), so port {server.port} is used instead.")
+    _open_tunnel(server, tunnel, wants_random_key=key == "auto")
+    # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
+    print(f"Serving at {_add_key(server.url, server.key)} (stop with server.close())", flush=True)
+    return server
+
+
+def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> None:
+    """Put a server on the internet if it can be, and print where, or one sentence saying why not."""
+    kind = None
+    try:
+        kind, token = choose_tunnel(tunnel)
+        if kind == "ngrok":
+            # Before the tunnel opens: nobody may come in between.
+            server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
+            server.tunnel = open_ngrok(server.port, token)
+            server.public_url = server.tunnel.public_url
+            who = "anyone who has this link" if server.key else "anyone at all, as key=None"
+            print(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})", flush=True)
+    except TunnelError as error:
+        print(f"No public link: {error} The local address works.", flush=True)
+        server.key = None if wants_random_key else server.key
+        kind = "colab" if is_colab() else None
+    if kind == "colab":
+        show_in_colab(server.port)
+
+
+def _add_key(url: str, key: str | None) -> str:
+    return f"{url}/?key={key}" if key else url
+
+
+def _listen(port: int) -> tuple[socket.socket, str | None]:
+    """Bind the port, or any free one; returns the socket and why the asked port could not be had."""
+    listener = socket.socket()
+    if os.name == "posix":  # elsewhere this option would let two programs share one port
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        return listener, None
+    except OSError as error:
+        listener.bind((HOST, 0))
+        return listener, (error.strerror or str(error)).lower()

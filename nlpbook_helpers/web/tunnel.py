@@ -1,0 +1,165 @@
+"""A public address for a local server: ngrok where a token is found, Colab's own proxy on Colab."""
+
+import getpass
+import importlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyngrok import conf, ngrok, process
+from pyngrok.exception import PyngrokError, PyngrokNgrokInstallError
+
+from nlpbook_helpers.runtime import is_colab
+
+VARIABLE = "NGROK_AUTHTOKEN"
+DASHBOARD = "https://dashboard.ngrok.com/get-started/your-authtoken"
+START_TIMEOUT = 15  # seconds
+_SET_TOKEN = f"copy yours from {DASHBOARD} to {VARIABLE}, a Colab secret or environment variable."
+_REFUSED = "ngrok refused the token ({}), which has perhaps expired or been reset: " + _SET_TOKEN
+_BUSY = "ngrok allows no further agent session ({}): stop the other one, see https://dashboard.ngrok.com/agents."
+_OTHER = "ngrok refused to open a tunnel ({}): https://ngrok.com/docs/errors says what this code asks for."
+_SENTENCES = {
+    **dict.fromkeys(("ERR_NGROK_105", "ERR_NGROK_107", "ERR_NGROK_4018"), _REFUSED),
+    "ERR_NGROK_108": _BUSY,
+}
+
+
+class TunnelError(RuntimeError):
+    """No public address: what happened and what to do, in one sentence that never holds the token."""
+
+
+@dataclass
+class Tunnel:
+    """An open ngrok tunnel."""
+
+    config: conf.PyngrokConfig
+    """How pyngrok finds the agent."""
+    folder: tempfile.TemporaryDirectory[str]
+    """Private folder of the agent's configuration file."""
+    public_url: str = ""
+    """Address on the internet."""
+
+    def close(self) -> None:
+        """Close the tunnel, stop the agent unless another server uses it, and remove its configuration."""
+        try:
+            if self.public_url:
+                ngrok.disconnect(self.public_url, self.config)
+            is_used = process.is_process_running(self.config.ngrok_path) and ngrok.get_tunnels(self.config)
+        except (PyngrokError, OSError):  # the agent is gone or does not answer
+            is_used = False
+        if not is_used:
+            ngrok.kill(self.config)
+        self.folder.cleanup()
+
+
+def choose_tunnel(tunnel: str | None) -> tuple[str | None, str]:
+    """Decide which tunnel to open.
+
+    Args:
+        tunnel: "ngrok", "colab", None, or "auto": ngrok if a token is found, else Colab's proxy if on Colab.
+
+    Returns:
+        "ngrok", "colab" or None, and the ngrok token or "".
+
+    Raises:
+        TunnelError: the tunnel asked for cannot be had, or its token is no token.
+    """
+    if tunnel is None:
+        return None, ""
+    if tunnel == "colab":
+        if not is_colab():
+            raise TunnelError("tunnel='colab' works in a Colab notebook only: use tunnel='ngrok' here.")
+        return "colab", ""
+    token = _find_token() or (_ask_token() if tunnel == "ngrok" else "")
+    token = token.strip(" \t\r\n'\"")
+    if not token and tunnel == "auto" and is_colab():
+        return "colab", ""
+    if not token:
+        raise TunnelError(f"no ngrok token was found: {_SET_TOKEN}")
+    if not re.fullmatch(r"[A-Za-z0-9]{10,}_[A-Za-z0-9]{10,}", token):
+        raise TunnelError(f"what was given as ngrok token is a placeholder or cut short: {_SET_TOKEN}")
+    return "ngrok", token
+
+
+def _is_headless() -> bool:
+    return any(os.environ.get(name, "0") not in ("", "0") for name in ("NLPBOOK_HEADLESS", "CI"))
+
+
+def _find_token() -> str:
+    """Look for a token in Colab's secrets, then in the environment."""
+    token = None
+    if is_colab() and not _is_headless():  # without a browser Colab would wait for ever for permission
+        try:
+            token = importlib.import_module("google.colab.userdata").get(VARIABLE)
+        except Exception:  # no secret, permission or answer: these errors share no class of Colab's own
+            token = None
+    return token or os.environ.get(VARIABLE, "")
+
+
+def _ask_token() -> str:
+    """Ask for the token, hidden, where somebody can answer."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if _is_headless() or not (has_terminal or hasattr(shell, "kernel")):
+        return ""
+    try:
+        return getpass.getpass(f"ngrok token (hidden; yours is at {DASHBOARD}): ")
+    except (EOFError, NotImplementedError):  # a kernel whose front end takes no input, such as nbval's
+        return ""
+
+
+def open_ngrok(port: int, token: str) -> Tunnel:
+    """Open a tunnel to a local port.
+
+    pyngrok gives a token it knows to the agent on its command line, where every user of the machine can read
+    it, so it is told none: the token stands in a private configuration file while the agent starts.
+
+    Args:
+        port: port on 127.0.0.1.
+        token: ngrok's authtoken.
+
+    Returns:
+        The open tunnel.
+
+    Raises:
+        TunnelError: the agent could not be had, or did not open the tunnel.
+    """
+    # A refused token is repeated in the agent's log, which pyngrok passes on.
+    logging.getLogger("pyngrok").setLevel(logging.CRITICAL + 1)
+    folder = tempfile.TemporaryDirectory(prefix="nlpbook-ngrok-", ignore_cleanup_errors=True)
+    file = Path(folder.name) / "ngrok.yml"
+    file.touch(mode=0o600)
+    file.write_text(f'version: "3"\nagent:\n  authtoken: {token}\n', encoding="utf-8")
+    config = conf.PyngrokConfig(config_path=str(file), startup_timeout=START_TIMEOUT)
+    config.auth_token = None  # it took NGROK_AUTHTOKEN
+    tunnel = Tunnel(config, folder)
+    try:
+        # A name of ours: pyngrok's own would hold the address, whose slashes break the path to close it.
+        endpoint = ngrok.connect(f"http://127.0.0.1:{port}", name=f"nlpbook-{port}", pyngrok_config=config)
+    except (PyngrokError, OSError) as error:
+        tunnel.close()
+        raise TunnelError(_explain(error, config.ngrok_path)) from None
+    file.write_text('version: "3"\n', encoding="utf-8")  # the agent has read it, and a killed kernel leaves it behind
+    tunnel.public_url = endpoint.public_url or ""
+    return tunnel
+
+
+def _explain(error: Exception, path: str) -> str:
+    """Turn pyngrok's error into one sentence: of the agent's words only the code, as they hold the token."""
+    if isinstance(error, PyngrokNgrokInstallError):
+        return f"the ngrok agent could not be downloaded: check the network, or put it at {path} yourself."
+    if code := re.search(r"ERR_NGROK_\d+", str(error)):
+        return _SENTENCES.get(code[0], _OTHER).format(code[0])
+    if isinstance(error, OSError):
+        return f"the ngrok agent at {path} cannot be run ({error.strerror}): delete it and serve again."
+    return f"ngrok did not answer within {START_TIMEOUT} seconds: check the network and serve again."
+
+
+def show_in_colab(port: int) -> None:
+    """Show the page in the cell's output through Colab's port proxy, which only its user can reach."""
+    print("Shown below by Colab's own proxy, for you alone; to share it, set an ngrok token.", flush=True)
+    importlib.import_module("google.colab.output").serve_kernel_port_as_iframe(port, height="720")
