@@ -8,10 +8,11 @@ export NLPBOOK_PROFILE ?= quick
 
 .PHONY: demo test lint notebooks bench set-repo clean
 
-## train the classifier of notebook 01 on the embedded sample, then serve it until Ctrl-C
+## train the classifiers of notebooks 01 and 03 on the embedded samples, then serve them until Ctrl-C
 demo: $(READY)
-	$(BIN)/python notebooks/execute.py notebooks/01_doc_cls_train.ipynb
-	$(BIN)/python -m nlpbook_helpers serve --checkpoint notebooks/nlpbook/checkpoint-doccls
+	$(BIN)/python notebooks/execute.py notebooks/01_doc_cls_train.ipynb notebooks/03_pair_cls_train.ipynb
+	$(BIN)/python -m nlpbook_helpers serve --checkpoint notebooks/nlpbook/checkpoint-doccls \
+	  notebooks/nlpbook/checkpoint-paircls
 
 ## unit, web, browser and notebook tests
 test: $(READY)

@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
     "checkpoints": ["CheckpointError", "load_checkpoint"],
-    "arguments": ["ClassificationDeployArguments", "ClassificationTrainArguments"],
-    "runtime": ["count_tpu_cores", "describe_runtime", "get_embedded_path", "get_profile", "set_logger", "set_seed"],
+    "arguments": ["ClassificationDeployArguments", "ClassificationTrainArguments", "get_embedded_path"],
+    "runtime": ["count_tpu_cores", "describe_runtime", "get_profile", "set_logger", "set_seed"],
     "download": ["DownloadError", "download_downstream_dataset"],
     "corpora": ["ClassificationExample", "CorpusError", "CsvCorpus", "KlueNLICorpus", "NsmcCorpus"],
     "dataset": ["ClassificationDataset", "data_collator"],

@@ -6,10 +6,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint
+from nlpbook_helpers.checkpoints import (
+    METADATA_KEY,
+    CheckpointError,
+    check_task,
+    find_best_checkpoint,
+    load_checkpoint,
+)
 
 TASK_NAMES = ("document-classification", "pair-classification")
-SAMPLES_DIR = Path(__file__).parent / "samples"
+PACKAGE_DIR = Path(__file__).parent
+SAMPLES_DIR = PACKAGE_DIR / "samples"
+
+
+def get_embedded_path(name: str) -> str:
+    """Return the folder of something that ships with the project, from any working directory.
+
+    Args:
+        name: A checkpoint, for example `nlpbook-mini`, or a sample corpus, for example `nsmc-sample`.
+
+    Raises:
+        FileNotFoundError: Nothing of that name ships; the message lists what does.
+    """
+    # An installed package carries the folder inside itself, a clone has it beside the package.
+    places = (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints", SAMPLES_DIR)
+    roots = [place for place in places if place.is_dir()]
+    for root in roots:
+        if (root / name).is_dir():
+            return str(root / name)
+    known = sorted(folder.name for root in roots for folder in root.iterdir() if folder.is_dir())
+    raise FileNotFoundError(f"expected one of {known}, got {name!r}: nothing of that name ships with nlpbook_helpers")
 
 
 def get_default_corpus_dir(corpus_name: str) -> str:
@@ -56,8 +82,7 @@ class ClassificationTrainArguments:
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
 
     def __post_init__(self) -> None:
-        if self.downstream_task_name not in TASK_NAMES:
-            raise ValueError(f"downstream_task_name: expected one of {TASK_NAMES}, got {self.downstream_task_name!r}")
+        _check_task_name(self.downstream_task_name)
         for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
             if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
@@ -95,14 +120,15 @@ class ClassificationDeployArguments:
         CheckpointError: The folder holds no usable checkpoint, or the file is not there.
     """
 
-    pretrained_model_name: str = _doc("beomi/kcbert-base", "encoder that was fine-tuned")
-    downstream_task_name: str = _doc("document-classification", f"one of {', '.join(TASK_NAMES)}")
+    pretrained_model_name: str | None = _doc(None, "encoder that was fine-tuned; None: what the checkpoint records")
+    downstream_task_name: str | None = _doc(None, "if given, a checkpoint of another task is refused")
     downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
     downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
     max_seq_length: int = _doc(128, "tokens per example, as in training")
 
     def __post_init__(self) -> None:
-        self.pretrained_model_name = str(self.pretrained_model_name)
+        if self.pretrained_model_name is not None:
+            self.pretrained_model_name = str(self.pretrained_model_name)
         _check_range("max_seq_length", self.max_seq_length, 5, 100_000)
         if self.downstream_model_checkpoint_fpath is not None:
             if not Path(self.downstream_model_checkpoint_fpath).is_file():
@@ -115,7 +141,28 @@ class ClassificationDeployArguments:
             self.downstream_model_checkpoint_fpath = str(best)
         else:
             raise ValueError("expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one")
+        if self.downstream_task_name is not None:
+            _check_task_name(self.downstream_task_name)
+            check_task(self.downstream_model_checkpoint_fpath, self.downstream_task_name)
+        if self.pretrained_model_name is None:
+            self.pretrained_model_name = _find_encoder(self.downstream_model_checkpoint_fpath)
         print(f"downstream_model_checkpoint_fpath: {self.downstream_model_checkpoint_fpath}")
+
+
+def _check_task_name(name: str) -> None:
+    if name not in TASK_NAMES:
+        raise ValueError(f"downstream_task_name: expected one of {TASK_NAMES}, got {name!r}")
+
+
+def _find_encoder(checkpoint: str) -> str:
+    """Return the encoder that a checkpoint records; one that ships with the project by its folder here."""
+    name = load_checkpoint(checkpoint).get(METADATA_KEY, {}).get("pretrained_model_name")
+    if name is None:
+        raise CheckpointError(f"{checkpoint} does not record its encoder: set pretrained_model_name")
+    try:
+        return get_embedded_path(name)
+    except FileNotFoundError:
+        return name
 
 
 def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = True) -> None:

@@ -105,6 +105,17 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
     return min(losses, key=lambda path: losses[path])
 
 
+def check_task(path: str | Path, task: str) -> None:
+    """Refuse a checkpoint that records another task; one that records none passes.
+
+    Raises:
+        CheckpointError: The recorded task differs.
+    """
+    recorded = load_checkpoint(path).get(METADATA_KEY, {}).get("task", task)
+    if recorded != task:
+        raise CheckpointError(f"{path} was trained for {recorded}, expected {task}: choose a checkpoint of that task")
+
+
 def is_same_encoder(one: str, other: str) -> bool:
     """Compare encoder names; local folders by their last part, since they move between machines."""
     return one == other or Path(one).name == Path(other).name

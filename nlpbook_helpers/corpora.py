@@ -35,7 +35,8 @@ class CsvCorpus:
         labels: Every label as it stands in the file, in the order of the model's outputs.
         label_names: What readers see, "한국어 (english)", in the order of `labels`; default: the labels.
         files: Mode → file names, the first that exists is read.
-        delimiter: Between columns; quotes are doubled inside quoted texts, as RFC 4180 says.
+        delimiter: Between columns; default: a tab in `.tsv` files, else a comma. Quotes are doubled inside quoted
+            texts, as RFC 4180 says.
         skip_bad_rows: Leave out rows with a missing column or an unknown label, and say how many.
     """
 
@@ -46,7 +47,7 @@ class CsvCorpus:
         labels: Sequence[str] = ("0", "1"),
         label_names: Sequence[str] | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
-        delimiter: str = ",",
+        delimiter: str | None = None,
         skip_bad_rows: bool = False,
     ) -> None:
         if isinstance(text_columns, str) or len(text_columns) not in (1, 2):
@@ -126,7 +127,8 @@ class CsvCorpus:
         csv.field_size_limit(2**31 - 1)
         with path.open("rb") as file:
             lines = _decode_lines(path, file)
-            reader = csv.DictReader(lines, delimiter=self.delimiter, strict=True)
+            delimiter = self.delimiter or ("\t" if path.suffix == ".tsv" else ",")
+            reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
             try:
                 columns = reader.fieldnames or []
                 missing = [name for name in (*self.text_columns, self.label_column) if name not in columns]

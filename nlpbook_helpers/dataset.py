@@ -11,11 +11,12 @@ import torch
 from torch.utils.data import Dataset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.corpora import ClassificationExample, CorpusError
+from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.features import Features, encode_examples, get_cache_path, read_cache, write_cache
 
 logger = logging.getLogger(__name__)
 
+MAX_UNKNOWN_SHARE = 0.3
 SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
 
 
@@ -60,7 +61,8 @@ class ClassificationDataset(Dataset):
     """A corpus as the model sees it.
 
     `mode="train"` is the training file, less the slice that `args.validation_size` holds out; `mode="val"` is
-    that slice (stratified, the same for every seed), or the corpus's own validation file; `mode="test"` is the
+    that slice (stratified, the same for every seed, equal
+    first texts on one side), or the corpus's own validation file; `mode="test"` is the
     test file. Item `i` is a dict of lists (`input_ids`, `attention_mask`, `token_type_ids`) and the int `label`.
 
     Args:
@@ -70,7 +72,7 @@ class ClassificationDataset(Dataset):
         mode: `train`, `val` or `test`.
 
     Raises:
-        ValueError: Unknown mode, or `val` without `validation_size`.
+        ValueError: Unknown mode, `val` without `validation_size`, or a tokenizer that does not know the texts' script.
         CorpusError: The file is missing or malformed.
     """
 
@@ -123,28 +125,28 @@ class ClassificationDataset(Dataset):
     def get_examples(self, positions: Iterable[int]) -> list[ClassificationExample]:
         """Return texts and labels of some examples, read again from the file, which is not kept in memory."""
         rows = self.rows[list(positions)]
-        read = getattr(self.corpus, "iterate_examples", self.corpus.get_examples)
-        examples = list(islice(read(self.folder, self.file_mode), int(rows.max(initial=-1)) + 1))
+        examples = list(islice(self._read_examples(), int(rows.max(initial=-1)) + 1))
         return [examples[row] for row in rows]
+
+    def _read_examples(self) -> Iterable[ClassificationExample]:
+        # a corpus class written as in the book has get_examples only
+        read = getattr(self.corpus, "iterate_examples", self.corpus.get_examples)
+        return read(self.folder, self.file_mode)
 
     def _load_or_build(self) -> Features:
         path = None
-        if hasattr(self.corpus, "find_file"):  # a corpus that does not say which file it reads is not cached
+        # a corpus class of the reader's own may change while its name and file stay: it is not cached
+        if type(self.corpus).__module__ == CsvCorpus.__module__:
             file = self.corpus.find_file(self.folder, self.file_mode)
             name = f"{self.args.downstream_corpus_name}-{self.file_mode}"
             path = get_cache_path(name, file, self.tokenizer, self.args.max_seq_length, self.corpus)
             if path.exists() and not self.args.overwrite_cache:
                 logger.info("loading features from cache %s", path.name)
                 return read_cache(path, self.tokenizer)
-        examples = self.corpus.get_examples(self.folder, self.file_mode)
         label_ids = {label: index for index, label in enumerate(self.corpus.get_labels())}
-        unknown = {str(example.label) for example in examples} - set(label_ids)
-        if unknown:
-            raise CorpusError(
-                f"{self.folder}, {self.file_mode}: expected labels {list(label_ids)}, got {sorted(unknown)[:5]}: "
-                "correct the rows or the corpus's get_labels()"
-            )
+        examples = self._read_examples()
         features = encode_examples(self.tokenizer, examples, label_ids, self.args.max_seq_length)
+        _check_unknown_share(self.tokenizer, features.input_ids)
         if path is not None:
             write_cache(path, features)
         return features
@@ -157,16 +159,19 @@ class ClassificationDataset(Dataset):
         from sklearn.model_selection import train_test_split
 
         size = self.args.validation_size
+        # Rows with the same first text stay together: a premise's other hypotheses, or a review's copy, on the other
+        # side would give the answer away, or a wrong hint.
+        _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
         try:
-            train, held_out = train_test_split(
-                rows,
-                test_size=int(size) if size > 1 else size,
-                stratify=self.features.labels,
+            _, held_out = train_test_split(
+                np.arange(len(first)),
+                test_size=size / len(rows) if size > 1 else size,
+                stratify=self.features.labels[first],
                 random_state=SPLIT_SEED,
             )
         except ValueError as error:
             raise ValueError(f"validation_size: cannot hold {size} out of {len(rows):,} rows: {error}") from None
-        return np.sort(held_out if self.mode == "val" else train)
+        return rows[np.isin(group, held_out) == (self.mode == "val")]
 
     def _log_examples(self, count: int = 3) -> None:
         for position, example in enumerate(self.get_examples(range(min(count, len(self))))):
@@ -181,3 +186,16 @@ class ClassificationDataset(Dataset):
                 item,
             )
         logger.info("%s: %s examples", self.mode, f"{len(self):,}")
+
+
+def _check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:
+    """Stop when the tokenizer turns much of the text into its unknown token: nothing could be learned from it."""
+    if tokenizer.unk_token_id is None or not len(ids):
+        return
+    unknown = float((ids == tokenizer.unk_token_id).mean())
+    if unknown > MAX_UNKNOWN_SHARE:
+        raise ValueError(
+            f"expected a tokenizer that knows this text, got {unknown:.0%} {tokenizer.unk_token} from "
+            f"{tokenizer.name_or_path}: load it with do_lower_case=False (lower-casing takes Hangul apart), or "
+            "choose an encoder of the text's language"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nlpbook_helpers.dataset import ClassificationDataset
-from nlpbook_helpers.features import Features, iterate_batches
+from nlpbook_helpers.features import Features, iterate_batches, select_model_inputs
 
 if TYPE_CHECKING:  # both take a second to import, which a deployed classifier need not spend
     import pandas as pd
@@ -62,7 +62,7 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     model.eval()
     probabilities = np.zeros((len(features), model.config.num_labels), np.float32)
     for rows in iterate_batches(features.lengths, batch_tokens):
-        batch = features.make_batch(rows)
+        batch = select_model_inputs(model, features.make_batch(rows))
         del batch["labels"]
         logits = model(**{name: column.to(model.device) for name, column in batch.items()}).logits
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
@@ -123,7 +123,7 @@ def plot_learning_curve(trainer: "Trainer") -> "Figure":
 
     metrics = pd.read_csv(Path(str(trainer.log_dir)) / "metrics.csv")
     figure, axes = _make_figure()
-    for column, style in (("train_loss_step", {"alpha": 0.6}), ("val_loss", {"marker": "o"})):
+    for column, style in (("train_loss_step", {"marker": ".", "alpha": 0.6}), ("val_loss", {"marker": "o"})):
         if column in metrics:
             rows = metrics.dropna(subset=[column])
             axes.plot(rows["step"], rows[column], label=column.removesuffix("_step"), **style)

@@ -5,21 +5,21 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from itertools import chain
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from nlpbook_helpers.corpora import ClassificationExample
+from nlpbook_helpers.corpora import ClassificationExample, CorpusError
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = 1  # raise it when the same text would become other numbers
-CHUNK_SIZE = 10_000  # examples tokenized at once; bounds the memory of Python lists
-MAX_UNKNOWN_SHARE = 0.3
+CODE_VERSION = 2  # raise it when the same text would become other numbers
+CHUNK_SIZE = 2_000  # examples tokenized at once; bounds the memory of Python lists
 
 
 class Features:
@@ -30,14 +30,17 @@ class Features:
         offsets: int64, (examples + 1,): example `i` is `input_ids[offsets[i]:offsets[i + 1]]`.
         first_lengths: int32, (examples,): tokens of the first segment; the rest have token type 1.
         labels: int16, (examples,): positions in the corpus's labels; -1 if unknown.
+        groups: uint32, (examples,): equal where the first texts are equal (their CRC-32).
         pad_token_id: What fills up shorter rows of a batch.
         has_token_types: Whether the encoder takes `token_type_ids`.
     """
 
-    columns = ("input_ids", "offsets", "first_lengths", "labels")
+    columns = ("input_ids", "offsets", "first_lengths", "labels", "groups")
 
     def __init__(self, arrays: dict[str, np.ndarray], pad_token_id: int, has_token_types: bool) -> None:
-        self.input_ids, self.offsets, self.first_lengths, self.labels = (arrays[name] for name in self.columns)
+        self.input_ids, self.offsets, self.first_lengths, self.labels, self.groups = (
+            arrays[name] for name in self.columns
+        )
         self.pad_token_id = pad_token_id
         self.has_token_types = has_token_types
 
@@ -76,9 +79,9 @@ class Features:
 
 
 def encode_examples(
-    tokenizer: Any, examples: Sequence[ClassificationExample], label_ids: dict[str, int], max_seq_length: int
+    tokenizer: Any, examples: Iterable[ClassificationExample], label_ids: dict[str, int], max_seq_length: int
 ) -> Features:
-    """Tokenize examples into columns, `CHUNK_SIZE` at a time.
+    """Tokenize examples into columns, `CHUNK_SIZE` at a time, so that a stream is never held whole.
 
     Pairs are cut longest first, so that neither text is emptied.
 
@@ -89,53 +92,57 @@ def encode_examples(
         max_seq_length: Tokens per example at most, special tokens included.
 
     Raises:
-        ValueError: The tokenizer's limit is lower, or it does not know the script of the texts.
+        ValueError: The tokenizer's limit is lower.
+        CorpusError: A label is not one of `label_ids`.
     """
     limit = tokenizer.model_max_length
     if max_seq_length > limit:
         raise ValueError(
             f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it"
         )
-    ids, lengths, first_lengths = [], [], []
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.int32
-    for start in range(0, len(examples), CHUNK_SIZE):
-        chunk = examples[start : start + CHUNK_SIZE]
+    types = {
+        "input_ids": dtype,
+        "lengths": np.int64,
+        "first_lengths": np.int32,
+        "labels": np.int16,
+        "groups": np.uint32,
+    }
+    parts = {name: [np.zeros(0, kind)] for name, kind in types.items()}
+    stream = iter(examples)
+    while chunk := list(islice(stream, CHUNK_SIZE)):
         pairs = [example.text_b for example in chunk] if chunk[0].text_b is not None else None
         encoded = tokenizer(
             [example.text_a for example in chunk], pairs, truncation=True, max_length=max_seq_length,
             return_attention_mask=False, return_token_type_ids=pairs is not None,
         )  # fmt: skip
-        lengths += map(len, encoded["input_ids"])
-        flat = np.fromiter(chain.from_iterable(encoded["input_ids"]), dtype)
-        if start == 0:
-            _check_unknown_share(tokenizer, flat)
-        ids.append(flat)
-        types = encoded.get("token_type_ids")
-        first_lengths += map(len, encoded["input_ids"]) if types is None else (row.count(0) for row in types)
-    arrays = {
-        "input_ids": np.concatenate(ids) if ids else np.zeros(0, dtype),
-        "offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-        "first_lengths": np.array(first_lengths, np.int32),
-        "labels": np.array([label_ids.get(example.label, -1) for example in examples], np.int16),  # type: ignore[arg-type]
-    }
+        ids, segments = encoded["input_ids"], encoded.get("token_type_ids")
+        values = {
+            "input_ids": chain.from_iterable(ids),
+            "lengths": map(len, ids),
+            "first_lengths": map(len, ids) if segments is None else (row.count(0) for row in segments),
+            "labels": (_get_label_id(example.label, label_ids) for example in chunk),
+            "groups": (zlib.crc32(example.text_a.encode("utf-8", "surrogatepass")) for example in chunk),
+        }
+        for name, column in values.items():
+            parts[name].append(np.fromiter(column, types[name]))
+    arrays: dict[str, np.ndarray] = {name: np.concatenate(columns) for name, columns in parts.items()}
+    arrays["offsets"] = np.concatenate([[0], np.cumsum(arrays.pop("lengths"))]).astype(np.int64)
     return Features(arrays, *_get_padding(tokenizer))
+
+
+def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
+    if label is None:
+        return -1
+    if label not in label_ids:
+        raise CorpusError(
+            f"expected labels {list(label_ids)}, got {label!r}: correct the rows or the corpus's get_labels()"
+        )
+    return label_ids[label]
 
 
 def _get_padding(tokenizer: Any) -> tuple[int, bool]:
     return tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names
-
-
-def _check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:
-    """Stop when the tokenizer turns much of the text into its unknown token: nothing could be learned from it."""
-    if tokenizer.unk_token_id is None or not len(ids):
-        return
-    unknown = float((ids == tokenizer.unk_token_id).mean())
-    if unknown > MAX_UNKNOWN_SHARE:
-        raise ValueError(
-            f"expected a tokenizer that knows this text, got {unknown:.0%} {tokenizer.unk_token} from "
-            f"{tokenizer.name_or_path}: load it with do_lower_case=False (lower-casing takes Hangul apart), or "
-            "choose an encoder of the text's language"
-        )
 
 
 def iterate_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -149,6 +156,13 @@ def iterate_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarr
         size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
         yield order[start : start + size]
         start += size
+
+
+def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Leave out token types where the encoder knows one segment only: KLUE's RoBERTa comes with BERT's tokenizer."""
+    if getattr(model.config, "type_vocab_size", 2) < 2:
+        return {name: column for name, column in batch.items() if name != "token_type_ids"}
+    return batch
 
 
 def get_cache_path(name: str, file: Path, tokenizer: Any, max_seq_length: int, corpus: Any) -> Path:
@@ -176,7 +190,7 @@ def get_cache_path(name: str, file: Path, tokenizer: Any, max_seq_length: int, c
             content["truncation"],
             content["padding"],
         )  # left there by the last call, not part of the tokenizer
-    reading = sorted((key, str(value)) for key, value in vars(corpus).items())
+    reading = (type(corpus).__name__, sorted((key, str(value)) for key, value in vars(corpus).items()))
     digest = hashlib.sha256(file.read_bytes())
     digest.update(repr((CODE_VERSION, content, tokenizer.model_input_names, max_seq_length, reading)).encode())
     folder = Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))

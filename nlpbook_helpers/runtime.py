@@ -9,9 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
-from nlpbook_helpers.arguments import SAMPLES_DIR
-
-PACKAGE_DIR = Path(__file__).parent
 logger = logging.getLogger("nlpbook_helpers")
 
 
@@ -40,25 +37,6 @@ def get_profile() -> Literal["full", "quick"]:
     import torch
 
     return "full" if torch.cuda.is_available() or count_tpu_cores() else "quick"
-
-
-def get_embedded_path(name: str) -> str:
-    """Return the folder of something that ships with the project, from any working directory.
-
-    Args:
-        name: A checkpoint, for example `nlpbook-mini`, or a sample corpus, for example `nsmc-sample`.
-
-    Raises:
-        FileNotFoundError: Nothing of that name ships; the message lists what does.
-    """
-    # An installed package carries the folder inside itself, a clone has it beside the package.
-    places = (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints", SAMPLES_DIR)
-    roots = [place for place in places if place.is_dir()]
-    for root in roots:
-        if (root / name).is_dir():
-            return str(root / name)
-    known = sorted(folder.name for root in roots for folder in root.iterdir() if folder.is_dir())
-    raise FileNotFoundError(f"expected one of {known}, got {name!r}: nothing of that name ships with nlpbook_helpers")
 
 
 def count_tpu_cores() -> int:

@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
+from nlpbook_helpers.features import select_model_inputs
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 
@@ -58,7 +59,7 @@ class ClassificationTask(LightningModule):
         return self._share_step(inputs, "test")
 
     def _share_step(self, inputs: dict[str, torch.Tensor], stage: str) -> torch.Tensor:
-        outputs = self.model(**inputs)
+        outputs = self.model(**select_model_inputs(self.model, inputs))
         labels = inputs["labels"]
         accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
         is_training = stage == "train"

@@ -79,6 +79,7 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         logger=CSVLogger(args.downstream_model_dir, name="logs"),
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,
+        log_every_n_steps=10,
         enable_model_summary=False,
         deterministic=args.seed is not None and accelerator == "cpu",
     )

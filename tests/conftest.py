@@ -22,28 +22,7 @@ REVIEWS = [
     ("7", "다시 보고 싶다", "1"),
     ("8", "돈이 아까운 이야기", "0"),
 ]
-_WORDS = [
-    "영화",
-    "이야기",
-    "배우",
-    "정말",
-    "재미",
-    "있는",
-    "시간",
-    "이",
-    "아까운",
-    "최고",
-    "라고",
-    "한",
-    "그",
-    "가",
-    "좋았다",
-    "지루한",
-    "다시",
-    "보고",
-    "싶다",
-    "돈",
-]
+_WORDS = ["영화", "이야기", "배우", "정말", "재미", "있는", "시간", "아까운", "최고", "좋았다", "지루한", "다시"]
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +66,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=64, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        tokenizer_object=backend, model_max_length=128, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
         sep_token="[SEP]", mask_token="[MASK]", model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )  # fmt: skip
 
@@ -100,7 +79,7 @@ def make_model(tokenizer):
         torch.manual_seed(seed)
         settings = {
             "vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 64, "max_position_embeddings": 64, "num_labels": num_labels,
+            "intermediate_size": 64, "max_position_embeddings": 128, "num_labels": num_labels,
         }  # fmt: skip
         return BertForSequenceClassification(BertConfig(**settings | changes))
 

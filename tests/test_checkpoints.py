@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from nlpbook_helpers.arguments import ClassificationDeployArguments
+from nlpbook_helpers.arguments import ClassificationDeployArguments, get_embedded_path
 from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint, load_checkpoint
 
 
@@ -14,8 +14,8 @@ def save(path, **metadata):
 
 
 def test_the_recorded_loss_chooses_not_the_file_name(tmp_path, capsys):
-    save(tmp_path / "epoch=0-val_loss=0.10.ckpt", val_loss=0.9)
-    save(tmp_path / "epoch=1-val_loss=0.50.ckpt", val_loss=0.3)
+    save(tmp_path / "epoch=0-val_loss=0.10.ckpt", val_loss=0.9, pretrained_model_name="klue/bert-base")
+    save(tmp_path / "epoch=1-val_loss=0.50.ckpt", val_loss=0.3, pretrained_model_name="klue/bert-base")
     assert find_best_checkpoint(tmp_path).name == "epoch=1-val_loss=0.50.ckpt"
     args = ClassificationDeployArguments(downstream_model_dir=str(tmp_path))
     assert args.downstream_model_checkpoint_fpath == str(tmp_path / "epoch=1-val_loss=0.50.ckpt")
@@ -39,6 +39,26 @@ def test_checkpoints_of_another_encoder_are_passed_over(tmp_path):
     assert find_best_checkpoint(tmp_path, "beomi/kcbert-base").name == "b.ckpt"
     with pytest.raises(CheckpointError, match="expected a checkpoint of roberta .* found only .*klue/bert-base"):
         find_best_checkpoint(tmp_path, "roberta")
+
+
+def test_a_checkpoint_of_another_task_is_refused_where_the_task_is_given(tmp_path):
+    save(tmp_path / "a.ckpt", val_loss=0.1, task="document-classification")
+    ClassificationDeployArguments("klue/bert-base", downstream_model_dir=str(tmp_path))
+    ClassificationDeployArguments("klue/bert-base", "document-classification", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"a\.ckpt was trained for document-classification, expected pair-class"):
+        ClassificationDeployArguments("klue/bert-base", "pair-classification", str(tmp_path))
+
+
+def test_the_encoder_is_read_off_the_checkpoint_where_none_is_given(tmp_path):
+    save(tmp_path / "a.ckpt", val_loss=0.2, pretrained_model_name="klue/bert-base")
+    args = ClassificationDeployArguments(downstream_model_dir=str(tmp_path))
+    assert args.pretrained_model_name == "klue/bert-base"
+    save(tmp_path / "b.ckpt", val_loss=0.1, pretrained_model_name="nsmc-sample")  # any folder that ships
+    args = ClassificationDeployArguments(downstream_model_dir=str(tmp_path))
+    assert args.pretrained_model_name == get_embedded_path("nsmc-sample")
+    torch.save({"state_dict": {}}, tmp_path / "bare.ckpt")
+    with pytest.raises(CheckpointError, match=r"bare\.ckpt does not record its encoder: set pretrained_model_name"):
+        ClassificationDeployArguments(downstream_model_checkpoint_fpath=str(tmp_path / "bare.ckpt"))
 
 
 def test_a_truncated_checkpoint_is_named(tmp_path):

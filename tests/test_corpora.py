@@ -114,7 +114,7 @@ def test_malformed_pairs_are_named(tmp_path, content, message):
 def test_any_pair_corpus_is_read_by_its_column_names(tmp_path):
     (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\n비가 온다\t날이 맑다\tcontradiction\n")
     labels = KlueNLICorpus().get_labels()
-    corpus = CsvCorpus(("sentence1", "sentence2"), "gold_label", labels=labels, delimiter="\t")
+    corpus = CsvCorpus(("sentence1", "sentence2"), "gold_label", labels=labels)
     assert corpus.get_examples(tmp_path, "train") == [ClassificationExample("비가 온다", "날이 맑다", "contradiction")]
 
 

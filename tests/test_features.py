@@ -1,15 +1,19 @@
 """Text becomes the right numbers, once."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from conftest import REVIEWS
-from transformers import BertTokenizer
+from transformers import BertTokenizer, RobertaConfig, RobertaForSequenceClassification
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.evaluation import predict_probabilities
 from nlpbook_helpers.features import encode_examples, iterate_batches
+from nlpbook_helpers.task import ClassificationTask
 
 NSMC_GOLDEN = [2, 2170, 832, 5045, 17, 17, 7992, 29734, 4040, 10720, 3]
 KLUE_GOLDEN = [2, 8327, 15760, 2483, 4260, 8446, 1895, 5623, 5969, 10319, 21, 4213, 10172, 3, 8327, 15760, 2491, 4020,
@@ -79,9 +83,23 @@ def test_an_encoder_without_token_types_gets_none(tokenizer):
     assert set(features.make_batch([0])) == {"input_ids", "attention_mask", "labels"}
 
 
+def test_an_encoder_of_one_segment_takes_pairs(tokenizer, make_args):
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=66, type_vocab_size=1, pad_token_id=0,
+    )  # fmt: skip
+    model = RobertaForSequenceClassification(config)
+    features = encode_examples(tokenizer, [ClassificationExample("영화", "이야기", "0")] * 3, {"0": 0}, 16)
+    assert predict_probabilities(model, features).shape == (3, 2)
+    loss = ClassificationTask(model, make_args())._share_step(features.make_batch([0, 1]), "train")
+    assert loss.isfinite()
+
+
 def test_the_encoders_limit_is_named(make_args, tokenizer):
-    with pytest.raises(ValueError, match="max_seq_length: expected at most 64, the encoder's limit, got 65: lower it"):
-        ClassificationDataset(make_args(max_seq_length=65), NsmcCorpus(), tokenizer, "train")
+    with pytest.raises(
+        ValueError, match="max_seq_length: expected at most 128, the encoder's limit, got 129: lower it"
+    ):
+        ClassificationDataset(make_args(max_seq_length=129), NsmcCorpus(), tokenizer, "train")
 
 
 @pytest.mark.corpora
@@ -135,6 +153,22 @@ def test_the_held_out_slice_is_fixed_stratified_and_apart(make_args, tokenizer):
     assert len(ClassificationDataset(args, NsmcCorpus(), tokenizer, "test")) == 8
 
 
+def test_a_premise_and_all_its_hypotheses_stay_on_one_side(make_args, tokenizer, corpora_root):
+    pairs = [
+        {"premise": f"영화 {chr(0xAC00 + number)}", "hypothesis": text, "gold_label": label}
+        for number in range(20)
+        for text, label in (("배우", "entailment"), ("지루한", "contradiction"), ("정말", "neutral"))
+    ]
+    (corpora_root / "klue-nli").mkdir()
+    (corpora_root / "klue-nli" / "klue_nli_train.json").write_text(json.dumps(pairs), encoding="utf-8")
+    args = make_args(downstream_corpus_name="klue-nli", validation_size=0.25)
+    train, val = (ClassificationDataset(args, KlueNLICorpus(), tokenizer, mode) for mode in ("train", "val"))
+    assert (len(train), len(val)) == (45, 15)
+    assert np.bincount(val.labels).tolist() == [5, 5, 5]
+    sides = [{example.text_a for example in data.get_examples(range(len(data)))} for data in (train, val)]
+    assert not sides[0] & sides[1]
+
+
 def test_val_without_held_out_rows_says_which_argument_to_set(make_args, tokenizer):
     with pytest.raises(ValueError, match="mode='val' needs held-out rows, got validation_size=0: set validation_size"):
         ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "val")
@@ -159,6 +193,18 @@ def test_a_corpus_class_written_as_in_the_book_works(make_args, tokenizer):
 
     dataset = ClassificationDataset(args=make_args(), corpus=MyCorpus(), tokenizer=tokenizer, mode="train")
     assert [item["label"] for item in dataset] == [0, 1]  # type: ignore[attr-defined]
+
+
+def test_a_corpus_class_of_the_readers_own_is_never_read_from_a_stale_cache(make_args, tokenizer):
+    def make_corpus(text):
+        class Corpus(NsmcCorpus):
+            def iterate_examples(self, folder, mode):
+                yield from [ClassificationExample(text, None, "0"), ClassificationExample(text, None, "1")]
+
+        return Corpus()
+
+    items = [ClassificationDataset(make_args(), make_corpus(text), tokenizer)[0] for text in ("영화", "이야기")]
+    assert items[0] != items[1]
 
 
 def test_batches_hold_similar_lengths_within_the_token_budget():

@@ -84,6 +84,18 @@ def test_pairs_answer_with_three_labels_and_two_decimals(tmp_path, make_model, e
     assert len(answer["entailment_data"]) <= len("참 0.87")
 
 
+def test_documents_and_pairs_are_not_mistaken_for_each_other(trained, tmp_path, make_model, encoder_dir):
+    documents = Classifier.from_checkpoint(tmp_path / "models")
+    save_bare(tmp_path / "bare.ckpt", 3, make_model)
+    pairs = Classifier.from_checkpoint(tmp_path / "bare.ckpt", pretrained_model_name=encoder_dir)
+    with pytest.raises(ValueError, match=r"texts\[0\]: expected 1 text \(sentence\), got \('비', '눈'\)"):
+        documents.predict([("비", "눈")])
+    with pytest.raises(ValueError, match=r"texts\[0\]: expected 2 texts \(premise, hypothesis\), got \('비',\)"):
+        pairs.predict(["비"])
+    with pytest.raises(ValueError, match="hypothesis: 내용이 있는 문장을"):
+        pairs.inference_fn("비가 온다", " ")
+
+
 def test_widths_carry_no_float_noise(trained, tmp_path, monkeypatch):
     classifier = Classifier.from_checkpoint(tmp_path / "models")
     for p in (0.87, 0.9876, 0.29, 1.0, 0.57):

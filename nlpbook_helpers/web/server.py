@@ -93,6 +93,11 @@ class Server:
         environ[ACCESS_KEY] = self.key
         return self._app(environ, start_response)
 
+    @property
+    def link(self) -> str:
+        """The address to open or to share: the public one if there is one, with the key if one is asked for."""
+        return _add_key(self.public_url or self.url, self.key)
+
     def close(self) -> None:
         """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
         if self not in _open_servers:
