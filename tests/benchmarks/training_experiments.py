@@ -1,0 +1,140 @@
+"""P1X: what else could make a training step faster? Each experiment against the package as it is."""
+
+import ctypes
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Inputs, Row, compare
+from pytorch_lightning import Callback
+from torch.utils.data import DataLoader
+from training_step import BATCH_SIZE, Bench, Way, describe_cores, make_our_step, measure_ways
+
+from nlpbook_helpers.dataset import data_collator
+from nlpbook_helpers.task import ClassificationTask
+from nlpbook_helpers.trainer import get_trainer
+
+STEPS = 8
+Step = Callable[[np.ndarray], None]
+
+
+def with_dropout(bench: Bench, step: Step, hidden: float, attention: float) -> Step:
+    """Return the step with other dropout probabilities, which are put back after it."""
+    modules = [(name, module) for name, module in bench.model.named_modules() if isinstance(module, torch.nn.Dropout)]
+
+    def changed(rows: np.ndarray) -> None:
+        before = [module.p for _, module in modules]
+        for name, module in modules:
+            module.p = attention if name.endswith("attention.self.dropout") else hidden
+        step(rows)
+        for (_, module), p in zip(modules, before, strict=True):
+            module.p = p
+
+    return changed
+
+
+def pad_to_multiple(multiple: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a change that pads a batch's length to a multiple; padding is 0 as in kcbert, and masked."""
+
+    def change(batch: dict[str, Any]) -> dict[str, Any]:
+        missing = -batch["input_ids"].shape[1] % multiple
+        return {
+            name: torch.nn.functional.pad(column, (0, missing)) if column.ndim == 2 else column
+            for name, column in batch.items()
+        }
+
+    return change
+
+
+def keep_memory(step: Step) -> Step:
+    """Return the step with freed memory kept for the next one: gradients are 436 MB that the kernel zeroes each time.
+
+    glibc only; elsewhere the step is unchanged. The numbers are those of glibc's `malloc.h` and its defaults.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
+    trim_threshold, mmap_max = -1, -4
+
+    def changed(rows: np.ndarray) -> None:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        step(rows)
+        mallopt(mmap_max, 65_536)
+        mallopt(trim_threshold, 64 * 2**20)
+
+    return changed
+
+
+class BatchClock(Callback):
+    """Times a Trainer's batches from the end of the first to the end of the last, loader and logging included."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+
+def measure_lightning(bench: Bench, rounds: int = 2) -> Row:
+    """Compare the Trainer of `get_trainer` with plain steps on the same batches, seconds per step."""
+    step, plain, trained = make_our_step(bench), [], []
+    for _ in range(rounds):
+        batches = bench.draw_batches(True, STEPS)
+        clock, task = BatchClock(), ClassificationTask(bench.model, bench.args)
+        loader = DataLoader(
+            bench.dataset, batch_size=BATCH_SIZE, sampler=np.concatenate(batches).tolist(), collate_fn=data_collator
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            bench.args.downstream_model_dir, bench.args.epochs = folder, 1
+            trainer = get_trainer(bench.args)
+            trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+            trainer.fit(task, train_dataloaders=loader)
+        trained.append((clock.ends[-1] - clock.ends[0]) / (STEPS - 1))
+        begin = time.perf_counter()
+        for rows in batches[1:]:
+            step(rows)
+        plain.append((time.perf_counter() - begin) / (STEPS - 1))
+    return compare("P1X", "the same steps in Lightning's Trainer (reference) and plain (s per step)", trained, plain)
+
+
+def measure_compiled(bench: Bench, count: int = 4) -> Row:
+    """Compare our step on the model and on the compiled model, which is used from its second epoch of lengths on."""
+    plain, compiled = make_our_step(bench), make_our_step(bench, torch.compile(bench.model, dynamic=True))
+    batches, seconds = bench.draw_batches(True, count), {"first": [], "plain": [], "compiled": []}
+    for name, step in (("first", compiled), ("plain", plain), ("compiled", compiled)):
+        for rows in batches:
+            begin = time.perf_counter()
+            step(rows)
+            seconds[name].append(time.perf_counter() - begin)
+    note = f"{count} lengths; compiling took {sum(seconds['first']) - sum(seconds['compiled']):.0f} s, not counted"
+    return compare("P1C", "step, torch.compile (s)", seconds["plain"], seconds["compiled"], note=note)
+
+
+def run_compiled(inputs: Inputs) -> Sequence[Row]:
+    """Measure P1C, apart from P1X because compiling takes minutes."""
+    return [measure_compiled(Bench(inputs))]
+
+
+def run(inputs: Inputs) -> Sequence[Row]:
+    """Measure P1X; the reference is the package as it is, so a ratio above 1 pays."""
+    bench = Bench(inputs)
+    ours = make_our_step(bench)
+    ways = {
+        "the package as it is": ours,
+        "attention dropout 0": with_dropout(bench, ours, 0.1, 0.0),
+        "all dropout 0": with_dropout(bench, ours, 0.0, 0.0),
+        "freed memory kept by the process": keep_memory(ours),
+        "length a multiple of 8": make_our_step(bench, change_batch=pad_to_multiple(8)),
+        "length a multiple of 16": make_our_step(bench, change_batch=pad_to_multiple(16)),
+    }
+    measured = {name: Way(step, True, STEPS) for name, step in ways.items()}
+    measure_ways(bench, measured)
+    busy = describe_cores(measured)
+    base = measured.pop("the package as it is").costs
+    rows = [compare("P1X", f"step, {name} (ms per real token)", base, way.costs) for name, way in measured.items()]
+    rows[0] = dataclasses.replace(rows[0], note=busy)
+    return [*rows, measure_lightning(bench)]

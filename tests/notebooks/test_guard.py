@@ -1,0 +1,120 @@
+"""What must be true of every stored notebook, whatever it teaches."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+from set_repo import get_repository  # noqa: E402
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+CHECK = "nbval-check-output"
+# training notebooks have the cells 0 to 14, deploying ones 0 to 11; the others are not in the book
+CODE_CELLS = {"01": 15, "02": 12, "03": 15, "04": 12}
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def cells(path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+@pytest.fixture
+def code_cells(cells) -> list[dict]:
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def join(source: str | list[str]) -> str:
+    return source if isinstance(source, str) else "".join(source)
+
+
+def get_tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def test_every_cell_was_executed_in_order(code_cells):
+    assert [cell["execution_count"] for cell in code_cells] == list(range(1, len(code_cells) + 1))
+
+
+def test_checked_cells_have_outputs_to_compare(code_cells):
+    checked = [cell for cell in code_cells if CHECK in get_tags(cell)]
+    assert len(checked) >= 5
+    for cell in checked:
+        assert cell["outputs"], join(cell["source"])
+
+
+def test_outputs_hold_no_noise_errors_paths_or_secrets(cells, code_cells):
+    for cell in code_cells:
+        for output in cell["outputs"]:
+            assert output.get("name") != "stderr", join(cell["source"])
+            assert output["output_type"] != "error", join(cell["source"])
+    text = json.dumps(cells, ensure_ascii=False)
+    assert not re.findall(r"(?<![\w.])/(?:home|root|Users|tmp|work|private)/\w+", text)
+    text = text.replace("key=my-own-key", "")  # the example that notebooks show
+    assert not re.findall(r"[?&]key=[\w-]{8,}|authtoken[\"' :=]+[\w]{20,}", text)
+
+
+def test_cells_are_short_and_follow_an_explanation(cells):
+    for before, cell in zip([None, *cells], cells, strict=False):
+        if cell["cell_type"] == "code":
+            assert len(join(cell["source"]).splitlines()) <= 20, join(cell["source"])
+            assert before is not None, "a notebook begins with its title"
+
+
+def test_code_numbers_are_the_books(path, code_cells):
+    sources = "\n".join(join(cell["source"]) for cell in code_cells)
+    expected = [f"{int(path.name[:2])}-{number}" for number in range(CODE_CELLS.get(path.name[:2], 0))]
+    assert re.findall(r"^# 코드 (\d+-\d+)", sources, re.MULTILINE) == expected
+
+
+def test_the_badge_and_the_install_cell_name_this_repository(path, cells):
+    text = "\n".join(join(cell["source"]) for cell in cells)
+    repository = get_repository()
+    badge = f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{path.name}"
+    assert badge in join(cells[0]["source"])
+    assert f'REPOSITORY = "https://github.com/{repository}"' in text
+
+
+def test_three_questions_with_folded_answers_stand_at_the_end(cells):
+    text = "\n".join(join(cell["source"]) for cell in cells)
+    assert text.count("<details><summary>") == text.count("</details>") == 3
+
+
+def test_links_between_notebooks_lead_somewhere(cells):
+    text = "\n".join(join(cell["source"]) for cell in cells)
+    for name in re.findall(r"\]\(([^)]+\.ipynb)\)", text):
+        if "://" not in name:
+            assert (ROOT / "notebooks" / name).is_file(), name
+
+
+def test_the_readme_names_this_repository():
+    for name in ("README.md", "README.ko.md"):
+        found = set(re.findall(r"github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?[\"')\s/]", (ROOT / name).read_text("utf-8")))
+        assert get_repository() in found, name
+
+
+def test_the_address_is_changed_everywhere_at_once(tmp_path):
+    for pattern in ("setup.py", "README*.md", "notebooks/*.ipynb", "notebooks/*.py"):
+        for source in ROOT.glob(pattern):
+            target = tmp_path / source.relative_to(ROOT)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    script = [sys.executable, str(tmp_path / "notebooks" / "set_repo.py")]
+    subprocess.run([*script, "someone/new-name"], check=True, capture_output=True)
+    texts = [
+        file.read_text("utf-8") for pattern in ("*.py", "*.md", "notebooks/*.ipynb") for file in tmp_path.glob(pattern)
+    ]
+    assert not [text for text in texts if get_repository() in text]
+    assert sum("someone/new-name" in text for text in texts) == len(texts)
+    refused = subprocess.run([*script, "no slash"], check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "expected owner/name, got ['no slash']" in refused.stderr
