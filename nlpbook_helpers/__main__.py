@@ -12,10 +12,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nlpbook_helpers", description="Serve trained classifiers.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="open the pages of classifiers on this machine, until Ctrl-C")
-    serving.add_argument("--checkpoint", required=True, nargs="+", help="checkpoint files or folders, a page for each")
+    serving.add_argument(
+        "--checkpoint", required=True, nargs="+", action="extend", help="checkpoint files or folders, a page for each"
+    )
     serving.add_argument("--port", type=int, default=5000, help="port of the first page (default 5000)")
     serving.add_argument("--tunnel", choices=("ngrok",), help="also open public addresses, with keys")
     args = parser.parse_args(arguments)
+
+    if not 0 <= args.port <= 65_536 - len(args.checkpoint):
+        parser.error(f"--port: expected 0 to {65_536 - len(args.checkpoint)}, a port for each page, got {args.port}")
 
     from nlpbook_helpers import CheckpointError, Classifier, get_web_service_app, serve
 

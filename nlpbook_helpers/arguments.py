@@ -86,10 +86,10 @@ class ClassificationTrainArguments:
         for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
             if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
-            setattr(self, name, str(getattr(self, name)))
+            setattr(self, name, os.path.expanduser(getattr(self, name)))
         if self.downstream_corpus_root_dir is None:
             self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
-        self.downstream_corpus_root_dir = str(self.downstream_corpus_root_dir)
+        self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
         _check_range("max_seq_length", self.max_seq_length, 5, 100_000)
         _check_range("batch_size", self.batch_size, 1, 100_000)
         _check_range("epochs", self.epochs, 1, 10_000)
@@ -102,9 +102,12 @@ class ClassificationTrainArguments:
             raise ValueError(
                 f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"
             )
-        if not re.fullmatch(r"(min|max) \w+", self.monitor):
+        if self.save_top_k == 0:
+            raise ValueError("save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved")
+        if not re.fullmatch(r"(min|max) (train|val)_(loss|acc)", self.monitor):
             raise ValueError(
-                f"monitor: expected 'min' or 'max', a space and a metric, as in 'min val_loss', got {self.monitor!r}"
+                "monitor: expected 'min' or 'max', a space and one of val_loss, val_acc, train_loss, train_acc, as in "
+                f"'min val_loss', got {self.monitor!r}"
             )
 
 

@@ -6,6 +6,7 @@ so a file that somebody else made cannot run code here.
 """
 
 import logging
+import math
 import pickle
 import re
 from pathlib import Path
@@ -87,6 +88,7 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             "printed as downstream_model_dir"
         )
     losses: dict[Path, float] = {}
+    trainings: dict[str, str] = {}
     other_encoders: dict[str, str] = {}
     for path in paths:
         metadata = load_checkpoint(path).get(METADATA_KEY, {})
@@ -95,12 +97,19 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             other_encoders[path.name] = encoder
             continue
         losses[path] = _get_val_loss(path, metadata)
+        if "labels" in metadata:
+            trainings[f"{metadata.get('corpus')} with labels {metadata['labels']}"] = path.name
     if other_encoders:
         logger.warning("passed over checkpoints of another encoder: %s", other_encoders)
     if not losses:
         raise CheckpointError(
             f"expected a checkpoint of {pretrained_model_name} in {folder}, found only {other_encoders}: set "
             "pretrained_model_name to that encoder, or train this one"
+        )
+    if len(trainings) > 1:
+        raise CheckpointError(
+            f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {trainings}; give "
+            "the file you want, or train into a folder of its own"
         )
     return min(losses, key=lambda path: losses[path])
 
@@ -123,7 +132,6 @@ def is_same_encoder(one: str, other: str) -> bool:
 
 def _get_val_loss(path: Path, metadata: dict[str, Any]) -> float:
     """Return the recorded validation loss; infinity if none is known, so that such a file is chosen last."""
-    if "val_loss" in metadata:
-        return float(metadata["val_loss"])
     match = _VAL_LOSS_IN_NAME.search(path.name)
-    return float(match.group(1)) if match else float("inf")
+    loss = float(metadata.get("val_loss", match.group(1) if match else "inf"))
+    return loss if math.isfinite(loss) else math.inf

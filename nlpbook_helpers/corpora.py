@@ -52,14 +52,20 @@ class CsvCorpus:
     ) -> None:
         if isinstance(text_columns, str) or len(text_columns) not in (1, 2):
             raise ValueError(f"text_columns: expected one column name or two in a list, got {text_columns!r}")
-        if label_names is not None and len(label_names) != len(labels):
-            raise ValueError(f"label_names: expected {len(labels)}, one per label, got {len(label_names)}")
+        if len({*text_columns, label_column}) != len(text_columns) + 1:
+            raise ValueError(f"expected different columns, got text_columns {text_columns} and label {label_column!r}")
+        labels = [str(label) for label in labels]
         if len(set(labels)) != len(labels) or len(labels) < 2:
-            raise ValueError(f"labels: expected at least two different ones, got {list(labels)}")
+            raise ValueError(f"labels: expected at least two different ones, got {labels}")
+        label_names = list(label_names or labels)
+        if len(label_names) != len(labels):
+            raise ValueError(f"label_names: expected {len(labels)}, one per label, got {len(label_names)}")
+        if len({get_short_names(name)[1] for name in label_names}) != len(labels):
+            raise ValueError(f"label_names: expected a different English name for each label, got {label_names}")
         self.text_columns = tuple(text_columns)
         self.label_column = label_column
-        self.labels = [str(label) for label in labels]
-        self.label_names = list(label_names or self.labels)
+        self.labels = labels
+        self.label_names = label_names
         self.files = files or {mode: (f"{mode}.csv", f"{mode}.tsv") for mode in ("train", "val", "test")}
         self.delimiter = delimiter
         self.skip_bad_rows = skip_bad_rows
@@ -132,6 +138,8 @@ class CsvCorpus:
             try:
                 columns = reader.fieldnames or []
                 missing = [name for name in (*self.text_columns, self.label_column) if name not in columns]
+                if len(set(columns)) != len(columns):
+                    raise CorpusError(f"{path}, line 1: expected different column names, found {list(columns)}")
                 if missing:
                     raise CorpusError(
                         f"{path}, line 1: expected columns {missing}, found {list(columns)}; correct the header"
@@ -209,6 +217,12 @@ class KlueNLICorpus(CsvCorpus):
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise CorpusError(f"{path}: expected a JSON array of objects, got {type(rows).__name__}")
         yield from enumerate(rows, start=1)
+
+
+def get_short_names(label_name: str) -> tuple[str, str]:
+    """Split "긍정 (positive)" into ("긍정", "positive"); a name without brackets is both."""
+    korean, bracket, english = label_name.partition(" (")
+    return (korean, english.removesuffix(")")) if bracket else (label_name, label_name)
 
 
 def _decode_lines(path: Path, file: Any) -> Iterator[str]:

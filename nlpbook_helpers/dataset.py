@@ -83,7 +83,8 @@ class ClassificationDataset(Dataset):
         if args.skip_bad_rows:
             corpus.skip_bad_rows = True
         self.file_mode = "train" if mode == "val" and args.validation_size else mode
-        if mode == "val" and not args.validation_size and "val" not in getattr(corpus, "files", ()):
+        own_files = getattr(corpus, "files", {}).get("val", ())
+        if mode == "val" and not args.validation_size and not any((self.folder / name).is_file() for name in own_files):
             raise ValueError(
                 "mode='val' needs held-out rows, got validation_size=0: set validation_size (0.1 holds out a tenth "
                 "of the training data), or use mode='test' as the book does"
@@ -140,9 +141,10 @@ class ClassificationDataset(Dataset):
             file = self.corpus.find_file(self.folder, self.file_mode)
             name = f"{self.args.downstream_corpus_name}-{self.file_mode}"
             path = get_cache_path(name, file, self.tokenizer, self.args.max_seq_length, self.corpus)
-            if path.exists() and not self.args.overwrite_cache:
-                logger.info("loading features from cache %s", path.name)
-                return read_cache(path, self.tokenizer)
+            cached = read_cache(path, self.tokenizer) if path.exists() and not self.args.overwrite_cache else None
+            if cached is not None:
+                logger.info("loaded features from cache %s", path.name)
+                return cached
         label_ids = {label: index for index, label in enumerate(self.corpus.get_labels())}
         examples = self._read_examples()
         features = encode_examples(self.tokenizer, examples, label_ids, self.args.max_seq_length)
@@ -169,8 +171,11 @@ class ClassificationDataset(Dataset):
                 stratify=self.features.labels[first],
                 random_state=SPLIT_SEED,
             )
-        except ValueError as error:
-            raise ValueError(f"validation_size: cannot hold {size} out of {len(rows):,} rows: {error}") from None
+        except ValueError:
+            raise ValueError(
+                f"validation_size: cannot hold {size} of {len(rows):,} rows out with every label on both sides (rows "
+                f"with equal first texts stay together: {len(first):,} groups): choose another size, or add rows"
+            ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
     def _log_examples(self, count: int = 3) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nlpbook_helpers.corpora import get_short_names
 from nlpbook_helpers.dataset import ClassificationDataset
 from nlpbook_helpers.features import Features, iterate_batches, select_model_inputs
 
@@ -144,12 +145,6 @@ def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
         text.set_fontproperties(font)
     axes.set(xlabel="prediction", ylabel="label")
     return figure
-
-
-def get_short_names(label_name: str) -> tuple[str, str]:
-    """Split "긍정 (positive)" into ("긍정", "positive"); a name without brackets is both."""
-    korean, bracket, english = label_name.partition(" (")
-    return (korean, english.removesuffix(")")) if bracket else (label_name, label_name)
 
 
 def _make_figure() -> tuple["Figure", Any]:

@@ -197,11 +197,16 @@ def get_cache_path(name: str, file: Path, tokenizer: Any, max_seq_length: int, c
     return folder / f"{name}-{digest.hexdigest()[:16]}.safetensors"
 
 
-def read_cache(path: Path, tokenizer: Any) -> Features:
-    """Return cached features; the columns are memory-mapped, not copied."""
+def read_cache(path: Path, tokenizer: Any) -> Features | None:
+    """Return cached features, memory-mapped, not copied; None if the file is damaged."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    arrays = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    try:
+        arrays = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        logger.warning("%s is damaged (%s): tokenizing again", path.name, error)
+        return None
     return Features(arrays, *_get_padding(tokenizer))
 
 

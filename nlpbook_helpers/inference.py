@@ -3,7 +3,7 @@
 import inspect
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from nlpbook_helpers.checkpoints import (
     is_same_encoder,
     load_checkpoint,
 )
-from nlpbook_helpers.corpora import ClassificationExample, KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.evaluation import get_short_names, predict_probabilities
+from nlpbook_helpers.corpora import ClassificationExample, KlueNLICorpus, NsmcCorpus, get_short_names
+from nlpbook_helpers.evaluation import predict_probabilities
 from nlpbook_helpers.features import encode_examples
 from nlpbook_helpers.runtime import supports_bfloat16
 
@@ -73,7 +73,9 @@ class Classifier:
         Raises:
             CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         """
-        path = Path(checkpoint)
+        path = Path(checkpoint).expanduser()
+        if max_seq_length is not None and max_seq_length < 5:
+            raise ValueError(f"max_seq_length: expected at least 5 tokens, got {max_seq_length}")
         if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
             return cls._from_hugging_face(path, max_seq_length)
         if path.is_dir() or not path.exists():
@@ -97,10 +99,17 @@ class Classifier:
     @classmethod
     def _from_hugging_face(cls, folder: Path, max_seq_length: int | None) -> "Classifier":
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+            model, loaded = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder} is not a classifier in Hugging Face layout: {error}") from error
+        if loaded["missing_keys"]:
+            raise CheckpointError(
+                f"expected a fine-tuned classifier in {folder}, found no {sorted(loaded['missing_keys'])}: it is a "
+                "bare encoder; fine-tune it first"
+            )
         labels, input_names = _get_names(folder, getattr(model.config, "nlpbook", {}), model.config)
         length = max_seq_length or DEFAULT_MAX_SEQ_LENGTH
         return cls(model, tokenizer, labels, input_names, min(length, tokenizer.model_max_length))
@@ -117,10 +126,12 @@ class Classifier:
         Raises:
             ValueError: A text is not a string, or the number of texts per input is wrong.
         """
-        if isinstance(texts, str):
-            raise ValueError("texts: expected a list of texts, got one string: put it into a list")
+        is_list = isinstance(texts, Iterable) and not isinstance(texts, str | bytes | Mapping | Set)
+        if not is_list or hasattr(texts, "columns"):  # a DataFrame would give its column names
+            raise ValueError(f"texts: expected a list of texts, got {type(texts).__name__}: put them into a list")
         examples = [
-            self._make_example((text,) if isinstance(text, str) else text, row) for row, text in enumerate(texts)
+            self._make_example(text if isinstance(text, tuple | list) else (text,), row)
+            for row, text in enumerate(texts)
         ]
         if not examples:
             return np.zeros((0, len(self.labels)), np.float32)
@@ -133,6 +144,8 @@ class Classifier:
                 f"texts[{row}]: expected {expected} text{'s' if expected > 1 else ''} ({', '.join(self.input_names)}), "
                 f"got {texts!r}"
             )
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            raise ValueError(f"texts[{row}]: expected whole characters, got half a surrogate pair: clean the text")
         return ClassificationExample(*texts)
 
     @property

@@ -38,6 +38,25 @@ class ClassificationTask(LightningModule):
         self.model = model.train()
         self.args = args
 
+    def on_train_start(self) -> None:
+        """Refuse at once what would only be noticed after an epoch.
+
+        Raises:
+            ValueError: The model's outputs are not the corpus's labels, or what chooses the checkpoint is missing.
+        """
+        corpus = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "corpus", None)
+        outputs, labels = self.model.config.num_labels, getattr(corpus, "num_labels", None)
+        if labels not in (None, outputs):
+            raise ValueError(
+                f"expected a model with {labels} outputs, one per label of the corpus, got {outputs}: load it with "
+                "num_labels=corpus.num_labels"
+            )
+        if "val_" in self.args.monitor and not self.trainer.enable_validation:
+            raise ValueError(
+                f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint, got none: pass them to "
+                "trainer.fit, or set monitor='min train_loss'"
+            )
+
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW, its learning rate multiplied by 0.9 after each epoch."""
         # fused: one pass over all weights; identical update, measured in tests/benchmarks

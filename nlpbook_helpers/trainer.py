@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there.
     """
     _quiet_lightning()
+    if not args.test_mode:
+        _check_writable(Path(args.downstream_model_dir))
     accelerator, devices = _choose_device(args)
     precision, why = choose_precision(accelerator, args.fp16)
     logger.info("training on %s in %s (%s)", accelerator, precision, why)
@@ -83,6 +86,17 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         enable_model_summary=False,
         deterministic=args.seed is not None and accelerator == "cpu",
     )
+
+
+def _check_writable(folder: Path) -> None:
+    """Find out before training, not after its first epoch."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CheckpointError(
+            f"downstream_model_dir: cannot write to {folder} ({error.strerror}): choose another"
+        ) from error
 
 
 def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:

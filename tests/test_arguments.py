@@ -16,6 +16,8 @@ from nlpbook_helpers.checkpoints import CheckpointError
         ({"learning_rate": 5}, "learning_rate: expected a number from 1e-10 to 1.0, got 5"),
         ({"learning_rate": float("nan")}, "learning_rate: expected a number .*got nan"),
         ({"max_seq_length": 2}, "max_seq_length: expected a whole number from 5"),
+        ({"monitor": "max val_f1"}, "monitor: expected 'min' or 'max'.*one of val_loss, val_acc.*got 'max val_f1'"),
+        ({"save_top_k": 0}, "save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved"),
         ({"monitor": "val_loss"}, "monitor: expected 'min' or 'max'.*got 'val_loss'"),
         ({"validation_size": 1}, "validation_size: expected a share below 1 or a number of rows above 1, got 1"),
         ({"validation_size": -0.1}, "validation_size: expected a number from 0"),

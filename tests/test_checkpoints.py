@@ -22,6 +22,21 @@ def test_the_recorded_loss_chooses_not_the_file_name(tmp_path, capsys):
     assert capsys.readouterr().out == f"downstream_model_checkpoint_fpath: {args.downstream_model_checkpoint_fpath}\n"
 
 
+def test_trainings_that_cannot_be_compared_are_refused(tmp_path):
+    save(tmp_path / "a.ckpt", val_loss=0.1, corpus="mine", labels=["a", "b"])
+    save(tmp_path / "b.ckpt", val_loss=0.2, corpus="mine", labels=["a", "b"])
+    assert find_best_checkpoint(tmp_path).name == "a.ckpt"
+    save(tmp_path / "c.ckpt", val_loss=0.9, corpus="mine", labels=["a", "b", "c"])
+    with pytest.raises(CheckpointError, match=r"different trainings, whose losses cannot be compared: .*c\.ckpt"):
+        find_best_checkpoint(tmp_path)
+
+
+def test_a_loss_that_is_no_number_is_never_the_best(tmp_path):
+    save(tmp_path / "a.ckpt", val_loss=float("nan"))
+    save(tmp_path / "b.ckpt", val_loss=0.6)
+    assert find_best_checkpoint(tmp_path).name == "b.ckpt"
+
+
 def test_a_checkpoint_of_the_book_is_judged_by_its_name(tmp_path):
     for name in (
         "epoch=0-val_loss=0.31.ckpt",

@@ -60,6 +60,7 @@ def test_pairs_are_read_under_both_file_names(tmp_path, name):
         ("id\ttext\tlabel\n1\t좋다\t1\n", r"line 1: expected columns \['document'\], found"),
         ('id\tdocument\tlabel\n1\t"좋다\t1\n', "line 2: unexpected end of data; expected quotes"),
         ("id\tdocument\tlabel\n", "holds no row"),
+        ("document\tdocument\tlabel\n", "line 1: expected different column names"),
     ],
 )
 def test_a_malformed_row_is_named_with_its_line(tmp_path, text, message):
@@ -123,5 +124,11 @@ def test_a_corpus_that_makes_no_sense_is_refused_at_once():
         CsvCorpus("text")
     with pytest.raises(ValueError, match="labels: expected at least two different ones"):
         CsvCorpus(labels=["a", "a"])
+    with pytest.raises(ValueError, match="labels: expected at least two different ones"):
+        CsvCorpus(labels=[1, "1"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="expected different columns, got text_columns .*'label'"):
+        CsvCorpus(["text", "label"])
+    with pytest.raises(ValueError, match="label_names: expected a different English name for each label"):
+        CsvCorpus(label_names=["좋음 (x)", "나쁨 (x)"])
     with pytest.raises(ValueError, match="label_names: expected 2, one per label, got 1"):
         CsvCorpus(label_names=["a"])

@@ -9,7 +9,7 @@ from conftest import REVIEWS
 from transformers import BertTokenizer, RobertaConfig, RobertaForSequenceClassification
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.corpora import ClassificationExample, KlueNLICorpus, NsmcCorpus
+from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.dataset import ClassificationDataset, data_collator
 from nlpbook_helpers.evaluation import predict_probabilities
 from nlpbook_helpers.features import encode_examples, iterate_batches
@@ -112,9 +112,9 @@ def test_a_tokenizer_that_takes_hangul_apart_is_refused(kcbert_dir, corpora_root
 def test_features_are_read_from_the_cache_and_equal(make_args, tokenizer, caplog, tmp_path):
     caplog.set_level("INFO", "nlpbook_helpers")
     first = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
-    assert "loading features from cache" not in caplog.text
+    assert "loaded features from cache" not in caplog.text
     again = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
-    assert "loading features from cache nsmc-train-" in caplog.text
+    assert "loaded features from cache nsmc-train-" in caplog.text
     for name in first.features.columns:
         assert np.array_equal(getattr(first.features, name), getattr(again.features, name))
     assert len(list((tmp_path / "cache").iterdir())) == 1  # no leftovers beside it
@@ -131,7 +131,18 @@ def test_the_cache_knows_content_length_and_tokenizer(make_args, tokenizer, corp
                             model_input_names=["input_ids", "attention_mask"], model_max_length=64)  # fmt: skip
     ClassificationDataset(make_args(), NsmcCorpus(), other, "train")
     ClassificationDataset(make_args(overwrite_cache=True), NsmcCorpus(), tokenizer, "train")
-    assert "loading features from cache" not in caplog.text
+    assert "loaded features from cache" not in caplog.text
+
+
+def test_a_damaged_cache_is_made_again(make_args, tokenizer, tmp_path, caplog):
+    whole = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer)
+    (file,) = (tmp_path / "cache").iterdir()
+    content = file.read_bytes()
+    file.unlink()  # the first dataset still reads the file through its memory map
+    file.write_bytes(content[:100])
+    again = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer)
+    assert "is damaged" in caplog.text
+    assert np.array_equal(whole.features.input_ids, again.features.input_ids)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_cache(make_args, tokenizer, monkeypatch, tmp_path, caplog):
@@ -170,9 +181,10 @@ def test_a_premise_and_all_its_hypotheses_stay_on_one_side(make_args, tokenizer,
 
 
 def test_val_without_held_out_rows_says_which_argument_to_set(make_args, tokenizer):
-    with pytest.raises(ValueError, match="mode='val' needs held-out rows, got validation_size=0: set validation_size"):
-        ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "val")
-    with pytest.raises(ValueError, match="validation_size: cannot hold 7 out of 8 rows"):
+    for corpus in (NsmcCorpus(), CsvCorpus(["document"])):
+        with pytest.raises(ValueError, match="mode='val' needs held-out rows, got validation_size=0: set validation_"):
+            ClassificationDataset(make_args(), corpus, tokenizer, "val")
+    with pytest.raises(ValueError, match="validation_size: cannot hold 7 of 8 rows out"):
         ClassificationDataset(make_args(validation_size=7), NsmcCorpus(), tokenizer, "val")
     with pytest.raises(ValueError, match="mode: expected 'train', 'val' or 'test', got 'dev'"):
         ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "dev")

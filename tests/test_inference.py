@@ -4,17 +4,17 @@ import inspect
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_training import fit
 
 from nlpbook_helpers.checkpoints import CheckpointError
-from nlpbook_helpers.corpora import NsmcCorpus
+from nlpbook_helpers.corpora import NsmcCorpus, get_short_names
 from nlpbook_helpers.dataset import ClassificationDataset
 from nlpbook_helpers.evaluation import (
     evaluate,
     find_worst_mistakes,
-    get_short_names,
     plot_confusion_matrix,
     plot_learning_curve,
     predict_probabilities,
@@ -111,8 +111,17 @@ def test_an_empty_sentence_is_refused(trained, tmp_path, text):
 
 def test_texts_of_the_wrong_shape_are_named(trained, tmp_path):
     classifier = Classifier.from_checkpoint(tmp_path / "models")
-    with pytest.raises(ValueError, match="expected a list of texts, got one string"):
-        classifier.predict("정말")
+    for wrong in ("정말", {"a": "b"}, {"a"}, None, pd.DataFrame({"text": ["a"]})):
+        with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType|DataFrame)"):
+            classifier.predict(wrong)  # type: ignore[arg-type]
+    for wrong in (None, 3, float("nan")):
+        with pytest.raises(ValueError, match=r"texts\[0\]: expected 1 text \(sentence\), got"):
+            classifier.predict([wrong])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"texts\[1\]: expected whole characters, got half a surrogate pair"):
+        classifier.predict(["정말", "\ud800"])
+    with pytest.raises(ValueError, match="max_seq_length: expected at least 5 tokens, got -5"):
+        Classifier.from_checkpoint(tmp_path / "models", max_seq_length=-5)
+    assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got \('a', 'b'\)"):
         classifier.predict(["a", ("a", "b")])  # type: ignore[list-item]
     assert classifier.predict([]).shape == (0, 2)
@@ -162,12 +171,14 @@ def test_file_names_inside_a_checkpoint_cannot_leave_their_folder(trained, tmp_p
     assert not list(tmp_path.parent.rglob("escaped.json"))
 
 
-def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer):
+def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, encoder_dir):
     model = make_model(id2label={0: "나쁨 (bad)", 1: "좋음 (good)"}, label2id={"나쁨 (bad)": 0, "좋음 (good)": 1})
     model.save_pretrained(tmp_path / "hf")
     tokenizer.save_pretrained(tmp_path / "hf")
     classifier = Classifier.from_checkpoint(tmp_path / "hf")
     assert "good_data" in classifier.inference_fn("정말 재미있는 영화")
+    with pytest.raises(CheckpointError, match=r"found no \['classifier.bias', 'classifier.weight'\]: it is a bare enc"):
+        Classifier.from_checkpoint(encoder_dir)
     (tmp_path / "hf" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="hf is not a classifier in Hugging Face layout"):
         Classifier.from_checkpoint(tmp_path / "hf")

@@ -84,6 +84,25 @@ def test_test_mode_runs_one_batch_and_writes_nothing(make_args, tokenizer, make_
     assert not list(tmp_path.glob("models/**/*.ckpt"))
 
 
+def test_what_would_fail_after_an_epoch_is_refused_before_it(make_args, tokenizer, make_model, tmp_path):
+    with pytest.raises(
+        ValueError, match="expected a model with 2 outputs, one per label of the corpus, got 3: load it"
+    ):
+        fit(make_args(), tokenizer, make_model(num_labels=3))
+    data = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer)
+    loader, trainer = DataLoader(data, 4, collate_fn=data_collator), get_trainer(make_args())
+    with pytest.raises(
+        ValueError, match="expected val_dataloaders, since 'min val_loss' chooses the checkpoint, got none"
+    ):
+        trainer.fit(ClassificationTask(make_model(), make_args()), train_dataloaders=loader)
+    args = make_args(monitor="min train_loss")
+    get_trainer(args).fit(ClassificationTask(make_model(), args), train_dataloaders=loader)
+    assert list((tmp_path / "models").glob("*.ckpt"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="downstream_model_dir: cannot write to .*file.*: choose another"):
+        get_trainer(make_args(downstream_model_dir=str(tmp_path / "file")))
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     path = tmp_path / "epoch=0-val_loss=0.50.ckpt"
     AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.ones(3)}}, path)

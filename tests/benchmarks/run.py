@@ -25,7 +25,6 @@ BENCHMARKS = {
 }
 EXPERIMENTS = {  # run by name only: they answer "would it pay to change this?"
     "P1X": "training_experiments:run",
-    "P1C": "training_experiments:run_compiled",
 }
 OUTPUT = BENCHMARKS_DIR / "results.json"
 HEADER = ("id", "what", "reference", "ours", "ratio", "target", "met")

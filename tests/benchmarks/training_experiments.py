@@ -101,24 +101,6 @@ def measure_lightning(bench: Bench, rounds: int = 2) -> Row:
     return compare("P1X", "the same steps in Lightning's Trainer (reference) and plain (s per step)", trained, plain)
 
 
-def measure_compiled(bench: Bench, count: int = 4) -> Row:
-    """Compare our step on the model and on the compiled model, which is used from its second epoch of lengths on."""
-    plain, compiled = make_our_step(bench), make_our_step(bench, torch.compile(bench.model, dynamic=True))
-    batches, seconds = bench.draw_batches(True, count), {"first": [], "plain": [], "compiled": []}
-    for name, step in (("first", compiled), ("plain", plain), ("compiled", compiled)):
-        for rows in batches:
-            begin = time.perf_counter()
-            step(rows)
-            seconds[name].append(time.perf_counter() - begin)
-    note = f"{count} lengths; compiling took {sum(seconds['first']) - sum(seconds['compiled']):.0f} s, not counted"
-    return compare("P1C", "step, torch.compile (s)", seconds["plain"], seconds["compiled"], note=note)
-
-
-def run_compiled(inputs: Inputs) -> Sequence[Row]:
-    """Measure P1C, apart from P1X because compiling takes minutes."""
-    return [measure_compiled(Bench(inputs))]
-
-
 def run(inputs: Inputs) -> Sequence[Row]:
     """Measure P1X; the reference is the package as it is, so a ratio above 1 pays."""
     bench = Bench(inputs)
