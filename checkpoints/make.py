@@ -2,7 +2,7 @@
 
 Fine-tunes on the whole of NSMC or KLUE-NLI with the package's own trainer, chooses the checkpoint on a held-out slice,
 scores it once on the official test file, and writes weights in half precision with configuration and tokenizer beside
-them, and a card with the figures. Takes about 15 and 10 minutes on two cores.
+them, and the figures.
 """
 
 import argparse

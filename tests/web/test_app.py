@@ -169,7 +169,7 @@ def test_a_value_error_of_the_function_is_shown(serve_app: Serve) -> None:
 
 def test_any_other_error_stays_in_the_log(serve_app: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def fail(sentence: str) -> dict[str, str]:
-        raise RuntimeError("weights at /home/someone/secret.ckpt")
+        raise RuntimeError("weights at /srv/someone/secret.ckpt")
 
     with caplog.at_level(logging.ERROR):
         answer = post(serve_app(fail), {"sentence": "a"})
