@@ -70,6 +70,9 @@ class CsvCorpus:
         self.delimiter = delimiter
         self.skip_bad_rows = skip_bad_rows
 
+    undecided_label: str | None = None
+    """The label of rows whose annotators did not agree; such rows are skipped and counted aloud."""
+
     def get_labels(self) -> list[str]:
         """Return the labels in the order of the model's outputs."""
         return self.labels
@@ -112,8 +115,11 @@ class CsvCorpus:
             CorpusError: The file is missing, empty, not UTF-8, or a row is malformed (file and line are named).
         """
         path = self.find_file(folder, mode)
-        read, skipped = 0, 0
+        read, skipped, undecided = 0, 0, 0
         for line, row in self._read_rows(path):
+            if self.undecided_label is not None and row.get(self.label_column) == self.undecided_label:
+                undecided += 1
+                continue
             try:
                 example = self._make_example(row)
             except CorpusError as error:
@@ -123,6 +129,8 @@ class CsvCorpus:
                 continue
             read += 1
             yield example
+        if undecided:
+            logger.warning("%s: skipped %s rows without an agreed label", path.name, f"{undecided:,}")
         if skipped:
             logger.warning("%s: skipped %s malformed rows, kept %s", path.name, f"{skipped:,}", f"{read:,}")
         if not read:
@@ -192,6 +200,8 @@ class KlueNLICorpus(CsvCorpus):
     test labels are secret, so `mode="test"` is the official dev file.
     Source: https://github.com/KLUE-benchmark/KLUE (CC BY-SA 4.0).
     """
+
+    undecided_label = "-"  # SNLI's sign, which other NLI sets took over
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
         super().__init__(

@@ -103,13 +103,21 @@ def test_a_missing_and_an_empty_file_say_how_to_fetch_them(tmp_path):
         ("[1, 2]", "expected a JSON array of objects"),
         ('[{"premise": "a",]', "line 1: .*expected a JSON array"),
         ('[{"premise": "a", "gold_label": "neutral"}]', r"line 1: expected a value in \['hypothesis'\]"),
-        ('[{"premise": "a", "hypothesis": "b", "gold_label": "-"}]', "gold_label: expected one of .*got '-'"),
+        ('[{"premise": "a", "hypothesis": "b", "gold_label": "?"}]', r"gold_label: expected one of .*got '\?'"),
+        ('[{"premise": "a", "hypothesis": "b", "gold_label": "-"}]', "holds no row to learn from"),
     ],
 )
 def test_malformed_pairs_are_named(tmp_path, content, message):
     (tmp_path / "klue_nli_train.json").write_text(content)
     with pytest.raises(CorpusError, match=message):
         KlueNLICorpus().get_examples(tmp_path, "train")
+
+
+def test_pairs_without_an_agreed_label_are_skipped_and_counted_aloud(tmp_path, caplog):
+    undecided = {"premise": "비가 온다.", "hypothesis": "춥다.", "gold_label": "-"}
+    (tmp_path / "klue_nli_train.json").write_text(json.dumps([*PAIRS, undecided]), encoding="utf-8")
+    assert len(KlueNLICorpus().get_examples(tmp_path, "train")) == 2
+    assert "klue_nli_train.json: skipped 1 rows without an agreed label" in caplog.text
 
 
 def test_any_pair_corpus_is_read_by_its_column_names(tmp_path):
