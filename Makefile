@@ -6,13 +6,11 @@ READY := $(VENV)/.ready
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 export NLPBOOK_PROFILE ?= quick
 
-.PHONY: demo test lint notebooks bench set-repo clean
+.PHONY: demo test lint notebooks bench screenshots set-repo clean
 
-## train the classifiers of notebooks 01 and 03 on the embedded samples, then serve them until Ctrl-C
+## serve the classifiers that ship here, reviews and sentence pairs, until Ctrl-C
 demo: $(READY)
-	$(BIN)/python notebooks/execute.py notebooks/01_doc_cls_train.ipynb notebooks/03_pair_cls_train.ipynb
-	$(BIN)/python -m nlpbook_helpers serve --checkpoint notebooks/nlpbook/checkpoint-doccls \
-	  notebooks/nlpbook/checkpoint-paircls
+	$(BIN)/python -m nlpbook_helpers serve --checkpoint checkpoints/doccls checkpoints/paircls
 
 ## unit, web, browser and notebook tests
 test: $(READY)
@@ -31,12 +29,16 @@ notebooks: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/run.py
 
+## take the README's pictures, docs/*.png, from the running page
+screenshots: $(READY)
+	PYTHONPATH=tests/web $(BIN)/python tests/browser/screenshots.py
+
 ## make set-repo REPO=owner/name: write the repository's address into setup.py and the notebooks
 set-repo: $(READY)
 	$(BIN)/python notebooks/set_repo.py $(REPO)
 
 clean:
-	rm -rf $(VENV) build *.egg-info notebooks/nlpbook .pytest_cache .ruff_cache
+	rm -rf $(VENV) build *.egg-info notebooks/nlpbook .pytest_cache .ruff_cache .hypothesis
 
 $(READY): requirements.txt setup.py
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || \

@@ -39,12 +39,23 @@ setup(
         "flask-cors>=6.0",
         "waitress>=3.0.1",
         "pyngrok>=9,<10",
+        "tqdm>=4.66",
     ],
     extras_require={
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
-        "notebooks": ["jupyter>=1.1", "nbclient>=0.10"],
+        "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.1"],
+        "parquet": ["pyarrow>=18"],
         "tpu": ["torch==2.9.*", "torch_xla==2.9.*"],
-        "test": ["pytest>=8", "pytest-socket>=0.7", "nbval>=0.11", "playwright>=1.50"],
+        "test": [
+            "pyarrow>=18",
+            "pytest>=8",
+            "pytest-socket>=0.7",
+            "nbval>=0.11",
+            "playwright>=1.50",
+            "axe-playwright-python>=0.1.8",
+            "schemathesis>=4",
+            "sentencepiece>=0.2",
+        ],
         "lint": ["ruff", "pyright"],
     },
 )

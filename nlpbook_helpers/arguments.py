@@ -80,6 +80,7 @@ class ClassificationTrainArguments:
     force_download: bool = _doc(False, "fetch the corpus again although its files exist")
     skip_bad_rows: bool = _doc(False, "leave out rows with a missing column or unknown label; count them aloud")
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
+    trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
 
     def __post_init__(self) -> None:
         _check_task_name(self.downstream_task_name)
@@ -128,6 +129,7 @@ class ClassificationDeployArguments:
     downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
     downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
     max_seq_length: int = _doc(128, "tokens per example, as in training")
+    trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
 
     def __post_init__(self) -> None:
         if self.pretrained_model_name is not None:

@@ -1,19 +1,17 @@
 """What is read? Texts, labels and label names, from files that are checked row by row."""
 
-import csv
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from nlpbook_helpers.rows import CorpusError, Row, get_values, read_rows
 
 logger = logging.getLogger(__name__)
 
-Row = Mapping[str | None, Any]
-
-
-class CorpusError(ValueError):
-    """A corpus file is missing, empty or malformed; the message names file and line."""
+MODES = ("train", "val", "test")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 
 
 class ClassificationExample(NamedTuple):
@@ -25,18 +23,19 @@ class ClassificationExample(NamedTuple):
 
 
 class CsvCorpus:
-    """Documents or pairs in a file with a header row, found by column names.
+    """Documents or pairs in a file with named columns: CSV, TSV, JSONL, JSON or Parquet (see `read_rows`).
 
     The book's own corpus classes (with `get_examples`, `get_labels`, `num_labels`) work wherever this one does.
 
     Args:
         text_columns: One column name for documents, two for pairs; also the names of the inference inputs.
-        label_column: The column of the label.
-        labels: Every label as it stands in the file, in the order of the model's outputs.
-        label_names: What readers see, "한국어 (english)", in the order of `labels`; default: the labels.
+        label_column: The column of the label; numbers are read as their digits.
+        labels: Every label as it stands in the file, in the order of the model's outputs. Or a mapping, label in the
+            file → label of the model, which may merge some. Or None: the different labels of the training file,
+            sorted, for every mode; they are known once a file has been read.
+        label_names: What readers see, "한국어 (english)", in the order of the labels; default: the labels.
         files: Mode → file names, the first that exists is read.
-        delimiter: Between columns; default: a tab in `.tsv` files, else a comma. Quotes are doubled inside quoted
-            texts, as RFC 4180 says.
+        delimiter: Between columns of text files; default: what the header shows.
         skip_bad_rows: Leave out rows with a missing column or an unknown label, and say how many.
     """
 
@@ -44,7 +43,7 @@ class CsvCorpus:
         self,
         text_columns: Sequence[str] = ("text",),
         label_column: str = "label",
-        labels: Sequence[str] = ("0", "1"),
+        labels: Sequence[str] | Mapping[str, str] | None = ("0", "1"),
         label_names: Sequence[str] | None = None,
         files: Mapping[str, Sequence[str]] | None = None,
         delimiter: str | None = None,
@@ -54,48 +53,67 @@ class CsvCorpus:
             raise ValueError(f"text_columns: expected one column name or two in a list, got {text_columns!r}")
         if len({*text_columns, label_column}) != len(text_columns) + 1:
             raise ValueError(f"expected different columns, got text_columns {text_columns} and label {label_column!r}")
-        labels = [str(label) for label in labels]
-        if len(set(labels)) != len(labels) or len(labels) < 2:
-            raise ValueError(f"labels: expected at least two different ones, got {labels}")
-        label_names = list(label_names or labels)
-        if len(label_names) != len(labels):
-            raise ValueError(f"label_names: expected {len(labels)}, one per label, got {len(label_names)}")
-        if len({get_short_names(name)[1] for name in label_names}) != len(labels):
-            raise ValueError(f"label_names: expected a different English name for each label, got {label_names}")
         self.text_columns = tuple(text_columns)
         self.label_column = label_column
-        self.labels = labels
-        self.label_names = label_names
-        self.files = files or {mode: (f"{mode}.csv", f"{mode}.tsv") for mode in ("train", "val", "test")}
+        self.files = files or {mode: tuple(f"{mode}{suffix}" for suffix in SUFFIXES) for mode in MODES}
         self.delimiter = delimiter
         self.skip_bad_rows = skip_bad_rows
+        self.labels: list[str] = []
+        self.label_names = list(label_names or [])
+        if labels is not None:
+            self._set_labels(labels)
+
+    def _set_labels(self, labels: Sequence[str] | Mapping[str, str]) -> None:
+        pairs = labels.items() if isinstance(labels, Mapping) else ((label, label) for label in labels)
+        pairs = [(str(in_file), str(label)) for in_file, label in pairs]
+        self.label_of = dict(pairs)
+        self.labels = list(dict.fromkeys(self.label_of.values()))
+        if len(self.label_of) != len(pairs) or len(self.labels) < 2:
+            raise ValueError(f"labels: expected at least two different ones, got {[label for _, label in pairs]}")
+        self.label_names = self.label_names or self.labels
+        if len(self.label_names) != len(self.labels):
+            raise ValueError(f"label_names: expected {len(self.labels)}, one per label, got {len(self.label_names)}")
+        if len({get_short_names(name)[1] for name in self.label_names}) != len(self.labels):
+            raise ValueError(f"label_names: expected a different English name for each label, got {self.label_names}")
 
     undecided_label: str | None = None
     """The label of rows whose annotators did not agree; such rows are skipped and counted aloud."""
 
     def get_labels(self) -> list[str]:
-        """Return the labels in the order of the model's outputs."""
+        """Return the labels in the order of the model's outputs.
+
+        Raises:
+            ValueError: They are to be inferred and no file has been read yet.
+        """
+        if not self.labels:
+            raise ValueError("labels are not known yet: call get_examples(folder, 'train') first, or give labels=[…]")
         return self.labels
 
     @property
     def num_labels(self) -> int:
         """Number of labels."""
-        return len(self.labels)
+        return len(self.get_labels())
 
     def find_file(self, folder: str | Path, mode: str) -> Path:
-        """Return the file of a mode.
+        """Return the file of a mode; labels that are to be inferred are read from the training file now.
 
         Raises:
             ValueError: The corpus has no such mode.
             CorpusError: None of the mode's files is there, or it is empty.
         """
+        if not self.labels:
+            self._infer_labels(self._find_file(folder, "train"))
+        return self._find_file(folder, mode)
+
+    def _find_file(self, folder: str | Path, mode: str) -> Path:
         if mode not in self.files:
             raise ValueError(f"mode: expected one of {list(self.files)}, got {mode!r}")
-        candidates = [Path(folder) / name for name in self.files[mode]]
+        exact = [Path(folder) / name for name in self.files[mode]]
+        candidates = [*exact, *(path.with_suffix(path.suffix.upper()) for path in exact)]
         path = next((path for path in candidates if path.is_file()), None)
         if path is None:
             raise CorpusError(
-                f"expected {' or '.join(path.name for path in candidates)} in {folder}, found neither: call "
+                f"expected {' or '.join(self.files[mode])} in {folder}, found none of them: call "
                 "download_downstream_dataset(args), or put the file there"
             )
         if path.stat().st_size == 0:
@@ -104,24 +122,49 @@ class CsvCorpus:
             )
         return path
 
-    def get_examples(self, folder: str | Path, mode: str) -> list[ClassificationExample]:
-        """Read every row of a mode's file, in file order; see `iterate_examples`."""
-        return list(self.iterate_examples(folder, mode))
+    def _infer_labels(self, path: Path) -> None:
+        found: dict[str, None] = {}
+        for _, row in read_rows(path, [self.label_column], self.delimiter):
+            try:
+                found.setdefault(get_values(row, [self.label_column])[0])
+            except CorpusError:
+                continue  # whoever reads the examples is told, or has asked to skip such rows
+            if len(found) > MAX_INFERRED_LABELS:
+                break
+        labels = sorted(found.keys() - {"", self.undecided_label}, key=_sort_numbers_first)
+        if not 2 <= len(labels) <= MAX_INFERRED_LABELS:
+            raise CorpusError(
+                f"{path}: expected 2 to {MAX_INFERRED_LABELS:,} different labels in column {self.label_column!r}, "
+                f"got {len(labels):,}: choose another label_column, or give labels=[…]"
+            )
+        self._set_labels(labels)
+        logger.info("%s: labels %s", path.name, labels)
 
-    def iterate_examples(self, folder: str | Path, mode: str) -> Iterator[ClassificationExample]:
+    def get_examples(self, folder: str | Path, mode: str, check_labels: bool = True) -> list[ClassificationExample]:
+        """Read every row of a mode's file, in file order; see `iterate_examples`."""
+        return list(self.iterate_examples(folder, mode, check_labels))
+
+    def iterate_examples(
+        self, folder: str | Path, mode: str, check_labels: bool = True
+    ) -> Iterator[ClassificationExample]:
         """Yield a mode's examples, in file order.
+
+        Args:
+            folder: Where the corpus's files are.
+            mode: One of `files`.
+            check_labels: False lets unknown labels through, so that they can be counted.
 
         Raises:
             CorpusError: The file is missing, empty, not UTF-8, or a row is malformed (file and line are named).
         """
         path = self.find_file(folder, mode)
         read, skipped, undecided = 0, 0, 0
-        for line, row in self._read_rows(path):
+        for line, row in read_rows(path, (*self.text_columns, self.label_column), self.delimiter):
             if self.undecided_label is not None and row.get(self.label_column) == self.undecided_label:
                 undecided += 1
                 continue
             try:
-                example = self._make_example(row)
+                example = self._make_example(row, check_labels)
             except CorpusError as error:
                 if not self.skip_bad_rows:
                     raise CorpusError(f"{path}, line {line}: {error}; correct it, or set skip_bad_rows=True") from None
@@ -136,43 +179,13 @@ class CsvCorpus:
         if not read:
             raise CorpusError(f"{path} holds no row to learn from: expected a header and rows, fetch or write it again")
 
-    def _read_rows(self, path: Path) -> Iterator[tuple[int, Row]]:
-        """Yield line number and row; texts may span lines, then the number is that of the row's last line."""
-        csv.field_size_limit(2**31 - 1)
-        with path.open("rb") as file:
-            lines = _decode_lines(path, file)
-            delimiter = self.delimiter or ("\t" if path.suffix == ".tsv" else ",")
-            reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
-            try:
-                columns = reader.fieldnames or []
-                missing = [name for name in (*self.text_columns, self.label_column) if name not in columns]
-                if len(set(columns)) != len(columns):
-                    raise CorpusError(f"{path}, line 1: expected different column names, found {list(columns)}")
-                if missing:
-                    raise CorpusError(
-                        f"{path}, line 1: expected columns {missing}, found {list(columns)}; correct the header"
-                    )
-                for row in reader:
-                    yield reader.line_num, row
-            except csv.Error as error:
-                # an open quote swallows the lines below it, so the row's first line is the one to look at
-                raise CorpusError(
-                    f"{path}, line {reader.line_num + 1}: {error}; expected quotes inside a quoted text to be doubled"
-                ) from None
-
-    def _make_example(self, row: Row) -> ClassificationExample:
+    def _make_example(self, row: Row, check_labels: bool) -> ClassificationExample:
         """Turn a row into an example, or say what is wrong with it."""
-        values = [row.get(name) for name in (*self.text_columns, self.label_column)]
-        if any(not isinstance(value, str) for value in values):
-            absent = [name for name, value in zip((*self.text_columns, self.label_column), values, strict=True)
-                      if not isinstance(value, str)]  # fmt: skip
-            raise CorpusError(f"expected a value in {absent}, the row has none: it is cut short")
-        if None in row:
-            raise CorpusError(f"expected {len(row) - 1} columns, got {len(row) - 1 + len(row[None])}")
-        *texts, label = values
-        if label not in self.labels:
-            raise CorpusError(f"{self.label_column}: expected one of {self.labels}, got {label!r}")
-        return ClassificationExample(str(texts[0]), texts[1] if len(texts) == 2 else None, label)
+        *texts, label = get_values(row, (*self.text_columns, self.label_column))
+        if check_labels and label not in self.label_of:
+            raise CorpusError(f"{self.label_column}: expected one of {list(self.label_of)}, got {label!r}")
+        text_b = texts[1] if len(texts) == 2 else None
+        return ClassificationExample(texts[0], text_b, self.label_of.get(label, label))
 
 
 class NsmcCorpus(CsvCorpus):
@@ -216,18 +229,6 @@ class KlueNLICorpus(CsvCorpus):
             skip_bad_rows=skip_bad_rows,
         )
 
-    def _read_rows(self, path: Path) -> Iterator[tuple[int, Row]]:
-        """Yield the position in the array, counted from 1, and the object."""
-        with path.open("rb") as file:
-            text = "".join(_decode_lines(path, file))
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise CorpusError(f"{path}, line {error.lineno}: {error.msg}; expected a JSON array of objects") from None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise CorpusError(f"{path}: expected a JSON array of objects, got {type(rows).__name__}")
-        yield from enumerate(rows, start=1)
-
 
 def get_short_names(label_name: str) -> tuple[str, str]:
     """Split "긍정 (positive)" into ("긍정", "positive"); a name without brackets is both."""
@@ -235,14 +236,6 @@ def get_short_names(label_name: str) -> tuple[str, str]:
     return (korean, english.removesuffix(")")) if bracket else (label_name, label_name)
 
 
-def _decode_lines(path: Path, file: Any) -> Iterator[str]:
-    """Decode UTF-8 line by line, so that a bad byte is reported with its line."""
-    for number, line in enumerate(file, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"{path}, line {number}: byte {error.object[error.start]:#04x} is not UTF-8; "
-                "save the file as UTF-8 (Excel: 'CSV UTF-8')"
-            ) from None
-        yield text
+def _sort_numbers_first(label: str) -> tuple[bool, float, str]:
+    """Sort "2" before "10", and numbers before words."""
+    return (False, float(label), label) if label.isdecimal() else (True, 0.0, label)

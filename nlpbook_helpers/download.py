@@ -29,6 +29,7 @@ class RemoteFile:
 
 
 _KLUE_NLI = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1/klue-nli-v1.1_"
+_HATE_SPEECH = "https://raw.githubusercontent.com/kocohub/korean-hate-speech/master/labeled/"
 REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
     "nsmc": {
         f"ratings_{mode}.txt": RemoteFile(
@@ -44,6 +45,13 @@ REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
         for mode, git_blob in (
             ("train", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"),
             ("dev", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
+        )
+    },
+    "korean-hate-speech": {
+        f"{mode}.tsv": RemoteFile(f"{_HATE_SPEECH}{mode}.tsv", git_blob)
+        for mode, git_blob in (
+            ("train", "a7663ec2ee2837b5e38a6c49ca47caee84eea894"),
+            ("dev", "a2b083b74c72a4dab444ddc6b3e83fa269306b24"),
         )
     },
 }
@@ -78,9 +86,8 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
         if there and not args.force_download:
             logger.info("%s: %s is already there", name, there[0])
         else:
-            _fetch_verified(
-                folder / file_name, remote, _download_with_korpora if name == "nsmc" else _download_with_pooch
-            )
+            download = _download_with_pooch if name == "klue-nli" else _download_with_korpora
+            _fetch_verified(folder / file_name, remote, download)
 
 
 def compute_git_blob_id(content: bytes) -> str:

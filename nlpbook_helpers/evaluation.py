@@ -57,7 +57,8 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
         batch_tokens: Padded tokens per batch.
 
     Returns:
-        float32, (examples, labels); each row sums to one.
+        float32, (examples, labels); each row sums to one. Windows of a long document are averaged: then (documents,
+        labels).
     """
     was_training = model.training
     model.eval()
@@ -68,7 +69,11 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
         logits = model(**{name: column.to(model.device) for name, column in batch.items()}).logits
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
     model.train(was_training)
-    return probabilities
+    if features.documents is None:
+        return probabilities
+    starts = np.flatnonzero(np.diff(features.documents, prepend=-1))
+    windows = np.diff(starts, append=len(features))
+    return np.add.reduceat(probabilities, starts) / windows[:, None].astype(np.float32)
 
 
 def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:

@@ -1,6 +1,7 @@
 """How does text become tensors? Columns of integers, cached, cut into padded batches without Python per example."""
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 CODE_VERSION = 2  # raise it when the same text would become other numbers
 CHUNK_SIZE = 2_000  # examples tokenized at once; bounds the memory of Python lists
+MOST_SPARE_ROWS = 1_024  # of an embedding beyond the tokenizer's ids: rounded up, or kept free for additions
 
 
 class Features:
@@ -32,7 +34,8 @@ class Features:
         labels: int16, (examples,): positions in the corpus's labels; -1 if unknown.
         groups: uint32, (examples,): equal where the first texts are equal (their CRC-32).
         pad_token_id: What fills up shorter rows of a batch.
-        has_token_types: Whether the encoder takes `token_type_ids`.
+        has_token_types: Whether the tokenizer gives `token_type_ids`.
+        documents: int64, (examples,): which document an example is a window of; None where every example is whole.
     """
 
     columns = ("input_ids", "offsets", "first_lengths", "labels", "groups")
@@ -43,6 +46,7 @@ class Features:
         )
         self.pad_token_id = pad_token_id
         self.has_token_types = has_token_types
+        self.documents = arrays.get("documents")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,7 +83,11 @@ class Features:
 
 
 def encode_examples(
-    tokenizer: Any, examples: Iterable[ClassificationExample], label_ids: dict[str, int], max_seq_length: int
+    tokenizer: Any,
+    examples: Iterable[ClassificationExample],
+    label_ids: dict[str, int],
+    max_seq_length: int,
+    stride: int | None = None,
 ) -> Features:
     """Tokenize examples into columns, `CHUNK_SIZE` at a time, so that a stream is never held whole.
 
@@ -90,6 +98,8 @@ def encode_examples(
         examples: Texts and labels; a label of None becomes -1.
         label_ids: Label → position.
         max_seq_length: Tokens per example at most, special tokens included.
+        stride: None cuts longer texts; a number makes windows of them that overlap by so many tokens, each an
+            example of its own (see `Features.documents`). Pairs are cut all the same.
 
     Raises:
         ValueError: The tokenizer's limit is lower.
@@ -100,35 +110,60 @@ def encode_examples(
         raise ValueError(
             f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it"
         )
-    dtype = np.uint16 if len(tokenizer) <= 2**16 else np.int32
     types = {
-        "input_ids": dtype,
+        "input_ids": np.uint16 if len(tokenizer) <= 2**16 else np.int32,
         "lengths": np.int64,
         "first_lengths": np.int32,
         "labels": np.int16,
         "groups": np.uint32,
+        "documents": np.int64,
     }
     parts = {name: [np.zeros(0, kind)] for name, kind in types.items()}
-    stream = iter(examples)
+    stream, count = iter(examples), 0
     while chunk := list(islice(stream, CHUNK_SIZE)):
-        pairs = [example.text_b for example in chunk] if chunk[0].text_b is not None else None
-        encoded = tokenizer(
-            [example.text_a for example in chunk], pairs, truncation=True, max_length=max_seq_length,
-            return_attention_mask=False, return_token_type_ids=pairs is not None,
-        )  # fmt: skip
-        ids, segments = encoded["input_ids"], encoded.get("token_type_ids")
+        ids, first_lengths, owners = _encode_chunk(tokenizer, chunk, max_seq_length, stride)
         values = {
             "input_ids": chain.from_iterable(ids),
             "lengths": map(len, ids),
-            "first_lengths": map(len, ids) if segments is None else (row.count(0) for row in segments),
-            "labels": (_get_label_id(example.label, label_ids) for example in chunk),
-            "groups": (zlib.crc32(example.text_a.encode("utf-8", "surrogatepass")) for example in chunk),
+            "first_lengths": first_lengths,
+            "labels": (_get_label_id(chunk[owner].label, label_ids) for owner in owners),
+            "groups": (zlib.crc32(chunk[owner].text_a.encode("utf-8", "surrogatepass")) for owner in owners),
+            "documents": (count + owner for owner in owners),
         }
         for name, column in values.items():
             parts[name].append(np.fromiter(column, types[name]))
+        count += len(chunk)
     arrays: dict[str, np.ndarray] = {name: np.concatenate(columns) for name, columns in parts.items()}
     arrays["offsets"] = np.concatenate([[0], np.cumsum(arrays.pop("lengths"))]).astype(np.int64)
+    if stride is None:
+        del arrays["documents"]
     return Features(arrays, *_get_padding(tokenizer))
+
+
+def _encode_chunk(
+    tokenizer: Any, chunk: list[ClassificationExample], max_seq_length: int, stride: int | None
+) -> tuple[list[list[int]], Iterable[int], Sequence[int]]:
+    """Return ids, tokens of the first segment, and position in the chunk of each example or window."""
+    texts = [example.text_a for example in chunk]
+    arguments = {"truncation": True, "max_length": max_seq_length, "return_attention_mask": False}
+    if chunk[0].text_b is not None:
+        pairs = [example.text_b for example in chunk]
+        encoded = tokenizer(texts, pairs, return_token_type_ids=True, **arguments)
+        return encoded["input_ids"], (row.count(0) for row in encoded["token_type_ids"]), range(len(chunk))
+    arguments["return_token_type_ids"] = False
+    if stride is None:
+        ids, owners = tokenizer(texts, **arguments)["input_ids"], range(len(chunk))
+    elif tokenizer.is_fast:
+        encoded = tokenizer(texts, stride=stride, return_overflowing_tokens=True, **arguments)
+        ids, owners = encoded["input_ids"], encoded["overflow_to_sample_mapping"]
+    else:  # a slow tokenizer returns what overflows, but not as windows
+        body = max_seq_length - tokenizer.num_special_tokens_to_add()
+        whole = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        starts = [range(0, max(1, len(row) - stride), body - stride) for row in whole]
+        owners = [owner for owner, own in enumerate(starts) for _ in own]
+        cut = [row[start : start + body] for row, own in zip(whole, starts, strict=True) for start in own]
+        ids = [tokenizer.build_inputs_with_special_tokens(row) for row in cut]
+    return ids, map(len, ids), owners
 
 
 def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
@@ -142,7 +177,8 @@ def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
 
 
 def _get_padding(tokenizer: Any) -> tuple[int, bool]:
-    return tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names
+    # a slow tokenizer, such as KoBERT's, tells segments apart without naming token types among its outputs
+    return tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names or not tokenizer.is_fast
 
 
 def iterate_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
@@ -159,10 +195,46 @@ def iterate_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarr
 
 
 def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Leave out token types where the encoder knows one segment only: KLUE's RoBERTa comes with BERT's tokenizer."""
-    if getattr(model.config, "type_vocab_size", 2) < 2:
-        return {name: column for name, column in batch.items() if name != "token_type_ids"}
-    return batch
+    """Leave out token types where the encoder has none (DistilBERT) or one segment only (KLUE's RoBERTa)."""
+    takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+    if takes_types and getattr(model.config, "type_vocab_size", 2) >= 2:
+        return batch
+    return {name: column for name, column in batch.items() if name != "token_type_ids"}
+
+
+def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer of another encoder: its ids would mean other words, and a training would end at chance.
+
+    An embedding may have a few rows more than the tokenizer has ids, as many encoders do. A padding id of 0 in the
+    configuration is what it holds when nobody has set it, so only another number contradicts the tokenizer.
+
+    Args:
+        model_or_config: A Hugging Face model or its configuration.
+        tokenizer: A Hugging Face tokenizer.
+
+    Raises:
+        ValueError: More ids than embeddings, far fewer, or special tokens with other ids.
+    """
+    config = getattr(model_or_config, "config", model_or_config)
+    rows, ids = getattr(config, "vocab_size", None) or len(tokenizer), len(tokenizer)
+    names = (
+        getattr(config, "name_or_path", "") or config.model_type,
+        tokenizer.name_or_path or type(tokenizer).__name__,
+    )
+    # a folder by its last part: where it lies on this machine is nobody's business
+    model_name, tokenizer_name = (Path(name).name if Path(name).is_absolute() else name for name in names)
+    remedy = f"load model ({model_name}) and tokenizer ({tokenizer_name}) from the same name"
+    if not ids <= rows <= ids + max(MOST_SPARE_ROWS, rows // 100):
+        raise ValueError(
+            f"expected a tokenizer that belongs to the model, got {ids:,} token ids for {rows:,} embeddings: {remedy}"
+        )
+    for name in ("pad", "unk", "cls", "sep", "mask"):
+        expected, got = getattr(config, f"{name}_token_id", None), getattr(tokenizer, f"{name}_token_id")
+        if expected and expected < rows and got is not None and expected != got:
+            raise ValueError(
+                f"expected a tokenizer that belongs to the model, whose {name}_token_id is {expected}, got one whose "
+                f"{name}_token_id is {got}: {remedy}"
+            )
 
 
 def get_cache_path(name: str, file: Path, tokenizer: Any, max_seq_length: int, corpus: Any) -> Path:

@@ -1,31 +1,22 @@
 """How is it used? A checkpoint becomes predict(texts) and the inference function of the book."""
 
 import inspect
-import json
-import tempfile
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from nlpbook_helpers.checkpoints import (
-    METADATA_KEY,
-    CheckpointError,
-    find_best_checkpoint,
-    is_same_encoder,
-    load_checkpoint,
-)
-from nlpbook_helpers.corpora import ClassificationExample, KlueNLICorpus, NsmcCorpus, get_short_names
+from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.evaluation import predict_probabilities
-from nlpbook_helpers.features import encode_examples
+from nlpbook_helpers.explanation import explain_window, find_spans, merge_spans
+from nlpbook_helpers.features import Features, encode_examples
+from nlpbook_helpers.restoring import restore
 from nlpbook_helpers.runtime import supports_bfloat16
 
-INPUT_NAMES = {1: ("sentence",), 2: ("premise", "hypothesis")}
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
-DEFAULT_MAX_SEQ_LENGTH = 128
 
 
 class Classifier:
@@ -36,6 +27,10 @@ class Classifier:
     Attributes:
         labels: What readers see, "긍정 (positive)", in the order of the model's outputs.
         input_names: Names of the texts that one answer needs.
+        max_seq_length: Tokens that the model reads at once.
+        stride: Tokens that the windows of a longer text share; None where it is cut.
+        info: What a page says below: `model`, `checkpoint`, `score`, `limits`.
+        text_columns: What the columns of its training's files were called; empty if that is not known.
     """
 
     def __init__(
@@ -45,12 +40,21 @@ class Classifier:
         labels: Sequence[str],
         input_names: Sequence[str],
         max_seq_length: int,
+        stride: int | None = None,
+        info: Mapping[str, str] | None = None,
+        text_columns: Sequence[str] = (),
     ):
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.labels = list(labels)
         self.input_names = tuple(input_names)
         self.max_seq_length = max_seq_length
+        self.stride = stride
+        self.text_columns = tuple(text_columns)
+        limits = f"한 번에 {max_seq_length}토큰까지 읽고, 더 긴 글은 "
+        limits += "뒤를 자릅니다" if stride is None else "창으로 나누어 평균합니다"
+        self.info = {**(info or {}), "limits": limits}
+        self._tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
         if torch.cuda.is_available():
             self.model.to("cuda")
         if supports_bfloat16():  # half the memory traffic; probabilities move by less than 0.01
@@ -62,6 +66,8 @@ class Classifier:
         checkpoint: str | Path,
         pretrained_model_name: str | None = None,
         max_seq_length: int | None = None,
+        stride: int | Literal["auto"] | None = "auto",
+        trust_remote_code: bool = False,
     ) -> "Classifier":
         """Load a classifier.
 
@@ -69,50 +75,26 @@ class Classifier:
             checkpoint: A Lightning checkpoint file, a folder of them (the best is chosen), or a Hugging Face folder.
             pretrained_model_name: The encoder; needed only for a bare `{"state_dict": …}` file.
             max_seq_length: Tokens per text; default: as in training.
+            stride: A longer text is read in windows whose probabilities are averaged; this many tokens of overlap,
+                "auto" for a quarter of `max_seq_length`, None to cut the text as the book does. Pairs are always
+                cut, longest text first.
+            trust_remote_code: Run the tokenizer code of `pretrained_model_name`, or of the Hugging Face folder.
 
         Raises:
             CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
+            ValueError: `max_seq_length` or `stride` is out of range, or tokenizer and model do not belong together.
         """
-        path = Path(checkpoint).expanduser()
         if max_seq_length is not None and max_seq_length < 5:
             raise ValueError(f"max_seq_length: expected at least 5 tokens, got {max_seq_length}")
-        if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
-            return cls._from_hugging_face(path, max_seq_length)
-        if path.is_dir() or not path.exists():
-            path = find_best_checkpoint(path, pretrained_model_name)
-        content = load_checkpoint(path)
-        metadata = content.get(METADATA_KEY, {})
-        encoder = metadata.get("pretrained_model_name")
-        if encoder and pretrained_model_name and not is_same_encoder(encoder, pretrained_model_name):
-            raise CheckpointError(
-                f"{path} was trained from {encoder}, got pretrained_model_name={pretrained_model_name!r}: leave it "
-                "out, or choose a checkpoint of that encoder"
-            )
-        weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
-        config, tokenizer = _restore_encoder(path, metadata, pretrained_model_name)
-        config.num_labels = _count_labels(path, weights)
-        labels, input_names = _get_names(path, metadata, config)
-        model = _build_model(path, config, weights)
-        length = max_seq_length or metadata.get("max_seq_length", DEFAULT_MAX_SEQ_LENGTH)
-        return cls(model, tokenizer, labels, input_names, min(length, tokenizer.model_max_length))
-
-    @classmethod
-    def _from_hugging_face(cls, folder: Path, max_seq_length: int | None) -> "Classifier":
-        try:
-            model, loaded = AutoModelForSequenceClassification.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder} is not a classifier in Hugging Face layout: {error}") from error
-        if loaded["missing_keys"]:
-            raise CheckpointError(
-                f"expected a fine-tuned classifier in {folder}, found no {sorted(loaded['missing_keys'])}: it is a "
-                "bare encoder; fine-tune it first"
-            )
-        labels, input_names = _get_names(folder, getattr(model.config, "nlpbook", {}), model.config)
-        length = max_seq_length or DEFAULT_MAX_SEQ_LENGTH
-        return cls(model, tokenizer, labels, input_names, min(length, tokenizer.model_max_length))
+        parts = restore(checkpoint, pretrained_model_name, max_seq_length, trust_remote_code)
+        length = parts.max_seq_length
+        most = length - parts.tokenizer.num_special_tokens_to_add() - 1
+        if stride == "auto":
+            stride = min(length // 4, most)
+        if stride is not None and not 0 <= stride <= most:
+            raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
+        stride = stride if len(parts.input_names) == 1 else None
+        return cls(**parts._asdict(), stride=stride)
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         """Score many texts.
@@ -135,7 +117,49 @@ class Classifier:
         ]
         if not examples:
             return np.zeros((0, len(self.labels)), np.float32)
-        return predict_probabilities(self.model, encode_examples(self.tokenizer, examples, {}, self.max_seq_length))
+        return predict_probabilities(self.model, self.encode(examples))
+
+    def encode(self, examples: Iterable[ClassificationExample]) -> Features:
+        """Tokenize examples as `predict` does: cut, or in windows if there is a `stride`."""
+        with self._tokenizing:
+            return encode_examples(self.tokenizer, examples, {}, self.max_seq_length, self.stride)
+
+    def explain(self, texts: str | Sequence[str], label: str | None = None) -> dict[str, Any]:
+        """Say which pieces of a text, or of a pair, drove the answer; see `explain_window` for how.
+
+        Of a text longer than one window, the window is explained that speaks most for the label.
+
+        Args:
+            texts: A text, or two if the classifier compares two.
+            label: One of `labels`; default: the predicted one.
+
+        Returns:
+            `prediction`; `tokens`, dicts of `field`, `text`, `start`, `end` (positions in the field's text) and `score`
+            (positive: speaks for the label, in log-odds); `completeness`, the `sum` of all scores and the `difference`
+            of log-odds between the text and padding, which are equal up to a few percent.
+
+        Raises:
+            ValueError: The number of texts is wrong, one is not a string, or there is no such label.
+        """
+        if label is not None and label not in self.labels:
+            raise ValueError(f"label: expected one of {self.labels}, got {label!r}")
+        texts = (texts,) if isinstance(texts, str) else tuple(texts)
+        features = self.encode([self._make_example(texts, 0)])
+        features.documents = None  # each window for itself
+        probabilities = predict_probabilities(self.model, features)
+        predicted = int(probabilities.mean(axis=0).argmax())
+        spoken_for = predicted if label is None else self.labels.index(label)
+        window = int(probabilities[:, spoken_for].argmax())
+        scores, difference = explain_window(self.model, self.tokenizer, features, window, spoken_for)
+        fields = dict(zip(self.input_names, texts, strict=True))
+        with self._tokenizing:
+            place = (self.max_seq_length, self.stride)
+            spans = find_spans(self.tokenizer, list(fields.values()), features, window, *place)
+        return {
+            "prediction": self.labels[predicted],
+            "tokens": merge_spans(fields, spans, scores),
+            "completeness": {"sum": float(scores.sum()), "difference": difference},
+        }
 
     def _make_example(self, texts: Sequence[str], row: int) -> ClassificationExample:
         expected = len(self.input_names)
@@ -154,6 +178,9 @@ class Classifier:
 
         It returns its inputs, the `prediction`, and for each label `…_data` ("긍정 0.9876") and `…_width`
         ("98.76%"). Its signature names the inputs; the web page makes its form from it.
+
+        Attributes of the function, for a web service: `batch_fn(inputs)` answers many inputs, dicts by input name, at
+        once; `explain_fn(sentence=…)` is `explain`; `info` is the classifier's.
         """
         parameters = [
             inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=str)
@@ -162,18 +189,31 @@ class Classifier:
         signature = inspect.Signature(parameters)
 
         def inference_fn(*args: str, **kwargs: str) -> dict[str, str]:
-            return self._answer(signature.bind(*args, **kwargs).arguments)
+            (answer,) = self._answer([signature.bind(*args, **kwargs).arguments])
+            return answer
 
-        inference_fn.__signature__ = signature  # type: ignore[attr-defined]
+        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+            return self._answer([signature.bind(**fields).arguments for fields in inputs])
+
+        def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
+            fields = signature.bind(*args, **kwargs).arguments
+            _check_texts(fields)
+            return self.explain(tuple(fields.values()))
+
+        for name, value in (("batch_fn", batch_fn), ("explain_fn", explain_fn), ("info", dict(self.info))):
+            setattr(inference_fn, name, value)
+        inference_fn.__signature__ = explain_fn.__signature__ = signature  # type: ignore[attr-defined]
         return inference_fn
 
-    def _answer(self, inputs: dict[str, str]) -> dict[str, str]:
-        for name, text in inputs.items():
-            if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")
-        decimals = DECIMALS[len(inputs)]
-        (probabilities,) = self.predict([tuple(inputs.values())])  # type: ignore[list-item]
-        answer = {**inputs, "prediction": self.labels[int(probabilities.argmax())]}
+    def _answer(self, inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        for fields in inputs:
+            _check_texts(fields)
+        probabilities = self.predict([tuple(fields.values()) for fields in inputs])  # type: ignore[misc]
+        return [self._format_answer(fields, row) for fields, row in zip(inputs, probabilities, strict=True)]
+
+    def _format_answer(self, fields: Mapping[str, str], probabilities: np.ndarray) -> dict[str, str]:
+        decimals = DECIMALS[len(fields)]
+        answer = {**fields, "prediction": self.labels[int(probabilities.argmax())]}
         shown = [
             (*get_short_names(label), round(float(p), decimals))
             for label, p in zip(self.labels, probabilities, strict=True)
@@ -184,56 +224,7 @@ class Classifier:
         return answer | {f"{english}_width": f"{round(p * 100, 2)}%" for _, english, p in shown}
 
 
-def _restore_encoder(path: Path, metadata: dict[str, Any], pretrained_model_name: str | None) -> tuple[Any, Any]:
-    """Return configuration and tokenizer: from inside the checkpoint, else from the named encoder."""
-    if "config" in metadata and "tokenizer_files" in metadata:
-        fields = json.loads(metadata["config"])
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in metadata["tokenizer_files"].items():
-                # a checkpoint may come from anybody: its file names must stay inside the folder
-                (Path(folder) / Path(name).name).write_bytes(content.numpy().tobytes())
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-        return AutoConfig.for_model(fields.pop("model_type"), **fields), tokenizer
-    name = pretrained_model_name or metadata.get("pretrained_model_name")
-    if not name:
-        raise CheckpointError(
-            f"{path} holds weights only, not the encoder's name: pass pretrained_model_name='beomi/kcbert-base', "
-            "or whichever encoder it was trained from"
-        )
-    return AutoConfig.from_pretrained(name), AutoTokenizer.from_pretrained(name)
-
-
-def _count_labels(path: Path, weights: dict[str, torch.Tensor]) -> int:
-    """Read the number of labels off the classification layer: `classifier.bias`, or `classifier.out_proj.bias`."""
-    biases = [tensor for name, tensor in weights.items() if name.startswith("classifier.") and name.endswith("bias")]
-    if not biases:
-        raise CheckpointError(
-            f"expected a fine-tuned classifier in {path}, found no classifier.bias: it is a bare encoder"
-        )
-    return biases[-1].numel()
-
-
-def _get_names(path: Path, metadata: dict[str, Any], config: Any) -> tuple[list[str], tuple[str, ...]]:
-    """Return label names and input names; a bare checkpoint gets the book's, by its number of labels."""
-    book = {2: NsmcCorpus(), 3: KlueNLICorpus()}.get(config.num_labels)
-    own = [config.id2label.get(index, f"LABEL_{index}") for index in range(config.num_labels)]
-    is_named = not all(name.startswith("LABEL_") for name in own)
-    labels = metadata.get("label_names") or (own if is_named or book is None else book.label_names)
-    if len(labels) != config.num_labels:
-        raise CheckpointError(f"{path}: expected {config.num_labels} label names, one per output, found {labels}")
-    columns = metadata.get("text_columns")
-    texts = len(columns) if columns else len(book.text_columns) if book and not metadata else 1
-    return list(labels), INPUT_NAMES[texts]
-
-
-def _build_model(path: Path, config: Any, weights: dict[str, torch.Tensor]) -> Any:
-    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(
-            f"the weights in {path} do not fit the encoder ({first}): pass the pretrained_model_name that it was "
-            "trained from"
-        ) from error
-    return model
+def _check_texts(fields: Mapping[str, str]) -> None:
+    for name, text in fields.items():
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")

@@ -1,5 +1,6 @@
 """What is learned? One LightningModule for every classifier, documents and pairs alike."""
 
+import inspect
 import json
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from pytorch_lightning import LightningModule
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
-from nlpbook_helpers.features import select_model_inputs
+from nlpbook_helpers.features import check_tokenizer, select_model_inputs
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 
@@ -23,12 +24,18 @@ class ClassificationTask(LightningModule):
         args: Learning rate, length and names; the names are written into every checkpoint.
 
     Raises:
-        ValueError: `args.max_seq_length` is above the encoder's limit.
+        ValueError: `args.max_seq_length` is above the encoder's limit, or padding cannot be hidden from the encoder.
     """
 
     def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
         super().__init__()
         limit = getattr(model.config, "max_position_embeddings", args.max_seq_length)
+        if "attention_mask" not in inspect.signature(model.forward).parameters or limit < 1:
+            raise ValueError(
+                "model: expected an encoder that takes an attention_mask and answers at its first token, such as BERT, "
+                f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}, whose answer depends on the padding: "
+                "choose one of those"
+            )
         if args.max_seq_length > limit:
             raise ValueError(
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
@@ -42,9 +49,13 @@ class ClassificationTask(LightningModule):
         """Refuse at once what would only be noticed after an epoch.
 
         Raises:
-            ValueError: The model's outputs are not the corpus's labels, or what chooses the checkpoint is missing.
+            ValueError: Tokenizer and model do not belong together, the model's outputs are not the corpus's labels, or
+                what chooses the checkpoint is missing.
         """
-        corpus = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "corpus", None)
+        dataset = getattr(self.trainer.train_dataloader, "dataset", None)
+        if tokenizer := getattr(dataset, "tokenizer", None):
+            check_tokenizer(self.model, tokenizer)
+        corpus = getattr(dataset, "corpus", None)
         outputs, labels = self.model.config.num_labels, getattr(corpus, "num_labels", None)
         if labels not in (None, outputs):
             raise ValueError(
@@ -120,7 +131,10 @@ class ClassificationTask(LightningModule):
             metadata["labels"] = [str(label) for label in corpus.get_labels()]
             metadata["label_names"] = list(getattr(corpus, "label_names", metadata["labels"]))
             metadata["text_columns"] = list(getattr(corpus, "text_columns", ()))
-            metadata["tokenizer_files"] = _pack_tokenizer(dataset.tokenizer)
+            if type(dataset.tokenizer).__module__.startswith("transformers."):
+                metadata["tokenizer_files"] = _pack_tokenizer(dataset.tokenizer)
+            else:  # its files would be of no use without its code, and a checkpoint carries none
+                metadata["tokenizer_is_code"] = True
         return metadata
 
 

@@ -6,6 +6,8 @@ import pytest
 from conftest import REVIEWS, write_reviews
 
 from nlpbook_helpers.corpora import ClassificationExample, CorpusError, CsvCorpus, KlueNLICorpus, NsmcCorpus
+from nlpbook_helpers.dataset import ClassificationDataset
+from nlpbook_helpers.download import REMOTE_FILES, compute_git_blob_id
 
 PAIRS = [
     {"guid": "1", "premise": "비가 온다.", "hypothesis": "날이 맑다.", "gold_label": "contradiction", "author": "x"},
@@ -42,6 +44,18 @@ def test_all_of_klue_nli_is_read(corpus_dir):
     train, test = (corpus.get_examples(corpus_dir / "klue-nli", mode) for mode in ("train", "test"))
     assert (len(train), len(test)) == (24_998, 3_000)
     assert [sum(example.label == label for example in train) for label in corpus.get_labels()] == [8_561, 8_489, 7_948]
+
+
+@pytest.mark.corpora
+def test_all_of_korean_hate_speech_is_read(corpus_dir):
+    folder = corpus_dir / "korean-hate-speech"
+    files = {"train": ["train.tsv"], "test": ["dev.tsv"]}
+    corpus = CsvCorpus(["comments"], "hate", labels=["none", "offensive", "hate"], files=files)
+    train, test = (corpus.get_examples(folder, mode) for mode in ("train", "test"))
+    assert [sum(example.label == label for example in train) for label in corpus.get_labels()] == [3_486, 2_499, 1_911]
+    assert [sum(example.label == label for example in test) for label in corpus.get_labels()] == [160, 189, 122]
+    for name, remote in REMOTE_FILES["korean-hate-speech"].items():
+        assert compute_git_blob_id((folder / name).read_bytes()) == remote.git_blob
 
 
 @pytest.mark.parametrize("name", ["klue_nli_train.json", "klue-nli-v1.1_train.json"])
@@ -140,3 +154,84 @@ def test_a_corpus_that_makes_no_sense_is_refused_at_once():
         CsvCorpus(label_names=["좋음 (x)", "나쁨 (x)"])
     with pytest.raises(ValueError, match="label_names: expected 2, one per label, got 1"):
         CsvCorpus(label_names=["a"])
+
+
+WEATHER = [("비가 온다", "날씨"), ("연장전이다", "운동"), ("눈이 온다", "날씨")]
+
+
+def write_csv(path, rows=WEATHER, header="text,label"):
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]), encoding="utf-8")
+
+
+def test_labels_are_those_of_the_training_file_for_every_mode(tmp_path):
+    write_csv(tmp_path / "train.csv")
+    write_csv(tmp_path / "test.csv", WEATHER[:1])
+    corpus = CsvCorpus(labels=None)
+    with pytest.raises(ValueError, match="labels are not known yet: call get_examples"):
+        corpus.get_labels()
+    assert [example.label for example in corpus.get_examples(tmp_path, "test")] == ["날씨"]
+    assert corpus.get_labels() == corpus.label_names == ["날씨", "운동"]
+    assert corpus.num_labels == 2
+    write_csv(tmp_path / "test.csv", [("주가가 올랐다", "경제")])
+    with pytest.raises(CorpusError, match=r"test.csv, line 2: label: expected one of \['날씨', '운동'\], got '경제'"):
+        corpus.get_examples(tmp_path, "test")
+    assert corpus.get_examples(tmp_path, "test", check_labels=False)[0].label == "경제"
+
+
+def test_labels_that_are_numbers_are_sorted_as_numbers(tmp_path):
+    write_csv(tmp_path / "train.csv", [("가", 10), ("나", 2), ("다", 1)])
+    corpus = CsvCorpus(labels=None, label_names=["하나 (one)", "둘 (two)", "열 (ten)"])
+    assert corpus.get_examples(tmp_path, "train")[0].label == "10"
+    assert corpus.get_labels() == ["1", "2", "10"]
+    assert [example.label for example in CsvCorpus(labels=[1, 2, 10]).get_examples(tmp_path, "train")] == [
+        "10",
+        "2",
+        "1",
+    ]  # type: ignore[list-item]
+
+
+def test_labels_can_be_renamed_and_merged(tmp_path):
+    write_csv(tmp_path / "train.csv", [("가", "none"), ("나", "offensive"), ("다", "hate")])
+    corpus = CsvCorpus(labels={"none": "괜찮음 (fine)", "offensive": "나쁨 (bad)", "hate": "나쁨 (bad)"})
+    labels = [example.label for example in corpus.get_examples(tmp_path, "train")]
+    assert labels == ["괜찮음 (fine)", "나쁨 (bad)", "나쁨 (bad)"]
+    assert corpus.num_labels == 2
+    with pytest.raises(ValueError, match="labels: expected at least two different ones"):
+        CsvCorpus(labels={"none": "같음", "hate": "같음"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("가", "하나"), ("나", "")], "expected 2 to 1,000 different labels in column 'label', got 1"),
+        ([(number, f"글 {number}") for number in range(1_500)], "in column 'label', got 1,001: choose another"),
+    ],
+)
+def test_a_column_that_holds_no_labels_is_not_taken_for_one(tmp_path, rows, message):
+    write_csv(tmp_path / "train.csv", rows)
+    with pytest.raises(CorpusError, match=message):
+        CsvCorpus(labels=None).get_examples(tmp_path, "train")
+
+
+def test_inferred_labels_need_the_training_file(tmp_path):
+    write_csv(tmp_path / "test.csv")
+    with pytest.raises(CorpusError, match="expected train.csv or train.tsv or train.jsonl or train.parquet in"):
+        CsvCorpus(labels=None).get_examples(tmp_path, "test")
+
+
+def test_suffixes_may_be_upper_case(tmp_path):
+    write_csv(tmp_path / "train.CSV")
+    assert len(CsvCorpus(labels=None).get_examples(tmp_path, "train")) == 3
+
+
+def test_a_corpus_in_jsonl_becomes_a_dataset(tmp_path, make_args, tokenizer):
+    folder = tmp_path / "corpora" / "mine"
+    folder.mkdir(parents=True)
+    rows = [{"text": text, "label": int(label)} for _, text, label in REVIEWS]
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    corpus = CsvCorpus(labels=None)
+    args = make_args(downstream_corpus_name="mine")
+    dataset = ClassificationDataset(args, corpus, tokenizer, "train")
+    assert dataset.labels.tolist() == [int(label) for _, _, label in REVIEWS]
+    again = ClassificationDataset(args, CsvCorpus(labels=None), tokenizer, "train")
+    assert again.labels.tolist() == dataset.labels.tolist()

@@ -32,7 +32,7 @@ def server(monkeypatch):
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{running.server_port}/"
-    for name in ("nsmc", "klue-nli"):
+    for name in download.REMOTE_FILES:
         files = {
             file_name: RemoteFile(url + file_name, compute_git_blob_id(CONTENT), remote.other_names)
             for file_name, remote in download.REMOTE_FILES[name].items()
@@ -52,7 +52,7 @@ def test_git_blob_ids_are_gits():
     assert compute_git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
-@pytest.mark.parametrize("name", ["nsmc", "klue-nli"])
+@pytest.mark.parametrize("name", ["nsmc", "klue-nli", "korean-hate-speech"])
 def test_a_missing_corpus_is_fetched_verified_and_then_left_alone(server, make_args, corpora_root, name):
     args = make_args(downstream_corpus_name=name)
     download_downstream_dataset(args)
@@ -75,7 +75,7 @@ def test_the_official_file_names_of_klue_count_as_there(server, make_args, corpo
     assert server.requests == 0
 
 
-@pytest.mark.parametrize("name", ["nsmc", "klue-nli"])
+@pytest.mark.parametrize("name", ["nsmc", "klue-nli", "korean-hate-speech"])
 @pytest.mark.parametrize("damage", ["changed", "broken off"])
 def test_a_damaged_transfer_leaves_nothing_behind(server, make_args, corpora_root, name, damage):
     server.damage = damage
@@ -84,7 +84,7 @@ def test_a_damaged_transfer_leaves_nothing_behind(server, make_args, corpora_roo
     assert list((corpora_root / name).rglob("*")) == []
 
 
-@pytest.mark.parametrize("name", ["nsmc", "klue-nli"])
+@pytest.mark.parametrize("name", ["nsmc", "klue-nli", "korean-hate-speech"])
 def test_a_failed_refresh_keeps_the_file_that_was_there(server, make_args, corpora_root, name):
     download_downstream_dataset(make_args(downstream_corpus_name=name))
     server.damage = "broken off"
@@ -103,7 +103,8 @@ def test_without_network_the_reader_is_told_where_to_put_the_file(monkeypatch, m
 
 
 def test_an_unknown_corpus_lists_the_known_ones(make_args, corpora_root):
-    with pytest.raises(ValueError, match=r"expected one of \['klue-nli', 'nsmc'\] or a folder of your own, got 'imdb'"):
+    message = r"expected one of \['klue-nli', 'korean-hate-speech', 'nsmc'\] or a folder of your own, got 'imdb'"
+    with pytest.raises(ValueError, match=message):
         download_downstream_dataset(make_args(downstream_corpus_name="imdb"))
     (corpora_root / "mine").mkdir(parents=True)
     (corpora_root / "mine" / "train.csv").write_text("text,label\n")

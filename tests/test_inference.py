@@ -2,15 +2,19 @@
 
 import inspect
 import json
+import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from test_training import fit
+from transformers import AutoConfig, AutoTokenizer
 
+from nlpbook_helpers.arguments import get_embedded_path
 from nlpbook_helpers.checkpoints import CheckpointError
-from nlpbook_helpers.corpora import NsmcCorpus, get_short_names
+from nlpbook_helpers.corpora import ClassificationExample, NsmcCorpus, get_short_names
 from nlpbook_helpers.dataset import ClassificationDataset
 from nlpbook_helpers.evaluation import (
     evaluate,
@@ -19,6 +23,7 @@ from nlpbook_helpers.evaluation import (
     plot_learning_curve,
     predict_probabilities,
 )
+from nlpbook_helpers.features import check_tokenizer
 from nlpbook_helpers.inference import Classifier
 
 
@@ -235,3 +240,109 @@ def test_label_names_split_into_both_languages():
 def test_the_configuration_in_a_checkpoint_is_plain_json(trained, tmp_path):
     checkpoint = torch.load(next((tmp_path / "models").glob("*.ckpt")))
     assert json.loads(checkpoint["nlpbook"]["config"])["model_type"] == "bert"
+
+
+def test_the_inference_function_carries_what_a_web_service_asks_for(trained, tmp_path):
+    inference_fn: Any = Classifier.from_checkpoint(tmp_path / "models").inference_fn
+    texts = ["정말 재미있는 영화", "지루한 이야기", "다시 보고 싶다"]
+    answers = inference_fn.batch_fn([{"sentence": text} for text in texts])
+    for text, answer in zip(texts, answers, strict=True):
+        single = inference_fn(text)
+        assert list(answer) == list(single)
+        assert answer["sentence"] == text
+        assert answer["prediction"] == single["prediction"]
+        p, q = (float(one["positive_data"].removeprefix("긍정 ")) for one in (answer, single))
+        assert p == pytest.approx(q, abs=0.01)  # bfloat16 rounds otherwise when rows are padded
+    assert inference_fn.batch_fn([]) == []
+    with pytest.raises(ValueError, match="sentence: 내용이 있는 문장을"):
+        inference_fn.batch_fn([{"sentence": "정말"}, {"sentence": " "}])
+    with pytest.raises(TypeError, match="missing a required argument: 'sentence'"):
+        inference_fn.batch_fn([{"premise": "정말"}])
+    info = inference_fn.info
+    assert info["model"] == "tiny-bert"
+    assert info["checkpoint"] == next((tmp_path / "models").glob("*.ckpt")).name
+    assert re.fullmatch(r"nsmc 검증 손실 \d\.\d\d", info["score"])
+    assert info["limits"] == "한 번에 32토큰까지 읽고, 더 긴 글은 창으로 나누어 평균합니다"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"test_accuracy": "high", "test_examples": 1}'])
+def test_the_score_comes_from_the_figures_beside_a_checkpoint(trained, tmp_path, content):
+    figures = tmp_path / "models" / "figures.json"
+    figures.write_text(
+        '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000}', encoding="utf-8"
+    )
+    assert Classifier.from_checkpoint(tmp_path / "models").info["score"] == "NSMC test 정확도 88.4 % (50,000건)"
+    figures.write_text(content, encoding="utf-8")
+    assert Classifier.from_checkpoint(tmp_path / "models").info["score"].startswith("nsmc 검증 손실")
+
+
+def test_a_bare_checkpoint_has_no_score(tmp_path, make_model, encoder_dir):
+    save_bare(tmp_path / "bare.ckpt", 3, make_model)
+    info = Classifier.from_checkpoint(tmp_path / "bare.ckpt", pretrained_model_name=encoder_dir).info
+    assert info == {
+        "model": "tiny-bert", "checkpoint": "bare.ckpt",
+        "limits": "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다",
+    }  # fmt: skip
+
+
+def test_long_texts_are_read_in_windows_and_short_ones_as_before(trained, tmp_path):
+    windows = Classifier.from_checkpoint(tmp_path / "models", max_seq_length=16, stride=4)
+    cut = Classifier.from_checkpoint(tmp_path / "models", max_seq_length=16, stride=None)
+    assert Classifier.from_checkpoint(tmp_path / "models", max_seq_length=16).stride == 4
+    short = ["정말 재미있는 영화", "지루한 이야기", "다시 보고 싶다"]
+    assert np.array_equal(windows.predict(short), cut.predict(short))
+    # 40 words of one token each: 14 fit beside [CLS] and [SEP], and each window begins 10 after the last
+    words = ["정말"] * 13 + ["지루한", "시간", "아까운"] * 9
+    texts = [" ".join(words[start : start + 14]) for start in (0, 10, 20, 30)]
+    long_text = " ".join(words)
+    expected = np.concatenate([cut.predict([text]) for text in texts]).mean(axis=0)
+    assert windows.predict([long_text])[0] == pytest.approx(expected, abs=0.01)
+    assert cut.predict([long_text])[0] == pytest.approx(cut.predict([texts[0]])[0], abs=1e-6)
+    mixed = windows.predict([short[0], long_text, short[1]])
+    assert mixed == pytest.approx(
+        np.concatenate([windows.predict([t]) for t in (short[0], long_text, short[1])]), abs=0.01
+    )
+    answer = windows.inference_fn(long_text)
+    assert float(answer["positive_data"].removeprefix("긍정 ")) == pytest.approx(expected[1], abs=0.01)
+
+
+def test_a_stride_that_leaves_no_window_is_refused(trained, tmp_path):
+    for wrong in (-1, 14, 200):
+        with pytest.raises(ValueError, match=f"stride: expected 0 to 13 tokens for max_seq_length=16, got {wrong}"):
+            Classifier.from_checkpoint(tmp_path / "models", max_seq_length=16, stride=wrong)
+    for length in (5, 6, 7):  # the smallest windows still move on
+        classifier = Classifier.from_checkpoint(tmp_path / "models", max_seq_length=length)
+        assert classifier.predict(["정말 지루한 영화 " * 50]).sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_pairs_are_cut_longest_first_whatever_the_stride(tmp_path, make_model, encoder_dir):
+    save_bare(tmp_path / "bare.ckpt", 3, make_model)
+    pairs = Classifier.from_checkpoint(tmp_path / "bare.ckpt", encoder_dir, max_seq_length=16, stride=4)
+    assert pairs.stride is None
+    features = pairs.encode([ClassificationExample("정말 " * 40, "영화 이야기")])
+    assert features.lengths.tolist() == [16]
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_path):
+    rows = len(tokenizer)
+    for spare in (0, 1, 7, 127, 1_024):  # rounded up, or kept free
+        check_tokenizer(make_model(vocab_size=rows + spare), tokenizer)
+    for other in (rows - 1, rows + 1_025, 30_000):
+        with pytest.raises(
+            ValueError, match=f"got {rows} token ids for {other:,} embeddings: load model .* the same na"
+        ):
+            check_tokenizer(make_model(vocab_size=other).config, tokenizer)
+    with pytest.raises(ValueError, match="whose pad_token_id is 1, got one whose pad_token_id is 0: load model"):
+        check_tokenizer(make_model(pad_token_id=1), tokenizer)
+    with pytest.raises(ValueError, match="whose cls_token_id is 9, got one whose cls_token_id is 2"):
+        check_tokenizer(make_model(cls_token_id=9), tokenizer)
+    model = make_model(vocab_size=30_000)
+    model.save_pretrained(tmp_path / "mixed")
+    tokenizer.save_pretrained(tmp_path / "mixed")
+    with pytest.raises(ValueError, match="expected a tokenizer that belongs to the model"):
+        Classifier.from_checkpoint(tmp_path / "mixed")
+
+
+def test_encoders_that_belong_together_pass(kcbert_dir):
+    for folder in (kcbert_dir, get_embedded_path("nlpbook-mini")):
+        check_tokenizer(AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
