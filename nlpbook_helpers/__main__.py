@@ -1,4 +1,4 @@
-"""The package from a shell: `python -m nlpbook_helpers serve --checkpoint FOLDER`."""
+"""The package from a shell: `python -m nlpbook_helpers serve` and `python -m nlpbook_helpers predict`."""
 
 import argparse
 import signal
@@ -6,10 +6,28 @@ import sys
 import threading
 from contextlib import ExitStack
 
+TITLES = {1: "문서 분류기", 2: "문장 쌍 분류기"}  # of a page, by the number of texts that it asks for
+INTERRUPTED = 130  # the exit status of shells after Ctrl-C
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m nlpbook_helpers", description="Serve trained classifiers.")
+    parser, args = _parse_arguments(arguments)
+    if args.command == "serve" and not 0 <= args.port <= 65_536 - len(args.checkpoint):
+        parser.error(f"--port: expected 0 to {65_536 - len(args.checkpoint)}, a port for each page, got {args.port}")
+
+    import transformers
+
+    transformers.logging.disable_progress_bar()  # a bar for a load of milliseconds, before the one that matters
+    try:
+        return _serve(args) if args.command == "serve" else _predict(args)
+    except (ValueError, OSError) as error:  # what the package refuses, and what the disk does
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parse_arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    parser = argparse.ArgumentParser(prog="python -m nlpbook_helpers", description="Use trained classifiers.")
     commands = parser.add_subparsers(dest="command", required=True)
     serving = commands.add_parser("serve", help="open the pages of classifiers on this machine, until Ctrl-C")
     serving.add_argument(
@@ -17,26 +35,47 @@ def main(arguments: list[str] | None = None) -> int:
     )
     serving.add_argument("--port", type=int, default=5000, help="port of the first page (default 5000)")
     serving.add_argument("--tunnel", choices=("ngrok",), help="also open public addresses, with keys")
-    args = parser.parse_args(arguments)
+    scoring = commands.add_parser(
+        "predict", help="score a file; interrupted, the same command goes on where it stopped"
+    )
+    scoring.add_argument("--checkpoint", required=True, help="checkpoint file or folder")
+    scoring.add_argument("--input", required=True, help="CSV, TSV, JSONL, JSON or Parquet file")
+    scoring.add_argument("--output", required=True, help=".csv, .tsv or .jsonl file: input columns and predictions")
+    scoring.add_argument(
+        "--text-columns",
+        nargs="+",
+        metavar="NAME",
+        help="columns of the texts (default: as in training, or usual ones)",
+    )
+    scoring.add_argument("--max-seq-length", type=int, help="tokens read at once (default: as in training)")
+    scoring.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    return parser, parser.parse_args(arguments)
 
-    if not 0 <= args.port <= 65_536 - len(args.checkpoint):
-        parser.error(f"--port: expected 0 to {65_536 - len(args.checkpoint)}, a port for each page, got {args.port}")
 
-    from nlpbook_helpers import CheckpointError, Classifier, get_web_service_app, serve
+def _predict(args: argparse.Namespace) -> int:
+    from nlpbook_helpers import Classifier, score_file
 
+    classifier = Classifier.from_checkpoint(args.checkpoint, max_seq_length=args.max_seq_length)
     try:
-        classifiers = [Classifier.from_checkpoint(path) for path in args.checkpoint]
-    except CheckpointError as error:
-        print(error, file=sys.stderr)
-        return 1
+        print(score_file(classifier, args.input, args.output, args.text_columns, args.overwrite))
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from nlpbook_helpers import Classifier, get_web_service_app, serve
+
+    classifiers = [Classifier.from_checkpoint(path) for path in args.checkpoint]
     stopped = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stopped.set())
     with ExitStack() as servers:
         for number, classifier in enumerate(classifiers):
-            app = get_web_service_app(classifier.inference_fn)
-            servers.enter_context(serve(app, port=args.port + number, tunnel=args.tunnel))
-        print("Ctrl-C ends it", flush=True)
+            app = get_web_service_app(classifier.inference_fn, title=TITLES[len(classifier.input_names)])
+            port = args.port + number if args.port else 0
+            servers.enter_context(serve(app, port=port, tunnel=args.tunnel, stop_hint="Ctrl-C ends it"))
         while not stopped.wait(timeout=1):  # a bare wait() cannot be interrupted on Windows
             pass
     print("closed")

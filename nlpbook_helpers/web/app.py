@@ -1,18 +1,24 @@
 """The page and the API: one Flask app for any inference function, whatever its inputs are called."""
 
-import hmac
 import inspect
-import json
+import mimetypes
+import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask, Response, jsonify, render_template, request, url_for
+from flask import Flask, Response, current_app, jsonify, render_template, request, session
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 
-ACCESS_KEY = "nlpbook.access_key"
-"""The WSGI environment's name for the access key: set by the server, out of reach of any client."""
-COOKIE_NAME = "nlpbook_key"
+from nlpbook_helpers.web.access import ACCESS_KEY, check_host, is_limited, name_visitor, require_key
+from nlpbook_helpers.web.batching import Batcher, OverloadError
+from nlpbook_helpers.web.errors import ApiError, describe_error, encode_error
+from nlpbook_helpers.web.openapi import describe_api
+from nlpbook_helpers.web.rate_limit import RateLimit
+from nlpbook_helpers.web.reading import BATCH_LIMIT, FIELD_LABELS, check_input, read_inputs, read_json
+
 FRAME_ANCESTORS = (
     "'self' http://localhost:* http://127.0.0.1:* https://*.colab.dev https://*.googleusercontent.com "
     "https://colab.research.google.com"
@@ -25,107 +31,213 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-FIELD_LABELS = {"sentence": "문장", "premise": "전제", "hypothesis": "가설"}
-STATUS_ERRORS = {
-    400: ("bad_request", "요청을 읽을 수 없습니다. 주소와 내용을 확인하고 다시 보내 주세요."),
-    401: ("unauthorized", "접속 열쇠가 없거나 맞지 않습니다. 받은 링크를 끝까지 복사해 다시 열어 주세요."),
-    404: ("not_found", "이 주소에는 아무것도 없습니다. 첫 화면(/)이나 POST /api를 이용해 주세요."),
-    405: (
-        "method_not_allowed",
-        "이 주소에서 쓸 수 없는 요청 방식입니다. 첫 화면은 GET /, 분류는 POST /api입니다.",
-    ),
-    413: ("too_long", "보낸 내용이 너무 큽니다. 글을 줄여서 다시 보내 주세요."),
-    500: ("internal_error", "서버 안에서 오류가 났습니다. 잠시 뒤에 다시 보내 주세요."),
-}
+API_PATHS = ("/api", "/api/batch", "/api/explain")
+BATCH_BYTES = 4 * 2**20
+"""Longest body of `POST /api/batch`: 1,000 texts of 4,000 bytes."""
+THREADS = 4
+"""Inputs answered at a time by a function that takes one only."""
+MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
+"""Most requests waiting or being answered; the server has more threads, so that some are free to refuse."""
+CREDITS_PER_INPUT, CREDITS_PER_EXPLANATION = 0.1, 5
+"""What an input of a batch and an explanation cost a visitor of a public page; a request costs 1."""
+
+# Windows may call scripts text/plain; browsers then refuse to run them.
+mimetypes.add_type("text/javascript", ".js")
 
 
-class ApiError(HTTPException):
-    """A request this service refuses, in one Korean sentence that the page can show as it is.
+@dataclass
+class Service:
+    """What stands behind an app: `app.extensions["nlpbook"]`."""
 
-    Args:
-        status: HTTP status code.
-        code: short English name of the error, for programs.
-        message: expected what, got what, do what; Korean.
-        field: name of the input at fault, if there is one.
-    """
+    title: str
+    """The page's heading."""
+    example: dict[str, str]
+    """An input: the inference function's texts by name."""
+    max_chars: int
+    """Longest text in one field."""
+    answers: Batcher
+    """Runs the inference function."""
+    explanations: Batcher | None
+    """Runs its `explain_fn`, if it has one."""
+    limit: RateLimit
+    """What visitors of a public page may ask for."""
 
-    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
-        """Keep what `describe_error` needs."""
-        super().__init__(description=message)
-        self.code, self.error_code, self.field = status, code, field
-
-
-def describe_error(status: int, error: Exception | None = None) -> dict[str, str | None]:
-    """Give the code, message and field of an error; anything but an ApiError gets the words of its status."""
-    if isinstance(error, ApiError):
-        return {"code": error.error_code, "message": error.description, "field": error.field}
-    code, message = STATUS_ERRORS.get(status) or STATUS_ERRORS[400 if status < 500 else 500]
-    return {"code": code, "message": message, "field": None}
-
-
-def encode_error(described: Mapping[str, str | None]) -> bytes:
-    """Write an error's JSON; half a character, echoed from a request, becomes a question mark."""
-    return json.dumps({"error": described}, ensure_ascii=False).encode("utf-8", "replace")
+    def close(self) -> None:
+        """Stop the threads; a later request starts them anew."""
+        for batcher in (self.answers, self.explanations):
+            if batcher:
+                batcher.close()
 
 
 def get_web_service_app(
     inference_fn: Callable[..., Mapping[str, Any]],
     *,
-    title: str = "문장 분류기",
+    title: str | None = None,
     max_chars: int = 10_000,
     cors_origins: Sequence[str] = (),
+    trusted_hosts: Sequence[str] = (),
+    requests_per_minute: int = 120,
 ) -> Flask:
-    """Make the Flask app that puts an inference function on the web: `GET /`, `POST /api`, `GET /healthz`.
+    """Make the Flask app that puts an inference function on the web: a page, and an API that `/openapi.json` describes.
 
     The form's fields are the function's parameters without a default; the result's headline is its
-    `prediction`, and each `X_width` ("98.76%") with its `X_data` ("긍정 0.9876") is a bar.
+    `prediction`, and each `X_width` ("98.76%") with its `X_data` ("긍정 0.9876") is a bar. The function may
+    carry `batch_fn(inputs)`, which answers many inputs at once; `explain_fn(**fields)`; and `info`, a
+    dictionary for the page's footer.
 
     Args:
         inference_fn: takes strings, returns a dictionary that JSON can hold; its ValueErrors are shown.
-        title: the page's heading.
+        title: the page's heading; default: by the number of fields.
         max_chars: longest text accepted in one field, in characters.
         cors_origins: other sites whose scripts may call the API, such as `["https://example.org"]`.
+        trusted_hosts: names besides localhost under which a proxy shows this page, such as `["hub.example.org"]`.
+        requests_per_minute: of one visitor, while a tunnel is open or a key is set.
 
     Returns:
         The app, for `serve(app)` or, on this machine alone, `app.run()`.
 
     Raises:
-        ValueError: `inference_fn` has no text parameter, or one that cannot be passed by name.
+        ValueError: `inference_fn` has no text parameter, or one that cannot be passed by name; or no request
+            is allowed.
     """
-    names = _get_field_names(inference_fn)
+    if requests_per_minute < 1:
+        raise ValueError(f"requests_per_minute: expected 1 or more, got {requests_per_minute}")
+    service = _make_service(inference_fn, title, max_chars, requests_per_minute)
     app = Flask(__name__)
+    app.extensions["nlpbook"] = service
     # JSON may spell a character as two \uXXXX escapes: 12 bytes.
-    app.config["MAX_CONTENT_LENGTH"] = 4096 + 12 * max_chars * len(names)
+    app.config["MAX_CONTENT_LENGTH"] = 4096 + 12 * max_chars * len(service.example)
+    app.config |= {"SESSION_COOKIE_NAME": "nlpbook_session", "SESSION_COOKIE_SAMESITE": "Lax"}
+    app.secret_key = secrets.token_bytes()
     app.json.ensure_ascii, app.json.sort_keys = False, False  # type: ignore[attr-defined]
     if cors_origins:
-        CORS(app, resources={"/api": {"origins": list(cors_origins)}}, methods=["POST"])
-    app.before_request(_require_key)
+        options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
+        CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
+    app.before_request(lambda: check_host(trusted_hosts))
+    app.before_request(require_key)
+    app.after_request(_add_security_headers)
     app.register_error_handler(HTTPException, _answer_error)
+    app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
+    _add_page(app, service, dict(getattr(inference_fn, "info", {})))
+    _add_api(app, service)
+    return app
 
-    @app.after_request
-    def add_security_headers(response: Response) -> Response:
-        response.headers.update(SECURITY_HEADERS)
-        return response
+
+def _make_service(
+    inference_fn: Callable[..., Mapping[str, Any]], title: str | None, max_chars: int, requests_per_minute: int
+) -> Service:
+    names = _get_field_names(inference_fn)
+    batch_fn, explain_fn = getattr(inference_fn, "batch_fn", None), getattr(inference_fn, "explain_fn", None)
+    answers = Batcher(lambda fields: dict(inference_fn(**fields)), batch_fn, 1 if batch_fn else THREADS, MAX_REQUESTS)
+    explain = (lambda fields: explain_fn(**fields)) if explain_fn else None
+    explanations = Batcher(explain, max_requests=MAX_EXPLANATIONS) if explain else None
+    title = title or ("문장 분류기" if len(names) == 1 else "문장 관계 분류기")
+    return Service(title, dict.fromkeys(names, "…"), max_chars, answers, explanations, RateLimit(requests_per_minute))
+
+
+def _add_page(app: Flask, service: Service, info: dict[str, str]) -> None:
+    """Add what a browser, and a program that looks for a way in, asks first."""
+    labels = {name: FIELD_LABELS.get(name, name) for name in service.example}
+    can_explain = service.explanations is not None
 
     @app.get("/")
     def page() -> str:
-        fields = [(name, FIELD_LABELS.get(name, name)) for name in names]
-        return render_template("index.html", title=title, fields=fields, max_chars=max_chars)
+        # Visitors who share a key are told apart by a signed cookie; without it, all are one.
+        if is_limited() and "visitor" not in session and not service.limit.charge("new visitors", 1):
+            session["visitor"] = secrets.token_urlsafe(9)
+        return render_template(
+            "index.html",
+            title=service.title,
+            fields=list(labels.items()),
+            max_chars=service.max_chars,
+            batch_limit=BATCH_LIMIT,
+            info=info,
+            can_explain=can_explain,
+        )
+
+    @app.get("/openapi.json")
+    def openapi() -> dict[str, Any]:
+        needs_key = bool(request.environ.get(ACCESS_KEY))
+        return describe_api(labels, service.title, service.max_chars, can_explain, needs_key)
+
+
+def _add_api(app: Flask, service: Service) -> None:
+    """Add `POST /api`, `/api/batch` and `/api/explain`."""
 
     @app.post("/api")
     def api() -> Response:
-        fields = _read_fields(names, max_chars)
+        with _admit(service.limit):
+            return jsonify(_answer_one(service, service.answers))
+
+    @app.post("/api/explain")
+    def api_explain() -> Response:
+        if service.explanations is None:
+            message = "이 모델은 답의 근거를 보여 주지 못합니다. 분류는 POST /api를 이용해 주세요."
+            raise ApiError(404, "cannot_explain", message)
+        with _admit(service.limit):
+            _charge(service.limit, CREDITS_PER_EXPLANATION - 1)
+            return jsonify(_answer_one(service, service.explanations))
+
+    @app.post("/api/batch")
+    def api_batch() -> Response:
+        request.max_content_length = max(BATCH_BYTES, app.config["MAX_CONTENT_LENGTH"])
+        with _admit(service.limit):
+            inputs = read_inputs(service.example)
+            _charge(service.limit, len(inputs) * CREDITS_PER_INPUT)
+            return jsonify({"results": _answer_batch(service, inputs)})
+
+
+def _admit(limit: RateLimit) -> AbstractContextManager[None]:
+    return limit.admit(name_visitor()) if is_limited() else nullcontext()
+
+
+def _charge(limit: RateLimit, credits: float) -> None:
+    """Make a visitor who has been admitted pay for more than a request."""
+    if is_limited():
+        limit.charge(name_visitor(), credits, must_have=False)
+
+
+def _answer_one(service: Service, batcher: Batcher) -> Any:
+    """Answer the request's one input."""
+    value = read_json(service.example)
+    (answer,) = _answer(batcher, [check_input(value, service.example, service.max_chars)])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _answer_batch(service: Service, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    """Answer or refuse each input on its own, in their order."""
+    results: dict[int, dict[str, Any]] = {}
+    good: dict[int, dict[str, str]] = {}
+    for index, value in enumerate(inputs):
         try:
-            result = dict(inference_fn(**fields))
-        except ValueError as error:
-            raise ApiError(422, "invalid_input", str(error)) from error
-        return jsonify(result)
+            good[index] = check_input(value, service.example, service.max_chars)
+        except ApiError as error:
+            results[index] = _describe_answer(error)
+    if good:
+        answers = _answer(service.answers, list(good.values()))
+        results |= {index: _describe_answer(answer) for index, answer in zip(good, answers, strict=True)}
+    return [results[index] for index in range(len(inputs))]
 
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
 
-    return app
+def _answer(batcher: Batcher, inputs: Sequence[Mapping[str, str]]) -> list[Any]:
+    """Answer checked inputs; a function's ValueError is a refusal of that input."""
+    try:
+        answers = batcher.answer(inputs, request.environ.get("waitress.client_disconnected", lambda: False))
+    except OverloadError as error:
+        raise ApiError(503, retry_after=error.retry_after) from None
+    return [ApiError(422, "invalid_input", str(one)) if isinstance(one, ValueError) else one for one in answers]
+
+
+def _describe_answer(answer: Any) -> dict[str, Any]:
+    """Give an answer, or its error, as it stands among the results of a batch."""
+    if isinstance(answer, HTTPException):
+        return {"error": describe_error(answer)}
+    if isinstance(answer, Exception):
+        current_app.logger.error("an input of a batch failed", exc_info=answer)
+        return {"error": describe_error(500)}
+    return dict(answer)
 
 
 def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:
@@ -141,85 +253,21 @@ def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:
     return [parameter.name for parameter in wanted]
 
 
-def _read_fields(names: Sequence[str], max_chars: int) -> dict[str, str]:
-    """Read the request's texts, or refuse it with the first thing that is wrong."""
-    do = f"{json.dumps(dict.fromkeys(names, '…'), ensure_ascii=False)}처럼 보내 주세요."
-    if request.mimetype != "application/json":
-        got = request.mimetype[:50] or "없음"
-        message = f"Content-Type은 application/json이어야 합니다 (받은 것: {got}). 헤더를 바꿔 보내 주세요."
-        raise ApiError(415, "unsupported_media_type", message)
-    try:
-        body = json.loads(request.get_data())
-    except (ValueError, RecursionError):
-        raise ApiError(400, "malformed_json", f"JSON으로 읽을 수 없습니다. UTF-8로 {do}") from None
-    if not isinstance(body, dict):
-        raise ApiError(422, "wrong_type", f"JSON 객체가 필요합니다 (받은 것: {_shorten(body)}). {do}")
-    for name in sorted(body.keys() - set(names)):
-        raise ApiError(422, "unknown_field", f"모르는 이름 {_shorten(name)} 값이 있습니다. {do}", name[:50])
-    for name in names:
-        label = f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name
-        if name not in body:
-            raise ApiError(422, "missing_field", f"{label} 칸이 빠졌습니다. {do}", name)
-        _check_text(body[name], name, label, max_chars)
-    return body
-
-
-def _check_text(text: Any, name: str, label: str, max_chars: int) -> None:
-    """Refuse what is no string, too long, not encodable, or without anything to read in it."""
-    if not isinstance(text, str):
-        message = f"{label} 칸은 문자열이어야 합니다 (받은 것: {_shorten(text)}). 따옴표로 감싸 보내 주세요."
-        raise ApiError(422, "wrong_type", message, name)
-    if len(text) > max_chars:
-        message = f"{label} 칸은 {max_chars:,}자까지인데 {len(text):,}자를 받았습니다. 줄여서 다시 보내 주세요."
-        raise ApiError(413, "too_long", message, name)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        message = f"{label} 칸에 반쪽 글자(짝 없는 서로게이트)가 있습니다. 지우고 다시 보내 주세요."
-        raise ApiError(422, "invalid_text", message, name)
-    if not any(character.isprintable() and not character.isspace() for character in text):
-        message = f"{label} 칸이 비어 있습니다. 눈에 보이는 글자를 하나 이상 적어 주세요."
-        raise ApiError(422, "empty_text", message, name)
-
-
-def _shorten(value: Any) -> str:
-    """Show what was received, in 40 characters at most."""
-    # Not the insides of an object or array: json.dumps gives up at a depth that json.loads still reads.
-    inside = {dict: "{…}", list: "[…]"}.get(type(value))
-    text = inside or json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-def _require_key() -> Response | None:
-    """Let a request through if no key is asked for, or it brings it in its link, header or cookie."""
-    key = request.environ.get(ACCESS_KEY)
-    # A browser sends no credentials with its CORS preflight (OPTIONS), which runs no code of ours.
-    if not key or request.method == "OPTIONS" or request.endpoint in ("static", "healthz"):
-        return None
-    if request.endpoint == "page" and _is_key(request.args.get("key", ""), key):
-        response = Response(status=302, headers={"Location": url_for("page")})
-        is_https = "https" in (request.scheme, request.headers.get("X-Forwarded-Proto"))
-        response.set_cookie(COOKIE_NAME, key, httponly=True, samesite="Lax", secure=is_https)
-        return response
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    given = token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME, "")
-    if not _is_key(given, key):
-        raise ApiError(401, *STATUS_ERRORS[401])
-    return None
-
-
-def _is_key(given: str, key: str) -> bool:
-    """Compare in constant time, as bytes: as strings, anything outside ASCII would be an error."""
-    return hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())
+def _add_security_headers(response: Response) -> Response:
+    response.headers.update(SECURITY_HEADERS)
+    return response
 
 
 def _answer_error(error: HTTPException) -> Response:
     """Answer programs in JSON and browsers with a small page; never with a trace."""
-    status = error.code or 500
-    described = describe_error(status, error)
+    status, described = error.code or 500, describe_error(error)
     response = Response(encode_error(described), status, mimetype="application/json")
-    types = request.accept_mimetypes
-    if request.path != "/api" and types.best_match(["application/json", "text/html"]) == "text/html":
+    is_api = request.path in ("/api", "/openapi.json") or request.path.startswith("/api/")
+    if not is_api and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         response = Response(render_template("error.html", status=status, **described), status)
     response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, ApiError) and error.retry_after:
+        response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -17,14 +17,20 @@ from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from nlpbook_helpers.runtime import is_colab
-from nlpbook_helpers.web.app import ACCESS_KEY, SECURITY_HEADERS, describe_error, encode_error
-from nlpbook_helpers.web.tunnel import Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
+from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC
+from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, SECURITY_HEADERS
+from nlpbook_helpers.web.errors import describe_error, encode_error
+from nlpbook_helpers.web.tunnel import COLAB_RULES, Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
 WAITRESS_OPTIONS: dict[str, Any] = {
-    **{"threads": 4, "connection_limit": 200, "channel_timeout": 30, "cleanup_interval": 10},  # seconds
+    # A request waits for its answer in a thread: more of these than may wait, so that some are free to refuse.
+    "threads": MAX_REQUESTS + MAX_EXPLANATIONS + 8,
+    **{"connection_limit": 200, "channel_timeout": 30, "cleanup_interval": 10},  # seconds
+    "channel_request_lookahead": 1,  # without it nobody notices that a client has hung up
+    "server_name": HOST,
     **{"max_request_header_size": 2**16, "asyncore_use_poll": True, "ident": ""},
     # X-Forwarded-Proto must reach the app, where it decides whether a cookie is Secure and nothing else.
     "clear_untrusted_proxy_headers": False,
@@ -89,8 +95,8 @@ class Server:
         atexit.register(self.close)
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Hand the request to the app together with this server's key: one app may have several servers."""
-        environ[ACCESS_KEY] = self.key
+        """Hand the request to the app with what holds for this server: one app may have several."""
+        environ[ACCESS_KEY], environ[IS_PUBLIC] = self.key, self.public_url is not None
         return self._app(environ, start_response)
 
     @property
@@ -111,6 +117,9 @@ class Server:
         # Sockets may be closed by the thread that waits on them only.
         self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._waitress._map, ignore_all=True))
         self._thread.join(timeout=5)
+        service = self._app.extensions.get("nlpbook")
+        if service and all(server._app is not self._app for server in _open_servers):
+            service.close()
 
     def __enter__(self) -> "Server":
         """Give the running server."""
@@ -127,7 +136,13 @@ class Server:
         return f"Server(url={self.url!r}, public_url={self.public_url!r}, key={key}, {state})"
 
 
-def serve(app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | None = "auto") -> Server:
+def serve(
+    app: Flask,
+    port: int = 5000,
+    tunnel: str | None = "auto",
+    key: str | None = "auto",
+    stop_hint: str = "stop with server.close()",
+) -> Server:
     """Serve an app from this process and return at once; run again, it replaces the server on that port.
 
     Args:
@@ -136,6 +151,7 @@ def serve(app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | 
         tunnel: "ngrok", "colab" (Colab's own proxy, for its user alone), None (this machine alone), or
             "auto": ngrok where a token is found, else Colab's proxy on Colab, else this machine alone.
         key: access key: "auto" makes a random one when ngrok opens, None asks for none, or your own.
+        stop_hint: how to stop the server, for the line that is printed.
 
     Returns:
         The running server: `.url`, `.public_url`, `.key`, `.close()`.
@@ -156,7 +172,9 @@ def serve(app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | 
         print(f"Port {port} cannot be used ({server.port_error}), so port {server.port} is used instead.")
     _open_tunnel(server, tunnel, wants_random_key=key == "auto")
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
-    print(f"Serving at {_add_key(server.url, server.key)} (stop with server.close())", flush=True)
+    service = app.extensions.get("nlpbook")
+    name = f'"{service.title}"' if service else app.name
+    print(f"Serving {name} at {_add_key(server.url, server.key)} ({stop_hint})", flush=True)
     return server
 
 
@@ -176,6 +194,8 @@ def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> 
         print(f"No public link: {error} The local address works.", flush=True)
         server.key = None if wants_random_key else server.key
         kind = "colab" if is_colab() else None
+    if is_colab() and kind:
+        print(COLAB_RULES, flush=True)
     if kind == "colab":
         show_in_colab(server.port)
 

@@ -18,6 +18,10 @@ from nlpbook_helpers.runtime import is_colab
 VARIABLE = "NGROK_AUTHTOKEN"
 DASHBOARD = "https://dashboard.ngrok.com/get-started/your-authtoken"
 START_TIMEOUT = 15  # seconds
+COLAB_RULES = (
+    "Colab's rules: a free runtime is for work in the notebook, and one used mainly through a web page may be "
+    "ended: close the page when you have seen it (https://research.google.com/colaboratory/faq.html)."
+)
 _SET_TOKEN = f"copy yours from {DASHBOARD} to {VARIABLE}, a Colab secret or environment variable."
 _REFUSED = "ngrok refused the token ({}), which has perhaps expired or been reset: " + _SET_TOKEN
 _BUSY = "ngrok allows no further agent session ({}): stop the other one, see https://dashboard.ngrok.com/agents."
@@ -95,8 +99,11 @@ def _find_token() -> str:
     if is_colab() and not _is_headless():  # without a browser Colab would wait for ever for permission
         try:
             token = importlib.import_module("google.colab.userdata").get(VARIABLE)
-        except Exception:  # no secret, permission or answer: these errors share no class of Colab's own
-            token = None
+        # Colab's errors (no secret, no permission, no answer from the browser) have no base class but this, and a
+        # token is never worth a trace: without one the page is still shown.
+        except Exception as error:
+            if type(error).__name__ != "SecretNotFoundError":
+                print(f"Colab's secret {VARIABLE} was not read ({type(error).__name__}): allow this notebook to.")
     return token or os.environ.get(VARIABLE, "")
 
 

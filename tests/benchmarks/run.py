@@ -19,6 +19,8 @@ from measuring import BENCHMARKS_DIR, Inputs, Row, describe_machine, find_inputs
 
 BENCHMARKS = {
     "P1": "training_step:run",
+    "P5": "web_service:run",
+    "P4": "corpus_scoring:run",
     "P6": "feature_building:run",
     "P7": "start_up:run",
     "T1": "code_size:run",

@@ -32,8 +32,13 @@ def test_serving_returns_at_once_and_says_where(serve_app: Serve, capsys: pytest
     assert time.monotonic() - started < 2
     assert call(f"{server.url}/api", BODY).status == 200
     out, err = capsys.readouterr()
-    assert out == f"Serving at {server.url} (stop with server.close())\n" and not err
+    assert out == f'Serving "문장 분류기" at {server.url} (stop with server.close())\n' and not err
     assert server.public_url is None and server.key is None
+
+
+def test_the_line_names_the_page_and_how_to_stop_it(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    server = serve_app(get_web_service_app(answer_sentence, title="영화평"), stop_hint="Ctrl-C stops it")
+    assert capsys.readouterr().out == f'Serving "영화평" at {server.url} (Ctrl-C stops it)\n'
 
 
 def test_it_listens_to_this_machine_alone(serve_app: Serve) -> None:
@@ -163,4 +168,4 @@ def test_leaving_python_closes_the_server() -> None:
         "serve(get_web_service_app(lambda sentence: {}), port=0, tunnel=None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("Serving at")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("Serving")

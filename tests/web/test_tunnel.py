@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from pyngrok import installer
-from web_client import call
+from web_client import answer_sentence, call
 
-from nlpbook_helpers.web import Server, tunnel
+from nlpbook_helpers.web import Server, get_web_service_app, tunnel
 
 pytestmark = [
     pytest.mark.allow_hosts(["127.0.0.1"]),
@@ -60,9 +60,15 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
 @pytest.fixture
 def colab(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """Pretend to be a Colab notebook; `secrets` are its secrets, `shown` the ports it was asked to show."""
-    state = types.SimpleNamespace(secrets={}, shown=[])
+    state = types.SimpleNamespace(secrets={}, shown=[], error="SecretNotFoundError")
     userdata: Any = types.ModuleType("google.colab.userdata")
-    userdata.get = state.secrets.__getitem__
+
+    def get(name: str) -> str:
+        if name in state.secrets:
+            return state.secrets[name]
+        raise type(state.error, (Exception,), {})(f"secret {name}")  # as Colab's own, without a common class
+
+    userdata.get = get
     output: Any = types.ModuleType("google.colab.output")
     output.serve_kernel_port_as_iframe = lambda port, **options: state.shown.append(port)
     for module in (types.ModuleType("google"), types.ModuleType("google.colab"), userdata, output):
@@ -76,9 +82,10 @@ def test_a_tunnel_opens_with_a_key(agent: Agent, serve_app: Serve, capsys: pytes
     assert server.public_url and server.key and len(server.key) >= 20
     out, err = capsys.readouterr()
     assert f"Public link: {server.public_url}/?key={server.key} (open to anyone who has this link)" in out
-    assert f"Serving at {server.url}/?key={server.key} (stop with server.close())" in out
+    assert f"at {server.url}/?key={server.key} (stop with server.close())" in out
     assert TOKEN not in out and not err and server.key not in repr(server)
     assert call(server.public_url).status == call(server.url).status == 401
+    assert call(f"{server.public_url}/healthz", Host="abc.ngrok-free.app").status == 200
     cookie = call(f"{server.public_url}/?key={server.key}").headers["Set-Cookie"]
     assert "Secure" in cookie, "behind https"
     answer = call(f"{server.public_url}/api", BODY, Authorization=f"Bearer {server.key}")
@@ -94,6 +101,7 @@ def test_no_key_and_own_keys_are_explicit_choices(
 ) -> None:
     free, own = serve_app(tunnel="ngrok", key=None), serve_app(tunnel="ngrok", key="my-own-key")
     assert call(free.public_url or "").status == 200 and own.key == "my-own-key"
+    assert call(free.public_url or "", Host="abc.ngrok-free.app").status == 200, "the tunnel's own name"
     assert call(own.public_url or "").status == 401
     assert re.search(r"open to anyone at all, as key=None", capsys.readouterr().out)
 
@@ -114,6 +122,14 @@ def test_closing_ends_the_agent(agent: Agent, serve_app: Serve) -> None:
     assert agent.is_running()
     server.close()
     assert not agent.is_running() and server.public_url is None
+
+
+def test_visitors_of_a_tunnel_are_limited_even_without_a_key(agent: Agent, serve_app: Serve) -> None:
+    limited = get_web_service_app(answer_sentence, requests_per_minute=2)
+    server = serve_app(limited, tunnel="ngrok", key=None)
+    assert [call(f"{server.public_url}/api", BODY).status for _ in range(3)] == [200, 200, 429]
+    cookie = call(server.public_url or "").headers["Set-Cookie"].partition(";")[0]
+    assert call(f"{server.public_url}/api", BODY, Cookie=cookie).status == 200
 
 
 def test_two_servers_share_the_agent_until_the_last_closes(agent: Agent, serve_app: Serve) -> None:
@@ -246,12 +262,33 @@ def test_colabs_secret_comes_before_the_environment(
     assert tunnel.choose_tunnel("auto") == ("ngrok", TOKEN), "nobody could give Colab's permission"
 
 
+@pytest.mark.parametrize("error", ["NotebookAccessError", "TimeoutException", "MessageError"])
+def test_a_secret_that_may_not_be_read_is_one_line(
+    colab: types.SimpleNamespace, serve_app: Serve, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    colab.error = error
+    assert call(serve_app(tunnel="auto").url).status == 200
+    assert f"Colab's secret NGROK_AUTHTOKEN was not read ({error}): allow this notebook to." in capsys.readouterr().out
+
+
+def test_colabs_rules_are_said_where_a_page_leaves_the_notebook(
+    colab: types.SimpleNamespace, agent: Agent, serve_app: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve_app(tunnel="ngrok")
+    assert len(re.findall(r"Colab's rules: .*colaboratory/faq\.html", capsys.readouterr().out)) == 1
+    serve_app(tunnel="colab")
+    assert len(re.findall("Colab's rules: ", capsys.readouterr().out)) == 1
+    serve_app(tunnel=None)
+    assert "Colab" not in capsys.readouterr().out
+
+
 def test_colab_without_a_token_shows_its_own_proxy(
     colab: types.SimpleNamespace, serve_app: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = serve_app(tunnel="auto")
     assert colab.shown == [server.port] and server.public_url is None
-    assert re.search("Shown below by Colab's own proxy, for you alone", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert re.search("Shown below by Colab's own proxy, for you alone", out) and "was not read" not in out
 
 
 def test_colab_falls_back_to_its_own_proxy(

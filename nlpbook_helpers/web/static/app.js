@@ -1,131 +1,113 @@
-// Sends the form to the API and shows its answer. All text goes through textContent: never as HTML.
-"use strict";
+// One question: sends the form to the API and shows the answer. The other modules hang on it.
+import { makeAnswer, summarize } from "./answer.js";
+import { countDown, post } from "./api.js";
+import { setUpCalls } from "./calls.js";
+import { byId, fields, isBusy, make, readTexts, setBusy, setUpTabs } from "./dom.js";
+import { offerExplanation } from "./explain.js";
+import { setUpHistory } from "./history.js";
+import { setUpMany } from "./many.js";
 
-const TIMEOUT_MS = 60000;
-const form = document.getElementById("form");
-const submit = document.getElementById("submit");
-const result = document.getElementById("result");
-const fields = [...form.querySelectorAll("textarea")];
-
-const WORDS_BY_STATUS = {
-  401: "접속 열쇠가 없거나 맞지 않습니다. 받은 링크를 끝까지 복사해 다시 열어 주세요.",
-  413: "보낸 글이 너무 깁니다. 줄여서 다시 보내 주세요.",
-  429: "요청이 너무 잦습니다. 잠시 뒤에 다시 보내 주세요.",
-};
-
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
-}
+const form = byId("form");
+const submit = byId("submit");
+const result = byId("result");
+const why = byId("why");
+const canExplain = document.body.dataset.canExplain === "yes";
+const tabs = [...document.querySelectorAll("[role=tab]")];
 
 function show(state, ...children) {
   result.dataset.state = state;
   result.setAttribute("aria-busy", String(state === "loading"));
   result.replaceChildren(...children);
+  if (state !== "done") why.hidden = true;
   result.scrollIntoView({ block: "nearest" }); // on a phone it lies below the form
 }
 
 function showLoading() {
-  const lines = make("div", "skeleton", "");
-  lines.setAttribute("aria-hidden", "true");
-  lines.append(make("i", "", ""), make("i", "", ""), make("i", "", ""));
-  show("loading", make("p", "hint", "모델이 읽고 있습니다…"), lines);
+  const lines = make("div", { className: "skeleton", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
+  show("loading", make("p", { className: "hint" }, "모델이 읽고 있습니다…"), lines);
 }
 
-function showError(message, fieldName) {
-  show("error", make("strong", "oops", "답을 받지 못했습니다"), make("p", "", message));
-  const field = fields.find((one) => one.name === fieldName);
-  if (field) {
-    field.setAttribute("aria-invalid", "true");
-    field.focus({ preventScroll: true });
-  }
+function showHint(words) {
+  const bars = make("div", { className: "skeleton still", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
+  show("empty", bars, make("p", { className: "hint" }, words));
 }
 
-// Each X_width ("98.76%") of the answer with its X_data ("긍정 0.9876") is a bar.
-function readBars(answer) {
-  return Object.keys(answer)
-    .filter((key) => key.endsWith("_width") && key.replace(/_width$/, "_data") in answer)
-    .map((key) => {
-      const [, name, value] = /^(.*?)\s*(\S*)$/s.exec(String(answer[key.replace(/_width$/, "_data")]));
-      const percent = Math.min(100, Math.max(0, parseFloat(answer[key]) || 0));
-      return { name, value, percent };
-    });
+function showError(error) {
+  const field = fields.find((one) => one.name === error.field);
+  if (!field) return show("error", make("strong", {}, "답을 받지 못했습니다"), make("p", {}, error.message));
+  showHint("표시된 칸을 고치면 여기에 결과가 나타납니다.");
+  setFieldError(field, error.message);
+  field.focus(); // its description, the error, is read aloud with it
 }
 
-function makeBar({ name, value, percent }, isTop) {
-  const item = make("li", isTop ? "bar top-bar" : "bar", "");
-  const words = make("p", "", "");
-  words.append(make("span", "name", name), " ", make("span", "value", value));
-  const track = make("div", "track", "");
-  const fill = make("div", "fill", "");
-  track.setAttribute("aria-hidden", "true");
-  track.append(fill);
-  item.append(words, track);
-  // Set a frame later, so that the change from nothing is animated (by style object: the policy allows no style="").
-  requestAnimationFrame(() => requestAnimationFrame(() => (fill.style.width = `${percent}%`)));
-  return item;
+function setFieldError(field, message) {
+  const place = byId(`error-${field.name}`);
+  place.textContent = message;
+  place.hidden = !message;
+  if (message) field.setAttribute("aria-invalid", "true");
+  else field.removeAttribute("aria-invalid");
 }
 
-function showAnswer(answer) {
-  const bars = readBars(answer);
-  const top = Math.max(...bars.map((bar) => bar.percent));
-  const list = make("ul", "bars", "");
-  list.append(...bars.map((bar) => makeBar(bar, bar.percent === top)));
-  const children = [make("p", "label", "모델의 답"), make("p", "prediction", String(answer.prediction ?? "")), list];
-  for (const field of fields) {
-    if (answer[field.name]) children.push(make("blockquote", "", String(answer[field.name])));
-  }
-  show("done", ...children);
+// A server that asks for patience gets it: the button counts down and then works again.
+async function waitFor(seconds) {
+  await countDown(seconds, (left) => (submit.textContent = `${left}초 뒤에 다시`));
+  submit.textContent = "분석하기";
+  if (result.dataset.state === "error") showHint("이제 다시 보낼 수 있습니다.");
 }
 
-async function ask(texts) {
-  const response = await fetch("api", {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify(texts),
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-  });
-  const answer = await response.json().catch(() => null);
-  if (response.ok && answer) return showAnswer(answer);
-  const words = WORDS_BY_STATUS[response.status];
-  const fallback = `서버가 알 수 없는 답을 보냈습니다 (${response.status}). 잠시 뒤에 다시 보내 주세요.`;
-  return showError(answer?.error?.message ?? words ?? fallback, answer?.error?.field);
-}
-
-function describeFailure(error) {
-  if (error.name === "TimeoutError") return "1분 동안 답이 없습니다. 서버가 바쁜 것 같으니 잠시 뒤에 다시 보내 주세요.";
-  if (!navigator.onLine) return "인터넷 연결이 끊겼습니다. 연결을 확인하고 다시 보내 주세요.";
-  return "서버에 닿지 못했습니다. 노트북의 서버가 꺼지지 않았는지 확인하고 다시 보내 주세요.";
-}
-
-form.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  if (submit.disabled) return;
-  submit.disabled = true;
-  fields.forEach((field) => field.removeAttribute("aria-invalid"));
+async function ask() {
+  if (isBusy(submit)) return;
+  const texts = readTexts();
+  setBusy(submit, true);
+  fields.forEach((field) => setFieldError(field, ""));
   showLoading();
   try {
-    await ask(Object.fromEntries(fields.map((field) => [field.name, field.value])));
+    const answer = await post("api", texts);
+    show("done", ...makeAnswer(answer));
+    offerExplanation(why, texts, canExplain);
+    remember(texts, summarize(answer));
   } catch (error) {
-    showError(describeFailure(error));
+    if (error.waitSeconds) error.message += ` ${error.waitSeconds}초 뒤에 다시 보낼 수 있습니다.`;
+    showError(error);
+    if (error.waitSeconds) await waitFor(error.waitSeconds);
   } finally {
-    submit.disabled = false;
+    setBusy(submit, false);
   }
-});
+}
+
+function askAbout(texts) {
+  if (isBusy(submit)) return;
+  for (const field of fields) field.value = texts[field.name];
+  fields.forEach(updateCount);
+  updateCalls();
+  tabs[0].click();
+  ask();
+}
 
 function updateCount(field) {
-  const count = document.getElementById(`count-${field.name}`);
+  const count = byId(`count-${field.name}`);
   const max = Number(count.dataset.max);
   const length = [...field.value].length;
   count.textContent = `${length.toLocaleString("ko")} / ${max.toLocaleString("ko")}자`;
   count.classList.toggle("over", length > max);
 }
 
+const remember = setUpHistory(askAbout);
+const updateCalls = setUpCalls();
+setUpTabs(tabs);
+setUpMany();
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  // On a phone the keyboard would cover the answer.
+  if (matchMedia("(hover: none)").matches) document.activeElement.blur();
+  ask();
+});
+
 for (const field of fields) {
+  updateCount(field); // the browser may have kept what was typed before a reload
   field.addEventListener("input", () => {
-    field.removeAttribute("aria-invalid");
+    setFieldError(field, "");
     updateCount(field);
   });
   field.addEventListener("keydown", (event) => {
@@ -137,13 +119,6 @@ for (const field of fields) {
 }
 
 for (const chip of document.querySelectorAll(".chip")) {
-  chip.addEventListener("click", () => {
-    JSON.parse(chip.dataset.values).forEach((text, index) => {
-      fields[index].value = text;
-      updateCount(fields[index]);
-    });
-    form.requestSubmit();
-  });
+  const values = JSON.parse(chip.dataset.values);
+  chip.addEventListener("click", () => askAbout(Object.fromEntries(fields.map((field, i) => [field.name, values[i]]))));
 }
-
-fields.forEach(updateCount); // the browser may have kept what was typed before a reload

@@ -1,0 +1,85 @@
+// Reads the book's dictionary, and shows it as a headline and bars.
+import { fields, make } from "./dom.js";
+
+const PARTS_OF_NAME = /^(.*\S)\s*\(([^()]+)\)$/s; // "긍정 (positive)"
+const UNSURE_BELOW = 60; // percent
+
+// Each X_width ("98.76%") of the answer with its X_data ("긍정 0.9876") is a bar.
+export function readBars(answer) {
+  return Object.keys(answer)
+    .filter((key) => key.endsWith("_width") && key.replace(/_width$/, "_data") in answer)
+    .map((key) => {
+      const [, name, value] = /^(.*?)\s*(\S*)$/s.exec(String(answer[key.replace(/_width$/, "_data")]));
+      const percent = Math.min(100, Math.max(0, parseFloat(answer[key]) || 0));
+      // A value that is the bar's width is a probability and reads better as percent; a rating of "4.2", say, stays.
+      const isShare = Math.abs(Number(value) * 100 - percent) < 0.01;
+      return { key, name, value, percent, isShare, words: isShare ? formatPercent(percent) : value };
+    });
+}
+
+// As many decimals in each row of a column, but none for the round percentages of pairs.
+export function formatPercent(percent, decimals = 2) {
+  const digits = Number.isInteger(percent) ? 0 : decimals;
+  return `${percent.toLocaleString("ko", { minimumFractionDigits: digits, maximumFractionDigits: digits })}%`;
+}
+
+export const getShortName = (prediction) => PARTS_OF_NAME.exec(prediction)?.[1] ?? prediction;
+
+// The bar that the prediction names, else the longest.
+export function getTopBar(bars, prediction) {
+  const longest = bars.reduce((top, bar) => (top && top.percent >= bar.percent ? top : bar), undefined);
+  return bars.find((bar) => bar.name === getShortName(prediction)) ?? longest;
+}
+
+// "긍정이에요", "부정에 가까워요"; a name that does not end in Hangul stays as it is.
+export function describePrediction(name, percent) {
+  const last = name.charCodeAt(name.length - 1) - 0xac00;
+  if (!(last >= 0 && last < 11172)) return name;
+  if (percent < UNSURE_BELOW) return `${name}에 가까워요`;
+  return name + (last % 28 ? "이에요" : "예요"); // 28 finals a syllable, the first of them none
+}
+
+// Everything the page says about one answer; also what the history keeps.
+export function summarize(answer) {
+  const bars = readBars(answer);
+  const prediction = String(answer.prediction ?? "");
+  const top = getTopBar(bars, prediction);
+  const name = getShortName(prediction) || top?.name || "";
+  const share = top?.isShare ? top.percent : undefined;
+  // Never "100%" for what is a little less.
+  const shown = share === undefined ? "" : formatPercent(share < 100 ? Math.min(share, 99.9) : share, 1);
+  return { bars, top, prediction, name, share, shown, english: PARTS_OF_NAME.exec(prediction)?.[2] };
+}
+
+export function makeBar(name, words, percent, isTop) {
+  const fill = make("div", { className: "fill" });
+  // Set a frame later, so that the change from nothing is animated (by style object: the policy allows no style="").
+  requestAnimationFrame(() => requestAnimationFrame(() => (fill.style.width = `${percent}%`)));
+  return make(
+    "li",
+    { className: isTop ? "bar top-bar" : "bar" },
+    make("p", {}, make("span", { className: "name" }, name), " ", make("span", { className: "value" }, words)),
+    make("div", { className: "track", "aria-hidden": "true" }, fill),
+  );
+}
+
+export function makeAnswer(answer) {
+  const { bars, top, name, share, shown, english } = summarize(answer);
+  if (!bars.length && !name) return [make("pre", {}, JSON.stringify(answer, null, 2))];
+  const headline = make("p", { className: "prediction" }, describePrediction(name, share ?? 100));
+  if (shown) headline.append(" ", make("span", { className: "share" }, shown));
+  const label = make("p", { className: "label" }, english ? `모델의 답 · ${english}` : "모델의 답");
+  const list = make("ul", { className: "bars" });
+  list.append(...bars.map((bar) => makeBar(bar.name, bar.words, bar.percent, bar === top)));
+  return [label, headline, list];
+}
+
+// The texts that were asked about, each with its label if there are several.
+export function makeQuotes(texts, makeContent = (text) => [text]) {
+  return fields.map((field) => {
+    const quote = make("blockquote", {}, ...makeContent(texts[field.name], field.name));
+    return fields.length > 1
+      ? make("div", { className: "quote" }, make("span", { className: "label" }, field.labels[0].textContent), quote)
+      : quote;
+  });
+}

@@ -1,0 +1,91 @@
+// "왜?": the texts again, with the tokens that drove the answer highlighted.
+import { getShortName, makeQuotes } from "./answer.js";
+import { post } from "./api.js";
+import { isBusy, make, makeButton, setBusy } from "./dom.js";
+
+const MOST_TOKENS_LISTED = 3;
+const WEAKEST_MARKED = 0.08; // of the strongest: fainter ones would only be noise
+
+const formatScore = (score) => `${score < 0 ? "−" : "+"}${Math.abs(score).toFixed(2)}`;
+
+// Fills `place` with the texts and, where the function can explain itself, the button.
+export function offerExplanation(place, texts, canExplain) {
+  place.hidden = false;
+  place.replaceChildren(...makeQuotes(texts));
+  if (!canExplain) return;
+  const button = makeButton("왜?", "secondary why", () => explain(place, texts, button, note));
+  const note = make("span", { className: "note", role: "status" }, "어느 말이 답을 정했는지 봅니다.");
+  place.append(make("div", { className: "send" }, button, note));
+}
+
+async function explain(place, texts, button, note) {
+  if (isBusy(button)) return;
+  setBusy(button, true);
+  note.textContent = "말마다 따져 보고 있습니다…";
+  try {
+    const explanation = await post("api/explain", texts);
+    const shown = makeExplanation(explanation, texts);
+    if (!button.isConnected) return; // another answer has taken this place meanwhile
+    place.replaceChildren(...shown);
+    place.querySelector("h2").focus(); // the button is gone: read on from here
+  } catch (error) {
+    note.textContent = error.waitSeconds ? `${error.message} ${error.waitSeconds}초 뒤에 다시 눌러 주세요.` : error.message;
+    setBusy(button, false);
+  }
+}
+
+function makeExplanation({ prediction, tokens, completeness }, texts) {
+  const name = getShortName(String(prediction));
+  const strongest = Math.max(...tokens.map((token) => Math.abs(token.score)), 1e-9);
+  const describe = (token) => `${formatScore(token.score)}, ${token.score < 0 ? `${name}의 반대쪽으로` : `${name} 쪽으로`}`;
+  const quotes = makeQuotes(texts, (text, field) =>
+    markTokens(text, tokens.filter((token) => token.field === field), strongest, describe),
+  );
+  const legend = make(
+    "p",
+    { className: "legend" },
+    make("span", {}, make("mark", { className: "for", "aria-hidden": "true" }, "가"), ` ${name} 쪽`),
+    make("span", {}, make("mark", { className: "against", "aria-hidden": "true" }, "가"), " 반대쪽"),
+    make("span", {}, "짙을수록 영향이 큽니다"),
+  );
+  const children = [make("h2", { tabIndex: -1 }, `왜 ‘${name}’일까요?`), ...quotes, legend, ...makeStrongest(tokens, name, WEAKEST_MARKED * strongest)];
+  if (completeness) {
+    const [sum, difference] = [completeness.sum, completeness.difference].map(formatScore);
+    children.push(
+      make("p", { className: "note" }, `검산: 점수의 합 ${sum}, 빈 글과 견준 모델 점수의 차이 ${difference}. 둘이 가까울수록 믿을 만합니다.`),
+    );
+  }
+  return children;
+}
+
+// The text cut at its tokens. Positions count whole characters, as in Python; JavaScript's strings count halves of some.
+function markTokens(text, tokens, strongest, describe) {
+  const characters = [...text];
+  const slice = (start, end) => characters.slice(start, end).join("");
+  const pieces = [];
+  let position = 0;
+  for (const token of [...tokens].sort((a, b) => a.start - b.start)) {
+    const strength = Math.abs(token.score) / strongest;
+    if (strength < WEAKEST_MARKED || token.start < position || token.end <= token.start) continue;
+    pieces.push(slice(position, token.start));
+    const mark = make("mark", { className: token.score < 0 ? "against" : "for", title: describe(token) });
+    mark.append(slice(token.start, token.end));
+    mark.style.setProperty("--strength", strength.toFixed(3));
+    pieces.push(mark);
+    position = token.end;
+  }
+  return [...pieces, slice(position)];
+}
+
+// The numbers of the strongest tokens as plain text: for touch, keyboard and screen reader, which have no tooltip.
+function makeStrongest(tokens, name, faintest) {
+  const list = (title, chosen) =>
+    chosen.length
+      ? [make("div", {}, make("dt", {}, title), ...chosen.map((token) => make("dd", {}, `${token.text} ${formatScore(token.score)}`)))]
+      : [];
+  const sorted = [...tokens].sort((a, b) => b.score - a.score);
+  const speakingFor = sorted.filter((token) => token.score >= faintest).slice(0, MOST_TOKENS_LISTED);
+  const speakingAgainst = sorted.reverse().filter((token) => -token.score >= faintest).slice(0, MOST_TOKENS_LISTED);
+  const groups = [...list(`${name} 쪽으로`, speakingFor), ...list("반대쪽으로", speakingAgainst)];
+  return groups.length ? [make("dl", { className: "strongest" }, ...groups)] : [];
+}

@@ -1,0 +1,126 @@
+// Many at once: inputs are sent in chunks; that can be stopped, and gone on with.
+import { summarize } from "./answer.js";
+import { countDown, post } from "./api.js";
+import { byId } from "./dom.js";
+import { getTitle, readInputs, setTable, setUpSource, showError } from "./source.js";
+import { setUpResults } from "./table.js";
+
+const BATCH_LIMIT = Number(document.body.dataset.batchLimit);
+const MOST_CHARACTERS = 100_000; // in one request: servers bound its bytes
+const FIRST_CHUNK = 32;
+const SECONDS_PER_CHUNK = 1.5; // short enough for the progress to move, long enough to batch well
+const MOST_WAITS = 20; // for a busy server, one after the other
+
+let items = []; // { number, texts } and, once answered, summary or error
+let stopping; // an AbortController while requests are sent
+let showResults;
+
+const isWaiting = (item) => !item.summary && !item.error;
+const formatCount = (number) => number.toLocaleString("ko");
+
+function takeChunk(waiting, size) {
+  let characters = 0;
+  const isTooMuch = ({ texts }) => (characters += Object.values(texts).join("").length) > MOST_CHARACTERS;
+  const end = waiting.slice(0, size).findIndex(isTooMuch);
+  return waiting.slice(0, end < 0 ? size : Math.max(1, end));
+}
+
+function showProgress(words) {
+  const done = items.filter((item) => !isWaiting(item)).length;
+  const [bar, text] = byId("many-progress").children;
+  bar.max = items.length;
+  bar.value = done;
+  text.textContent = words ?? `${formatCount(done)} / ${formatCount(items.length)}`;
+}
+
+async function ask(chunk) {
+  const { results } = await post("api/batch", { inputs: chunk.map((item) => item.texts) }, stopping.signal);
+  chunk.forEach((item, index) => {
+    const { error } = results[index];
+    if (error?.message) item.error = error.message;
+    else item.summary = summarize(results[index]);
+  });
+}
+
+// Sends what is waiting; each chunk is as large as the server's pace allows.
+async function askAll() {
+  let size = FIRST_CHUNK;
+  let waits = 0;
+  for (let waiting; (waiting = items.filter(isWaiting)).length; ) {
+    const chunk = takeChunk(waiting, Math.min(size, BATCH_LIMIT));
+    const started = performance.now();
+    try {
+      await ask(chunk);
+      waits = 0;
+      const seconds = (performance.now() - started) / 1000;
+      size = Math.max(8, Math.round(chunk.length * Math.min(4, SECONDS_PER_CHUNK / seconds)));
+    } catch (error) {
+      if (error.status === 413 && chunk.length > 1) size = Math.floor(chunk.length / 2);
+      else if (error.status === 413) chunk[0].error = error.message;
+      else if (error.waitSeconds && waits++ < MOST_WAITS) {
+        const say = (left) => showProgress(`${error.message} ${left}초 뒤에 이어 갑니다.`);
+        await countDown(error.waitSeconds, say, stopping.signal);
+      } else throw error;
+    }
+    if (stopping.signal.aborted) return;
+    showProgress();
+    showResults(items, getTitle());
+  }
+}
+
+async function run() {
+  if (stopping) return;
+  if (!items.some(isWaiting)) items = readInputs().map((texts, index) => ({ number: index + 1, texts }));
+  showError("");
+  if (!items.length) {
+    showError("분석할 글이 없습니다. 한 줄에 하나씩 붙여 넣거나 파일을 골라 주세요.");
+    return byId("many-text").focus();
+  }
+  stopping = new AbortController();
+  showRunning(true);
+  try {
+    await askAll();
+  } catch (error) {
+    if (!stopping.signal.aborted) showError(error.message);
+  }
+  stopping = undefined;
+  showRunning(false);
+}
+
+function showRunning(isRunning) {
+  const left = items.filter(isWaiting).length;
+  const failed = items.filter((item) => item.error).length;
+  const failedWords = failed ? ` 그중 ${formatCount(failed)}개는 답을 받지 못했습니다.` : "";
+  byId("panel-many").setAttribute("aria-busy", String(isRunning));
+  for (const id of ["many-progress", "many-stop"]) byId(id).hidden = !isRunning;
+  for (const id of ["many-run", "many-choose", "many-example"]) if (byId(id)) byId(id).hidden = isRunning;
+  byId("many-text").readOnly = isRunning;
+  for (const one of byId("many-table").querySelectorAll("input, select, button")) one.disabled = isRunning;
+  byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
+  byId("many-run").textContent = left ? `남은 ${formatCount(left)}개 이어서 분석하기` : "모두 분석하기";
+  byId("many-status").textContent = isRunning
+    ? `${formatCount(items.length)}개를 분석하고 있습니다.`
+    : `${formatCount(items.length - left)}개를 분석했습니다.${failedWords}`;
+  showProgress();
+  if (!isRunning) showResults(items, getTitle());
+}
+
+export function setUpMany() {
+  const forget = () => {
+    items = [];
+    byId("many-run").textContent = "모두 분석하기";
+  };
+  showResults = setUpResults(byId("many-result"));
+  setUpSource(forget, () => Boolean(stopping));
+  byId("many-run").addEventListener("click", run);
+  byId("many-stop").addEventListener("click", () => stopping?.abort());
+  byId("many-example")?.addEventListener("click", (event) => {
+    const rows = JSON.parse(event.currentTarget.dataset.rows).map(([, ...texts]) => texts);
+    if (rows[0].length > 1) setTable("예문", rows);
+    else {
+      setTable();
+      byId("many-text").value = rows.join("\n");
+    }
+    run();
+  });
+}

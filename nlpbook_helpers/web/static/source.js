@@ -1,0 +1,137 @@
+// Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
+import { decode, parseTable } from "./csv.js";
+import { byId, fields, getLabel, make, makeButton } from "./dom.js";
+
+const MOST_BYTES = 50 * 2 ** 20;
+const LONG_PASTE = 100; // lines
+// What a column of single texts is often called; NSMC says "document".
+const COLUMN_NAMES = { sentence: ["document", "text", "review", "리뷰", "내용"] };
+
+let table; // { title, rows, hasHeader, columns: { field name: column number } }
+let announceChange;
+
+export const getTitle = () => table?.title;
+
+export function showError(message) {
+  byId("many-error").textContent = message;
+  byId("many-error").hidden = !message;
+}
+
+function findColumns(rows) {
+  const header = rows[0].map((cell) => cell.trim().toLowerCase());
+  const find = ({ name, label }) =>
+    header.findIndex((cell) => [name.toLowerCase(), label, ...(COLUMN_NAMES[name] ?? [])].includes(cell));
+  const found = fields.map((field) => find({ name: field.name, label: getLabel(field).toLowerCase() }));
+  const columns = fields.map((field, index) => [field.name, found[index] < 0 ? index : found[index]]);
+  return { hasHeader: found.some((column) => column >= 0), columns: Object.fromEntries(columns) };
+}
+
+// Without a table: one text a line, whatever commas and quotes are in it; several texts a line are cells.
+function readLines() {
+  const text = byId("many-text").value;
+  const rows = fields.length > 1 ? parseTable(text) : text.split(/\r?\n/).filter((line) => line.trim()).map((line) => [line]);
+  const columns = Object.fromEntries(fields.map((field, index) => [field.name, index]));
+  return { rows, hasHeader: false, columns };
+}
+
+// The inputs, as the API wants them, by name.
+export function readInputs() {
+  const { rows, hasHeader, columns } = table ?? readLines();
+  const read = (row) => fields.map(({ name }) => [name, row[columns[name]] ?? ""]);
+  return rows.slice(hasHeader ? 1 : 0).map((row) => Object.fromEntries(read(row)));
+}
+
+export function setTable(title, rows) {
+  table = rows && { title, rows, ...findColumns(rows) };
+  announceChange();
+  showTable();
+}
+
+async function readFile(file) {
+  if (!file) return;
+  announceChange();
+  if (file.size > MOST_BYTES) return showError("파일은 50MB까지 읽습니다. 나누어서 다시 골라 주세요.");
+  const rows = parseTable(decode(new Uint8Array(await file.arrayBuffer())));
+  if (!rows.length) return showError(`${file.name}에 읽을 줄이 없습니다. 다른 파일을 골라 주세요.`);
+  setTable(file.name, rows);
+}
+
+// Names what will be read from the table, and lets it be corrected.
+function showTable() {
+  const place = byId("many-table");
+  place.hidden = !table;
+  byId("many-text").hidden = Boolean(table);
+  if (!table) return;
+  const count = table.rows.length - (table.hasHeader ? 1 : 0);
+  const header = make("input", { type: "checkbox", checked: table.hasHeader });
+  header.addEventListener("change", () => {
+    table.hasHeader = header.checked;
+    announceChange();
+    showTable();
+    place.querySelector("input").focus(); // it was drawn anew
+  });
+  const remove = makeButton("빼기", "secondary", () => {
+    byId("many-text").value = "";
+    setTable();
+    byId("many-text").focus();
+  });
+  place.replaceChildren(
+    make("p", {}, make("strong", {}, table.title), ` ${count.toLocaleString("ko")}줄`),
+    ...fields.map(makeColumnChoice),
+    make("label", { className: "check" }, header, "첫 줄은 열 이름입니다"),
+    remove,
+  );
+}
+
+function makeColumnChoice(field) {
+  const { rows, hasHeader, columns } = table;
+  const select = make("select");
+  const width = rows.slice(0, 100).reduce((most, row) => Math.max(most, row.length), fields.length);
+  for (let column = 0; column < width; column++) {
+    const first = (rows[0][column] ?? "").slice(0, 20);
+    const name = hasHeader && first.trim() ? first : `${column + 1}열${first ? `: ${first}` : ""}`;
+    select.append(make("option", { value: column, selected: column === columns[field.name] }, name));
+  }
+  select.addEventListener("change", () => {
+    columns[field.name] = Number(select.value);
+    announceChange();
+  });
+  return make("label", {}, `${getLabel(field)} 열`, select);
+}
+
+// `onChange` is called whenever other texts than before will be read; while `isLocked`, nothing is taken in.
+export function setUpSource(onChange, isLocked) {
+  announceChange = () => {
+    showError("");
+    onChange();
+  };
+  const [picker, panel, text] = ["many-picker", "panel-many", "many-text"].map(byId);
+  text.addEventListener("paste", (event) => {
+    // Chromium takes seconds to type a thousand lines itself; set at once they take none.
+    const pasted = event.clipboardData.getData("text/plain");
+    if (pasted.split("\n").length < LONG_PASTE || text.readOnly) return;
+    event.preventDefault();
+    text.setRangeText(pasted, text.selectionStart, text.selectionEnd, "end");
+    text.dispatchEvent(new Event("input"));
+  });
+  text.addEventListener("input", () => {
+    // A tab cannot be typed here: this comes from a spreadsheet.
+    if (/^[^\r\n]*\t/.test(text.value)) setTable("붙여 넣은 표", parseTable(text.value));
+    else announceChange();
+  });
+  byId("many-choose").addEventListener("click", () => picker.click());
+  picker.addEventListener("change", async () => {
+    await readFile(picker.files[0]);
+    picker.value = ""; // so that the same file, corrected, can be chosen again
+  });
+  panel.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    panel.classList.add("dragged-over");
+  });
+  panel.addEventListener("dragleave", () => panel.classList.remove("dragged-over"));
+  panel.addEventListener("drop", (event) => {
+    event.preventDefault();
+    panel.classList.remove("dragged-over");
+    if (!isLocked()) readFile(event.dataTransfer.files[0]);
+  });
+}

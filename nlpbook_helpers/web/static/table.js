@@ -1,0 +1,156 @@
+// The answers of many inputs: how many of each, a table to sort, a file to take away.
+import { formatPercent, makeBar } from "./answer.js";
+import { formatCsv } from "./csv.js";
+import { fields, getLabel, make, makeButton } from "./dom.js";
+
+const ROWS_PER_PAGE = 50; // any number of rows stays smooth when only these are drawn
+const collator = new Intl.Collator("ko", { numeric: true });
+
+function makeColumns(items) {
+  const bars = items.find((item) => item.summary)?.summary.bars ?? [];
+  const findBar = (item, key) => item.summary?.bars.find((bar) => bar.key === key);
+  return [
+    { title: "번호", className: "number", get: (item) => item.number, show: (item) => [String(item.number)] },
+    ...fields.map((field) => ({
+      title: getLabel(field),
+      className: "text",
+      get: (item) => item.texts[field.name],
+      show: (item) => [make("div", { className: "clamped" }, item.texts[field.name])],
+    })),
+    { title: "답", className: "verdict", get: (item) => item.summary?.name, show: showVerdict },
+    ...bars.map(({ key, name }) => ({
+      title: name,
+      className: "probability",
+      startsDescending: true,
+      get: (item) => findBar(item, key)?.percent,
+      show: (item) => showShare(findBar(item, key)),
+    })),
+  ];
+}
+
+function showVerdict({ summary, error }) {
+  if (error) return [make("span", { className: "row-error" }, error)];
+  if (!summary) return [make("span", { className: "note" }, "아직")];
+  return [make("strong", {}, summary.name), " ", make("span", { className: "share" }, summary.shown)];
+}
+
+function showShare(bar) {
+  if (!bar) return ["–"];
+  const fill = make("div", { className: "fill" });
+  fill.style.width = `${bar.percent}%`;
+  return [bar.words, make("div", { className: "track", "aria-hidden": "true" }, fill)];
+}
+
+function sort(items, column, direction) {
+  const compare = (a, b) => {
+    const [x, y] = [column.get(a), column.get(b)];
+    if (x === undefined || y === undefined) return (x === undefined) - (y === undefined); // unanswered last, always
+    return direction * (typeof x === "number" ? x - y : collator.compare(x, y));
+  };
+  return [...items].sort((a, b) => compare(a, b) || a.number - b.number);
+}
+
+function makeHead(columns, sorted, sortBy) {
+  const cells = columns.map((column, index) => {
+    const isSorted = index === sorted.index;
+    const button = makeButton(column.title, "", () => {
+      const first = column.startsDescending ? -1 : 1;
+      sortBy({ index, direction: isSorted ? -sorted.direction : first });
+    });
+    const words = { 1: "ascending", "-1": "descending" }[isSorted ? sorted.direction : 0] ?? "none";
+    return make("th", { scope: "col", className: column.className, "aria-sort": words }, button);
+  });
+  return make("thead", {}, make("tr", {}, ...cells));
+}
+
+function makeTable(items, columns, sorted, sortBy) {
+  const rows = items.map((item) =>
+    make("tr", {}, ...columns.map((column) => make("td", { className: column.className }, ...column.show(item)))),
+  );
+  const table = make("table", {}, makeHead(columns, sorted, sortBy), make("tbody", {}, ...rows));
+  return make("div", { className: "table", role: "region", "aria-label": "결과 표", tabIndex: 0 }, table);
+}
+
+function makePager(page, count, goTo) {
+  const last = Math.ceil(count / ROWS_PER_PAGE) - 1;
+  if (last < 1) return [];
+  const first = page * ROWS_PER_PAGE;
+  const words = `${(first + 1).toLocaleString("ko")}–${Math.min(count, first + ROWS_PER_PAGE).toLocaleString("ko")} / ${count.toLocaleString("ko")}`;
+  const [previous, next] = [["이전", -1], ["다음", 1]].map(([title, step]) => {
+    const button = makeButton(title, "secondary", () => goTo(page + step, title));
+    button.disabled = page + step < 0 || page + step > last;
+    return button;
+  });
+  return [make("nav", { className: "pager", "aria-label": "쪽" }, previous, make("span", {}, words), next)];
+}
+
+// How many inputs got which answer, the most frequent first.
+function makeCounts(items) {
+  const answered = items.filter((item) => item.summary);
+  const counts = new Map();
+  for (const { summary } of answered) counts.set(summary.name, (counts.get(summary.name) ?? 0) + 1);
+  const list = make("ul", { className: "bars" });
+  for (const [name, count] of [...counts].sort((a, b) => b[1] - a[1])) {
+    const percent = (100 * count) / answered.length;
+    const words = `${count.toLocaleString("ko")}개 · ${formatPercent(percent, 1)}`;
+    list.append(makeBar(name, words, percent, !list.children.length));
+  }
+  return list;
+}
+
+export function makeCsv(items) {
+  const bars = items.find((item) => item.summary)?.summary.bars ?? [];
+  const header = [...fields.map((field) => field.name), "prediction", ...bars.map((bar) => bar.name), "error"];
+  const rows = items.map(({ texts, summary, error }) => [
+    ...fields.map((field) => texts[field.name]),
+    summary?.prediction,
+    ...bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value),
+    error,
+  ]);
+  return formatCsv([header, ...rows]);
+}
+
+function download(items, fileName = "") {
+  const url = URL.createObjectURL(new Blob([makeCsv(items)], { type: "text/csv;charset=utf-8" }));
+  const link = make("a", { href: url, download: `${fileName.replace(/\.\w+$/, "") || "texts"}-predictions.csv` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000); // not at once: some browsers read it a moment later
+}
+
+// Returns a function that shows items; the sorting chosen stays while more answers come in.
+export function setUpResults(place) {
+  let sorted = { index: 0, direction: 1 };
+  let page = 0;
+  let shown = [];
+
+  function draw(fileName) {
+    const columns = makeColumns(shown);
+    const column = columns[sorted.index] ?? columns[0];
+    const rows = sort(shown, column, sorted.direction).slice(page * ROWS_PER_PAGE, (page + 1) * ROWS_PER_PAGE);
+    const sortBy = (wanted) => {
+      [sorted, page] = [wanted, 0];
+      draw(fileName);
+      place.querySelectorAll("th button")[wanted.index].focus(); // it was drawn anew
+    };
+    const goTo = (wanted, title) => {
+      page = wanted;
+      draw(fileName);
+      const buttons = [...place.querySelectorAll(".pager button")];
+      (buttons.find((one) => one.textContent === title && !one.disabled) ?? buttons.find((one) => !one.disabled)).focus();
+    };
+    const isDone = shown.every((item) => item.summary || item.error);
+    const save = makeButton("CSV로 저장", "secondary", () => download(shown, fileName));
+    place.hidden = !shown.length;
+    place.replaceChildren(
+      ...(isDone ? [makeCounts(shown)] : []),
+      makeTable(rows, columns, sorted, sortBy),
+      make("div", { className: "send" }, ...makePager(page, shown.length, goTo), save),
+    );
+  }
+
+  return (items, fileName) => {
+    if (items !== shown) page = 0;
+    shown = items;
+    draw(fileName);
+  };
+}

@@ -1,0 +1,84 @@
+"""P4: how many documents a second, by transformers' `pipeline` and by ours, on the same documents in one process?"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import CHECKPOINTS_DIR, Inputs, Row, compare, limit
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from nlpbook_helpers.corpora import NsmcCorpus
+from nlpbook_helpers.evaluation import predict_probabilities
+from nlpbook_helpers.inference import Classifier
+from nlpbook_helpers.scoring import score_batches
+
+PIPELINE_DOCUMENTS = 96  # fewer than ours, which are ten times as fast
+DOCUMENTS = 1_024
+ACCURACY_DOCUMENTS = 2_048
+ROUNDS = 3
+MAX_SEQ_LENGTH = 128
+MAX_MEAN_CHANGE = 0.005  # of a probability, by bfloat16
+
+
+def make_ways(inputs: Inputs, texts: Sequence[str]) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Return each way's work and its number of documents: the corpus evenly sampled, in the order of the file."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(inputs.encoder_dir)
+    config = AutoConfig.from_pretrained(inputs.encoder_dir, num_labels=2)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        models.append(AutoModelForSequenceClassification.from_config(config).eval())
+    pipe: Any = pipeline("text-classification", model=models[0], tokenizer=tokenizer, device="cpu")
+    classifier = Classifier(models[1], tokenizer, ["0", "1"], ["sentence"], MAX_SEQ_LENGTH, MAX_SEQ_LENGTH // 4)
+    some = list(texts[:: len(texts) // PIPELINE_DOCUMENTS][:PIPELINE_DOCUMENTS])
+    rows = [(line, {"text": text}) for line, text in enumerate(texts)]
+    return {
+        "pipeline": (lambda: pipe(some, batch_size=32, truncation=True, max_length=MAX_SEQ_LENGTH), len(some)),
+        "ours": (lambda: list(score_batches(classifier, rows, ["text"])), len(rows)),
+    }
+
+
+def measure_accuracy(inputs: Inputs) -> Row | None:
+    """Compare a trained classifier as it is served with itself in float32; None if there is no trained one."""
+    named = os.environ.get("NLPBOOK_BENCH_CHECKPOINT")
+    folder = Path(named) if named else CHECKPOINTS_DIR / "doccls"
+    if not folder.exists():
+        return None
+    examples = NsmcCorpus().get_examples(Path(inputs.corpus_dir) / inputs.corpus_name, "test")
+    examples = [example for example in examples if example.text_a][:ACCURACY_DOCUMENTS]
+    labels = np.array([int(str(example.label)) for example in examples])
+    classifier = Classifier.from_checkpoint(folder)
+    served = classifier.predict([example.text_a for example in examples])
+    exact = Classifier.from_checkpoint(folder)
+    reference = predict_probabilities(exact.model.float(), exact.encode(examples))
+    change, loss = np.abs(served - reference)[:, 1], _accuracy(reference, labels) - _accuracy(served, labels)
+    note = (
+        f"{folder.name} on {len(examples):,} test documents: accuracy {_accuracy(served, labels):.4f}, in float32 "
+        f"{_accuracy(reference, labels):.4f} (may lose 0.1 point: {'yes' if loss <= 0.001 else 'no'}); largest "
+        f"change of a probability {change.max():.4f}. The speed is that of float32 in pipeline, bfloat16 in ours"
+    )
+    return limit("P4", "scoring a corpus, mean change of a probability", [change.mean()], MAX_MEAN_CHANGE, note=note)
+
+
+def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == labels).mean())
+
+
+def run(inputs: Inputs) -> Sequence[Row]:
+    """Measure P4."""
+    examples = NsmcCorpus().get_examples(Path(inputs.corpus_dir) / inputs.corpus_name, "train")
+    texts = [example.text_a for example in examples if example.text_a.strip()]
+    texts = (texts * (DOCUMENTS // len(texts) + 1))[:DOCUMENTS]
+    ways = make_ways(inputs, texts)
+    costs: dict[str, list[float]] = {name: [] for name in ways}
+    for name, (work, count) in list(ways.items()) * ROUNDS:
+        begin = time.perf_counter()
+        work()
+        costs[name].append(1e3 * (time.perf_counter() - begin) / count)
+    note = f"{DOCUMENTS:,} documents through score_batches, {PIPELINE_DOCUMENTS} of them through pipeline, in turns"
+    speed = compare("P4", "pipeline(batch_size=32) (ms per document)", costs["pipeline"], costs["ours"], 12, note)
+    return [row for row in (speed, measure_accuracy(inputs)) if row]
