@@ -13,7 +13,6 @@ ACCESS_KEY = "nlpbook.access_key"
 """The WSGI environment's name for the access key: set by the server, out of reach of any client."""
 IS_PUBLIC = "nlpbook.is_public"
 """The same for whether a tunnel is open."""
-COOKIE_NAME = "nlpbook_key"
 LOCAL_HOST = re.compile(
     r"(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9.-]+\.(colab\.dev|googleusercontent\.com))(:\d+)?", re.IGNORECASE
 )
@@ -38,13 +37,18 @@ def require_key() -> Response | None:
     if request.endpoint == "page" and _is_key(request.args.get("key", ""), key):
         response = Response(status=302, headers={"Location": url_for("page")})
         is_https = "https" in (request.scheme, request.headers.get("X-Forwarded-Proto"))
-        response.set_cookie(COOKIE_NAME, key, httponly=True, samesite="Lax", secure=is_https)
+        response.set_cookie(_get_cookie_name(), key, httponly=True, samesite="Lax", secure=is_https)
         return response
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    given = token.strip() if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME, "")
+    given = token.strip() if scheme.lower() == "bearer" else request.cookies.get(_get_cookie_name(), "")
     if not _is_key(given, key):
         raise ApiError(401)
     return None
+
+
+def _get_cookie_name() -> str:
+    """Name the cookie by the port: browsers keep one jar for all ports of a host."""
+    return f"nlpbook_key_{request.environ['SERVER_PORT']}"
 
 
 def _is_key(given: str, key: str) -> bool:

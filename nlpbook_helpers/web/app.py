@@ -107,7 +107,9 @@ def get_web_service_app(
     app.extensions["nlpbook"] = service
     # JSON may spell a character as two \uXXXX escapes: 12 bytes.
     app.config["MAX_CONTENT_LENGTH"] = 4096 + 12 * max_chars * len(service.example)
-    app.config |= {"SESSION_COOKIE_NAME": "nlpbook_session", "SESSION_COOKIE_SAMESITE": "Lax"}
+    # Browsers keep one jar for all ports of a host: a second page must not overwrite the first one's cookie.
+    cookie = f"nlpbook_session_{secrets.token_hex(4)}"
+    app.config |= {"SESSION_COOKIE_NAME": cookie, "SESSION_COOKIE_SAMESITE": "Lax"}
     app.secret_key = secrets.token_bytes()
     app.json.ensure_ascii, app.json.sort_keys = False, False  # type: ignore[attr-defined]
     if cors_origins:

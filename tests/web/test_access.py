@@ -23,9 +23,9 @@ def ask(server: Server, path: str = "/api", body: bytes = BODY, **headers: str) 
     return call(server.url + path, body, **{"Authorization": f"Bearer {KEY}", **headers})
 
 
-def visit(server: Server) -> str:
-    """Open the page with the link, as a browser does; return the session's cookie."""
-    first = call(f"{server.url}/?key={KEY}")
+def visit(server: Server, key: str = KEY) -> str:
+    """Open the page with the link, as a browser does; return its two cookies, the key's and the session's."""
+    first = call(f"{server.url}/?key={key}")
     key_cookie = first.headers["Set-Cookie"].partition(";")[0]
     second = call(server.url, Cookie=key_cookie)
     assert second.status == 200 and "HttpOnly" in second.headers["Set-Cookie"]
@@ -92,9 +92,23 @@ def test_a_visitor_of_a_public_page_has_so_many_requests_a_minute(serve_app: Ser
 
 def test_who_keeps_no_cookie_or_makes_one_up_shares_a_limit(serve_app: Serve) -> None:
     server = serve_app(get_web_service_app(answer_sentence, requests_per_minute=3), key=KEY)
-    made_up = [f"nlpbook_session=eyJ2aXNpdG9yIjoi{number}In0.aaaa.bbbb" for number in range(5)]
+    name = visit(server).rpartition("; ")[2].partition("=")[0]
+    made_up = [f"{name}=eyJ2aXNpdG9yIjoi{number}In0.aaaa.bbbb" for number in range(5)]
     assert [ask(server, Cookie=cookie).status for cookie in made_up] == [200] * 3 + [429] * 2
     assert ask(server).status == 429
+
+
+def test_two_pages_in_one_browser_do_not_lose_each_others_key(serve_app: Serve) -> None:
+    servers = [serve_app(get_web_service_app(answer_sentence), key=f"{KEY}-{number}") for number in range(2)]
+    jar = {}  # a browser's, which does not tell ports apart
+    for server in servers:
+        link = f"{server.url}/?key={server.key}"
+        for cookie in (call(link).headers["Set-Cookie"], visit(server, server.key).rpartition("; ")[2]):
+            name, _, value = cookie.partition(";")[0].partition("=")
+            jar[name] = value
+    cookies = "; ".join(f"{name}={value}" for name, value in jar.items())
+    assert len(jar) == 4
+    assert [ask(server, Authorization="", Cookie=cookies).status for server in servers] == [200, 200]
 
 
 def test_the_cookie_is_the_visitors_for_good(serve_app: Serve) -> None:

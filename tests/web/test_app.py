@@ -260,7 +260,7 @@ def test_any_wrong_key_is_refused(serve_app: Serve, given: str) -> None:
     server = serve_app(key=KEY)
     raw = given.encode().decode("latin-1")
     assert post(server, {"sentence": "a"}, Authorization=f"Bearer {raw}").status == 401
-    assert post(server, {"sentence": "a"}, Cookie=f"nlpbook_key={raw}").status == 401
+    assert post(server, {"sentence": "a"}, Cookie=f"nlpbook_key_{server.port}={raw}").status == 401
     assert post(server, {"sentence": "a"}, Authorization=f"Basic {KEY}").status == 401
 
 
@@ -292,7 +292,7 @@ def test_a_cross_site_form_cannot_use_the_cookie(serve_app: Serve) -> None:
         "multipart/form-data; boundary=x",
     ):
         headers = {
-            "Cookie": f"nlpbook_key={KEY}",
+            "Cookie": f"nlpbook_key_{server.port}={KEY}",
             "Origin": "https://evil.example",
             "Content_Type": content_type,
         }
