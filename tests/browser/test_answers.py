@@ -68,6 +68,24 @@ def test_why_counts_characters_as_python_does_and_shows_html_as_text(page: Any, 
     assert page.locator("main img").count() == 0
 
 
+def test_why_says_which_part_of_a_long_text_was_read(page: Any, serve_app: Serve) -> None:
+    text = "좋은 " * 500
+
+    def explain(sentence: str) -> dict[str, Any]:
+        places = range(900, 1200, 3) if len(sentence) > 100 else range(0, len(sentence), 3)
+        tokens = [{"field": "sentence", "text": "좋은", "start": at, "end": at + 2, "score": 1.0} for at in places]
+        return {"prediction": "긍정 (positive)", "tokens": tokens}
+
+    page.goto(serve_app(make_explainable(explain, lambda sentence: answer_sentence(sentence))).url)
+    ask(page, text)
+    page.get_by_role("button", name="왜?").click()
+    expect(page.get_by_text("글이 길어 1,500자 가운데 901~1,199번째 글자만 살펴봤습니다.")).to_be_visible()
+    ask(page, "좋은 좋은 ")
+    page.get_by_role("button", name="왜?").click()
+    expect(page.get_by_role("heading", name="왜")).to_be_visible()
+    expect(page.get_by_text("글이 길어")).to_have_count(0)
+
+
 def test_why_is_offered_only_where_there_is_an_explanation_and_says_when_it_fails(page: Any, serve_app: Serve) -> None:
     page.goto(serve_app(answer_sentence).url)
     ask(page, "글")

@@ -48,7 +48,13 @@ function makeExplanation({ prediction, tokens, completeness }, texts) {
     make("span", {}, make("mark", { className: "against", "aria-hidden": "true" }, "가"), " 반대쪽"),
     make("span", {}, "짙을수록 영향이 큽니다"),
   );
-  const children = [make("h2", { tabIndex: -1 }, `왜 ‘${name}’일까요?`), ...quotes, legend, ...makeStrongest(tokens, name, WEAKEST_MARKED * strongest)];
+  const children = [
+    make("h2", { tabIndex: -1 }, `왜 ‘${name}’일까요?`),
+    ...quotes,
+    ...Object.entries(texts).flatMap(([field, text]) => sayWhatWasRead(text, tokens.filter((token) => token.field === field))),
+    legend,
+    ...makeStrongest(tokens, name, WEAKEST_MARKED * strongest),
+  ];
   if (completeness) {
     const [sum, difference] = [completeness.sum, completeness.difference].map(formatScore);
     children.push(
@@ -56,6 +62,17 @@ function makeExplanation({ prediction, tokens, completeness }, texts) {
     );
   }
   return children;
+}
+
+// Of a text longer than the model reads at once, one window is explained, or what is left after cutting: say which part.
+function sayWhatWasRead(text, tokens) {
+  const characters = [...text];
+  const start = Math.min(...tokens.map((token) => token.start));
+  const end = Math.max(...tokens.map((token) => token.end));
+  const isWhole = !tokens.length || !(characters.slice(0, start).join("") + characters.slice(end).join("")).trim();
+  if (isWhole) return [];
+  const [from, to, all] = [start + 1, end, characters.length].map((number) => number.toLocaleString("ko"));
+  return [make("p", { className: "note" }, `글이 길어 ${all}자 가운데 ${from}~${to}번째 글자만 살펴봤습니다.`)];
 }
 
 // The text cut at its tokens. Positions count whole characters, as in Python; JavaScript's strings count halves of some.
