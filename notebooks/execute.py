@@ -41,6 +41,7 @@ def execute(path: Path, store: bool) -> None:
             notebook,
             timeout=None,
             kernel_name="python3",
+            coalesce_streams=True,  # a line may come in two messages
             resources={"metadata": {"path": str(path.parent)}},
             on_cell_executed=lambda cell, cell_index, execute_reply: bar.update(),
         )
