@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # both take a second to import, which a deployed classifier n
     from pytorch_lightning import Trainer
 
 BATCH_TOKENS = 4_096  # padded tokens at once: enough to fill two cores, small enough for 2 GB of memory
+LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape: the fewer, the less time and memory
+PADDING_TOKENS = {"cpu": 64}  # of them padding: what reading a model's weights once more costs, in tokens
 KOREAN_FONTS = (
     "NanumGothic",
     "Noto Sans CJK KR",
@@ -63,8 +65,9 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     was_training = model.training
     model.eval()
     probabilities = np.zeros((len(features), model.config.num_labels), np.float32)
-    for rows in iterate_batches(features.lengths, batch_tokens):
-        batch = select_model_inputs(model, features.make_batch(rows))
+    for rows in iterate_batches(features.lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
+        length = _round_length(int(features.lengths[rows[0]]), model.config)
+        batch = select_model_inputs(model, features.make_batch(rows, length))
         del batch["labels"]
         logits = model(**{name: column.to(model.device) for name, column in batch.items()}).logits
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
@@ -74,6 +77,12 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     starts = np.flatnonzero(np.diff(features.documents, prepend=-1))
     windows = np.diff(starts, append=len(features))
     return np.add.reduceat(probabilities, starts) / windows[:, None].astype(np.float32)
+
+
+def _round_length(length: int, config: Any) -> int:
+    """Round a number of tokens up, if the model has positions for so many; RoBERTa's begin at 2."""
+    rounded = -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    return rounded if rounded <= getattr(config, "max_position_embeddings", 0) - 2 else length
 
 
 def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:

@@ -56,8 +56,8 @@ class Features:
         """int64, (examples,): tokens per example."""
         return np.diff(self.offsets)
 
-    def make_batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, torch.Tensor]:
-        """Pad the rows to the longest of them.
+    def make_batch(self, rows: Sequence[int] | np.ndarray, length: int = 0) -> dict[str, torch.Tensor]:
+        """Pad the rows to the longest of them, or to `length` tokens if that is more.
 
         Returns:
             `input_ids`, `attention_mask`, `token_type_ids` (if the encoder has them): int64, (batch, longest);
@@ -65,7 +65,7 @@ class Features:
         """
         rows = np.asarray(rows)
         starts, lengths = self.offsets[rows], self.lengths_of(rows)
-        positions = np.arange(lengths.max(initial=0))
+        positions = np.arange(lengths.max(initial=length))
         is_token = positions < lengths[:, None]
         flat = np.minimum(starts[:, None] + positions, len(self.input_ids) - 1)
         batch = {
@@ -181,15 +181,24 @@ def _get_padding(tokenizer: Any) -> tuple[int, bool]:
     return tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names or not tokenizer.is_fast
 
 
-def iterate_batches(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Yield positions of similar length, longest first, each batch at most `batch_tokens` padded tokens.
+def iterate_batches(lengths: np.ndarray, batch_tokens: int, padding_tokens: int | None = None) -> Iterator[np.ndarray]:
+    """Yield positions of similar length, longest first.
 
     Longest first, so that a batch that does not fit into memory fails at once and not at the end.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_tokens: At most so many in a batch, padding included.
+        padding_tokens: At most so many of them padding; None: any.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        longest = max(1, int(lengths[order[start]]))
+        size = max(1, batch_tokens // longest)
+        if padding_tokens is not None:
+            padding = np.cumsum(longest - lengths[order[start : start + size]])
+            size = max(1, int(np.searchsorted(padding, padding_tokens, side="right")))
         yield order[start : start + size]
         start += size
 

@@ -225,3 +225,12 @@ def test_batches_hold_similar_lengths_within_the_token_budget():
     assert sorted(sum(batches, [])) == list(range(6))
     assert batches[0] == [1]
     assert all(lengths[batch].max() * len(batch) <= 200 for batch in batches)
+
+
+def test_batches_hold_no_more_padding_than_allowed():
+    lengths = np.random.default_rng(7).integers(3, 128, 500)
+    batches = list(iterate_batches(lengths, 4_096, 64))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+    assert all((lengths[batch].max() - lengths[batch]).sum() <= 64 for batch in batches)
+    assert len(batches) < 100 and max(len(batch) for batch in batches) > 5
+    assert [batch.tolist() for batch in iterate_batches(np.array([9, 1, 1]), 100, 0)] == [[0], [1, 2]]
