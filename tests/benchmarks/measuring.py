@@ -72,7 +72,7 @@ def limit(
     id: str, what: str, ours: Sequence[float], most: float, reference: Sequence[float] = (), note: str = ""
 ) -> Row:
     """Make the row of a cost that shall be at most `most`."""
-    is_met = find_median(ours) <= most
+    is_met = bool(find_median(ours) <= most)
     return Row(id, what, tuple(ours), tuple(reference), None, f"at most {most:g}", is_met, note)
 
 
