@@ -15,8 +15,9 @@ BATCH_CHARS = 16_000
 """A batch takes no more once it has so many characters: who sends a word should not wait for many books."""
 TURN = 8
 """Inputs that a request of many gives to a batch before the next request has its turn."""
-COMPANY_SECONDS = 0.005
-"""How long a batch waits to become as large as the one before; after a batch of one not at all."""
+COMPANY_SHARE, COMPANY_SECONDS = 0.1, (0.005, 0.05)
+"""How long a batch waits to become as large as the one before: this share of the time which that one took, within these
+bounds. Who has just been answered asks again. After a batch of one, not at all."""
 PATIENCE_SECONDS = 30
 """How long a request may wait for its turn, and one of many inputs for the next."""
 MAX_INPUTS = 4_000
@@ -72,7 +73,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()  # those with inputs nobody has taken, in turn
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._requests, self._last_size, self._seconds_per_input = 0, 1, 0.0
+        self._requests, self._last_size, self._last_seconds = 0, 1, 0.0
 
     def answer(self, inputs: Sequence[Input], is_gone: Callable[[], bool] = lambda: False) -> list[Any]:
         """Answer the inputs of one request; blocks until it is done.
@@ -91,7 +92,7 @@ class Batcher:
         with self._changed:
             waiting = self._count_waiting()
             if self._requests >= self._max_requests or waiting + len(inputs) > MAX_INPUTS:
-                raise OverloadError(min(60, math.ceil(waiting * self._seconds_per_input) + 1))
+                raise OverloadError(min(60, math.ceil(waiting * self._last_seconds / self._last_size) + 1))
             self._requests += 1
             self._jobs.append(job)
             self._start_threads()
@@ -133,7 +134,7 @@ class Batcher:
             begin = time.monotonic()
             answers = self._answer([job.inputs[index] for job, index in places])
             with self._changed:
-                self._last_size, self._seconds_per_input = len(places), (time.monotonic() - begin) / len(places)
+                self._last_size, self._last_seconds = len(places), time.monotonic() - begin
                 for (job, index), answer in zip(places, answers, strict=True):
                     job.results[index] = answer
                     job.left -= 1
@@ -145,7 +146,9 @@ class Batcher:
         places: list[tuple[_Job, int]] = []
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or threading.current_thread() not in self._threads)
-            self._changed.wait_for(lambda: not 0 < self._count_waiting() < self._last_size, COMPANY_SECONDS)
+            least, most = COMPANY_SECONDS
+            patience = min(max(COMPANY_SHARE * self._last_seconds, least), most)
+            self._changed.wait_for(lambda: not 0 < self._count_waiting() < self._last_size, patience)
             chars = 0
             while self._jobs and len(places) < self._batch_size and chars < BATCH_CHARS:
                 job = self._jobs.popleft()

@@ -60,7 +60,9 @@ def measure_accuracy(inputs: Inputs) -> Row | None:
         f"{_accuracy(reference, labels):.4f} (may lose 0.1 point: {'yes' if loss <= 0.001 else 'no'}); largest "
         f"change of a probability {change.max():.4f}. The speed is that of float32 in pipeline, bfloat16 in ours"
     )
-    return limit("P4", "scoring a corpus, mean change of a probability", [float(change.mean())], MAX_MEAN_CHANGE, note=note)
+    return limit(
+        "P4", "scoring a corpus, mean change of a probability", [float(change.mean())], MAX_MEAN_CHANGE, note=note
+    )
 
 
 def _accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:

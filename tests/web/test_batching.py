@@ -190,7 +190,7 @@ def test_overload_is_refused_at_once_and_the_page_still_opens(
 
 
 def test_requests_one_after_the_other_wait_for_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "COMPANY_SECONDS", 1)
+    monkeypatch.setattr(batching, "COMPANY_SECONDS", (1, 1))
     batcher = Batcher(lambda fields: fields["sentence"], lambda inputs: [fields["sentence"] for fields in inputs])
     begin = time.monotonic()
     assert [batcher.answer([{"sentence": str(number)}]) for number in range(20)] == [[str(n)] for n in range(20)]
