@@ -250,7 +250,9 @@ def test_a_killed_command_goes_on_where_it_stopped(classifier, tmp_path, how):
     texts = make_texts(600)
     source = write_csv(tmp_path / "in.csv", [(n, text, "") for n, text in enumerate(texts)])
     code = (
-        "import sys, time; from nlpbook_helpers import __main__, scoring; scoring.BATCH_ROWS = 20; "
+        # a shell's background job, which this test may be part of, ignores SIGINT and so would its children
+        "import signal, sys, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from nlpbook_helpers import __main__, scoring; scoring.BATCH_ROWS = 20; "
         "real = scoring.predict_probabilities; "
         "scoring.predict_probabilities = lambda *args: (time.sleep(float(sys.argv[1])), real(*args))[1]; "
         "sys.exit(__main__.main(sys.argv[2:]))"
