@@ -44,6 +44,7 @@ setup(
     extras_require={
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
         "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.1"],
+        "onnx": ["onnxruntime>=1.23", "onnx>=1.18", "onnxscript>=0.5"],  # large encoders in 8 bits on a CPU
         "parquet": ["pyarrow>=18"],
         "tpu": ["torch==2.9.*", "torch_xla==2.9.*"],
         "test": [
@@ -55,6 +56,9 @@ setup(
             "axe-playwright-python>=0.1.8",
             "schemathesis>=4",
             "sentencepiece>=0.2",
+            "onnxruntime>=1.23",
+            "onnx>=1.18",
+            "onnxscript>=0.5",
         ],
         "lint": ["ruff", "pyright"],
     },

@@ -23,6 +23,7 @@ _PUBLIC_NAMES = {
     "trainer": ["get_trainer"],
     "evaluation": ["evaluate", "find_worst_mistakes", "plot_confusion_matrix", "plot_learning_curve"],
     "restoring": ["load_tokenizer"],
+    "quantization": ["QuantizationError"],
     "inference": ["Classifier"],
     "writing": ["ScoringError"],
     "scoring": ["score_batches", "score_file"],

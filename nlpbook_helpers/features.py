@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from nlpbook_helpers.corpora import ClassificationExample, CorpusError
+from nlpbook_helpers.runtime import get_cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -256,26 +257,17 @@ def get_cache_path(name: str, file: Path, tokenizer: Any, max_seq_length: int, c
         max_seq_length: Tokens per example at most.
         corpus: The corpus that reads the file; its attributes say how.
     """
-    import pooch
-
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # a slow tokenizer, such as KoBERT's
-        content: Any = (
-            type(tokenizer).__name__,
-            sorted(tokenizer.get_vocab().items()),
-            tokenizer.all_special_ids,
-        )
+        content: Any = (type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), tokenizer.all_special_ids)
     else:
         content = json.loads(backend.to_str())
-        del (
-            content["truncation"],
-            content["padding"],
-        )  # left there by the last call, not part of the tokenizer
+        for name_of_setting in ("truncation", "padding"):  # left there by the last call, not part of the tokenizer
+            del content[name_of_setting]
     reading = (type(corpus).__name__, sorted((key, str(value)) for key, value in vars(corpus).items()))
     digest = hashlib.sha256(file.read_bytes())
     digest.update(repr((CODE_VERSION, content, tokenizer.model_input_names, max_seq_length, reading)).encode())
-    folder = Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))
-    return folder / f"{name}-{digest.hexdigest()[:16]}.safetensors"
+    return get_cache_dir() / f"{name}-{digest.hexdigest()[:16]}.safetensors"
 
 
 def read_cache(path: Path, tokenizer: Any) -> Features | None:

@@ -13,6 +13,7 @@ from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.evaluation import predict_probabilities
 from nlpbook_helpers.explanation import explain_window, find_spans, merge_spans
 from nlpbook_helpers.features import Features, encode_examples
+from nlpbook_helpers.quantization import Backend, choose_scorer
 from nlpbook_helpers.restoring import restore
 from nlpbook_helpers.runtime import supports_bfloat16
 
@@ -25,6 +26,8 @@ class Classifier:
     Make one with `Classifier.from_checkpoint`.
 
     Attributes:
+        model: The Hugging Face model.
+        scorer: What answers: `model`, or its 8-bit graph in ONNX Runtime; see `choose_scorer`.
         labels: What readers see, "긍정 (positive)", in the order of the model's outputs.
         input_names: Names of the texts that one answer needs.
         max_seq_length: Tokens that the model reads at once.
@@ -43,8 +46,10 @@ class Classifier:
         stride: int | None = None,
         info: Mapping[str, str] | None = None,
         text_columns: Sequence[str] = (),
+        backend: Backend = "auto",
     ):
         self.model = model.eval()
+        self.scorer = choose_scorer(self.model, backend)
         self.tokenizer = tokenizer
         self.labels = list(labels)
         self.input_names = tuple(input_names)
@@ -68,6 +73,7 @@ class Classifier:
         max_seq_length: int | None = None,
         stride: int | Literal["auto"] | None = "auto",
         trust_remote_code: bool = False,
+        backend: Backend = "auto",
     ) -> "Classifier":
         """Load a classifier.
 
@@ -79,10 +85,13 @@ class Classifier:
                 "auto" for a quarter of `max_seq_length`, None to cut the text as the book does. Pairs are always
                 cut, longest text first.
             trust_remote_code: Run the tokenizer code of `pretrained_model_name`, or of the Hugging Face folder.
+            backend: "torch"; "onnx" for 8-bit products, which need the extra `onnx`; or "auto": "onnx" if that is
+                installed, the encoder is large and there is no GPU.
 
         Raises:
             CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
-            ValueError: `max_seq_length` or `stride` is out of range, or tokenizer and model do not belong together.
+            QuantizationError: `backend` is "onnx", and the model cannot be expressed so.
+            ValueError: `max_seq_length`, `stride` or `backend` is out of range, or tokenizer and model do not match.
         """
         if max_seq_length is not None and max_seq_length < 5:
             raise ValueError(f"max_seq_length: expected at least 5 tokens, got {max_seq_length}")
@@ -94,7 +103,7 @@ class Classifier:
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
         stride = stride if len(parts.input_names) == 1 else None
-        return cls(**parts._asdict(), stride=stride)
+        return cls(**parts._asdict(), stride=stride, backend=backend)
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         """Score many texts.
@@ -117,7 +126,7 @@ class Classifier:
         ]
         if not examples:
             return np.zeros((0, len(self.labels)), np.float32)
-        return predict_probabilities(self.model, self.encode(examples))
+        return predict_probabilities(self.scorer, self.encode(examples))
 
     def encode(self, examples: Iterable[ClassificationExample]) -> Features:
         """Tokenize examples as `predict` does: cut, or in windows if there is a `stride`."""

@@ -73,7 +73,7 @@ def describe_runtime() -> str:
 
     names = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
     lines = [f"Python {platform.python_version()}"] + [
-        f"{name} {found}" for name in names if (found := _find_version(name))
+        f"{name} {found}" for name in names if (found := find_version(name))
     ]
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
@@ -86,7 +86,15 @@ def describe_runtime() -> str:
     return "\n".join([*lines, f"profile: {get_profile()}"])
 
 
-def _find_version(package: str) -> str | None:
+def get_cache_dir() -> Path:
+    """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder."""
+    import pooch
+
+    return Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))
+
+
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

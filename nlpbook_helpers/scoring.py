@@ -51,7 +51,7 @@ def score_batches(
         while (result := prepared.result())[0]:
             prepared = executor.submit(prepare)
             batch, reasons, features = result
-            yield ScoredBatch(batch, predict_probabilities(classifier.model, features), reasons)
+            yield ScoredBatch(batch, predict_probabilities(classifier.scorer, features), reasons)
 
 
 def _take_batch(stream: Iterator[NumberedRow], text_columns: Sequence[str]) -> list[NumberedRow]:
@@ -148,6 +148,7 @@ def _describe_run(classifier: Classifier, source: Path, columns: Sequence[str]) 
         "input size": about.st_size,
         "input time": about.st_mtime_ns,
         "checkpoint": f"{classifier.info.get('checkpoint', '')} {weights:08x}",
+        "backend": type(classifier.scorer).__name__,
         "text columns": list(columns),
         "max_seq_length": classifier.max_seq_length,
         "stride": classifier.stride,

@@ -44,6 +44,17 @@ def test_the_sample_is_answered_well_enough(shipped):
     assert accuracy >= floor
 
 
+def test_the_8_bit_graph_answers_like_the_model(shipped):
+    name, folder, _, classifier = shipped
+    corpus, _, sample, _ = CLASSIFIERS[name]
+    examples = corpus.get_examples(Path(nlpbook.get_embedded_path(sample)), "train")
+    texts = [example.text_a if example.text_b is None else example[:2] for example in examples]
+    exact = classifier.predict(texts)
+    rounded = nlpbook.Classifier.from_checkpoint(folder, backend="onnx").predict(texts)
+    assert 0 < abs(rounded - exact).mean() < 0.01
+    assert (rounded.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.97
+
+
 def test_the_card_says_what_the_figures_say(shipped):
     name, folder, figures, _ = shipped
     card = (folder / "README.md").read_text(encoding="utf-8")

@@ -19,10 +19,12 @@ from measuring import BENCHMARKS_DIR, Inputs, Row, describe_machine, find_inputs
 
 BENCHMARKS = {
     "P1": "training_step:run",
-    "P5": "web_service:run",
+    "P3": "one_sentence:run",
     "P4": "corpus_scoring:run",
+    "P5": "web_service:run",
     "P6": "feature_building:run",
     "P7": "start_up:run",
+    "PLOT": "cost_curves:run",
     "T1": "code_size:run",
 }
 EXPERIMENTS = {  # run by name only: they answer "would it pay to change this?"

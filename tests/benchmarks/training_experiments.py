@@ -1,5 +1,6 @@
 """P1X: what else could make a training step faster? Each experiment against the package as it is."""
 
+import copy
 import ctypes
 import dataclasses
 import tempfile
@@ -101,6 +102,22 @@ def measure_lightning(bench: Bench, rounds: int = 2) -> Row:
     return compare("P1X", "the same steps in Lightning's Trainer (reference) and plain (s per step)", trained, plain)
 
 
+def measure_compilation(bench: Bench) -> Row:
+    """Compare steps of the model compiled for any length with plain ones; needs a C++ compiler."""
+    model = copy.deepcopy(bench.model)
+    model.compile(dynamic=True)
+    compiled = make_our_step(bench, model)
+    batches = bench.draw_batches(True, STEPS)
+    begin = time.perf_counter()
+    for rows in (batches[0], batches[-1], *batches):
+        compiled(rows)
+    seconds = time.perf_counter() - begin
+    ways = {"plain": Way(make_our_step(bench), True, STEPS), "compiled": Way(compiled, True, STEPS)}
+    measure_ways(bench, ways)
+    note = f"compiling and the first {STEPS + 2} steps took {seconds:.0f} s; {describe_cores(ways)}"
+    return compare("P1X", "step, compiled (ms per real token)", ways["plain"].costs, ways["compiled"].costs, note=note)
+
+
 def run(inputs: Inputs) -> Sequence[Row]:
     """Measure P1X; the reference is the package as it is, so a ratio above 1 pays."""
     bench = Bench(inputs)
@@ -119,4 +136,4 @@ def run(inputs: Inputs) -> Sequence[Row]:
     base = measured.pop("the package as it is").costs
     rows = [compare("P1X", f"step, {name} (ms per real token)", base, way.costs) for name, way in measured.items()]
     rows[0] = dataclasses.replace(rows[0], note=busy)
-    return [*rows, measure_lightning(bench)]
+    return [*rows, measure_lightning(bench), measure_compilation(bench)]

@@ -1,0 +1,235 @@
+"""How does an answer become cheaper? The model as a graph of 8-bit products, where ONNX Runtime is installed."""
+
+import hashlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+
+from nlpbook_helpers.features import select_model_inputs
+from nlpbook_helpers.runtime import find_version, get_cache_dir
+
+logger = logging.getLogger(__name__)
+
+Backend = Literal["auto", "torch", "onnx"]
+PACKAGES = ("onnxruntime", "onnx", "onnxscript")
+LEAST_PARAMETERS = 50_000_000  # a smaller model's weights are read fast enough in PyTorch, and it starts at once
+CODE_VERSION = 1  # raise it when the same model would become another graph
+BLOCK_SIZE = 128  # numbers that share a scale in a product whose inputs are of very different size
+INT8_PRODUCTS = 4  # onnxruntime's "accuracy level" of products in 8 bits
+TOLERANCE = 1e-3  # between the model's logits and its graph's, before rounding to 8 bits
+
+
+class QuantizationError(RuntimeError):
+    """A model cannot be expressed as an ONNX graph; the message says what to do."""
+
+
+class QuantizedModel(torch.nn.Module):
+    """Answers as the classifier that it was made from, on the CPU; made by `quantize`.
+
+    Args:
+        path: An ONNX graph with an output `logits`.
+        config: The classifier's configuration.
+    """
+
+    length_multiple = 1
+    """Padding to more than the longest text gains nothing here; see `predict_probabilities`."""
+
+    def __init__(self, path: Path, config: Any) -> None:
+        super().__init__()
+        import onnxruntime  # type: ignore[import-not-found]
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [entry.name for entry in self._session.get_inputs()]
+        self.config, self.device = config, torch.device("cpu")
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> SimpleNamespace:
+        """Answer a batch.
+
+        Args:
+            input_ids: int64, (batch, tokens).
+            attention_mask: int64, (batch, tokens).
+            token_type_ids: int64, (batch, tokens); left aside if the encoder has none.
+
+        Returns:
+            `logits`: float32, (batch, labels).
+        """
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        (logits,) = self._session.run(["logits"], {name: given[name].numpy() for name in self._names})
+        return SimpleNamespace(logits=torch.from_numpy(logits))
+
+
+def choose_scorer(model: Any, backend: Backend) -> Any:
+    """Return what shall answer: the model itself, or its quantized graph.
+
+    Args:
+        model: A `…ForSequenceClassification` in float32, on the CPU.
+        backend: "torch", "onnx", or "auto": ONNX Runtime if it is installed, the encoder is large and there is no GPU.
+
+    Raises:
+        ValueError: There is no such backend, or its packages are missing.
+        QuantizationError: "onnx" was asked for, and the model cannot be expressed so.
+    """
+    if backend not in ("auto", "torch", "onnx"):
+        raise ValueError(f"backend: expected 'auto', 'torch' or 'onnx', got {backend!r}")
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if backend == "onnx" and missing:
+        raise ValueError(f"backend='onnx' needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
+    is_large = sum(parameter.numel() for parameter in model.parameters()) >= LEAST_PARAMETERS
+    if backend == "torch" or backend == "auto" and (missing or not is_large or torch.cuda.is_available()):
+        return model
+    try:
+        return quantize(model)
+    except QuantizationError as error:
+        if backend == "onnx":
+            raise
+        logger.warning("answering with PyTorch: %s", error)
+        return model
+
+
+def quantize(model: Any) -> QuantizedModel:
+    """Turn a classifier into a graph whose matrix products are of 8-bit integers; kept in the cache folder.
+
+    Weights are rounded once, the inputs of a product at each call, all by one scale. Only those of the second product
+    of each feed-forward layer differ too much in size for that: they are rounded in blocks, which halves the error of
+    the answers (mean change of a probability of `checkpoints/paircls` 0.005 instead of 0.011). Blocks everywhere would
+    halve it again, but make batches slower than PyTorch's. What it costs on NSMC's test file is row P3 of `make bench`.
+
+    Args:
+        model: A `…ForSequenceClassification` in float32, on the CPU.
+
+    Raises:
+        QuantizationError: There is no such graph, it answers otherwise, or the disk is full.
+    """
+    path = get_cache_dir() / f"int8-{_make_fingerprint(model)}.onnx"
+    try:
+        if path.exists():
+            return QuantizedModel(path, model.config)
+    except Exception as error:  # onnxruntime's own classes
+        logger.warning("%s is damaged (%s): making it again", path.name, error)
+    logger.info("making an 8-bit graph of the model, once: this may take half a minute")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            exact, rounded = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
+            _export(model, exact)
+            _check_graph(model, exact)
+            _round_weights(exact, rounded)
+            os.replace(rounded, path)
+        return QuantizedModel(path, model.config)
+    except QuantizationError:
+        raise
+    except Exception as error:  # the exporter's and the quantizer's are of many classes
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise QuantizationError(f"{type(model).__name__} has no ONNX graph ({first}): use backend='torch'") from error
+
+
+def _make_fingerprint(model: Any) -> str:
+    digest = hashlib.sha256(repr((CODE_VERSION, *map(find_version, ("torch", *PACKAGES)))).encode())
+    digest.update(model.config.to_json_string().encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _make_inputs(model: Any, batch: int, tokens: int) -> dict[str, torch.Tensor]:
+    """Return a batch whose first row is half padding."""
+    ids = torch.arange(batch * tokens).reshape(batch, tokens) % (model.config.vocab_size - 10) + 5
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    inputs["attention_mask"][0, tokens // 2 :] = 0
+    return select_model_inputs(model, inputs)
+
+
+class _Logits(torch.nn.Module):
+    """A classifier that returns a tensor, as the exporter needs it."""
+
+    def __init__(self, model: Any, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *columns: torch.Tensor) -> torch.Tensor:
+        return self.model(**dict(zip(self.names, columns, strict=True))).logits
+
+
+def _export(model: Any, path: Path) -> None:
+    inputs = _make_inputs(model, batch=2, tokens=16)
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, of no use to an encoder
+    with warnings.catch_warnings(action="ignore"):  # between parts of torch
+        torch.onnx.export(
+            _Logits(model, list(inputs)).eval(), tuple(inputs.values()), path, verbose=False, dynamo=True,
+            input_names=list(inputs), output_names=["logits"], dynamic_shapes=((dynamic,) * len(inputs),),
+        )  # fmt: skip
+
+
+def _check_graph(model: Any, path: Path) -> None:
+    """Compare graph and model on a batch of another shape than the exporter saw."""
+    inputs = _make_inputs(model, batch=3, tokens=24)
+    with torch.inference_mode():
+        change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
+    if not change <= TOLERANCE:
+        raise QuantizationError(
+            f"expected an ONNX graph of {type(model).__name__} that answers like it, got logits that differ by "
+            f"{change:.3g}: use backend='torch'"
+        )
+
+
+def _round_weights(exact: Path, rounded: Path) -> None:
+    """Round each output's weights by their own scale, those of contracting products in blocks."""
+    import onnx  # type: ignore[import-not-found]
+
+    graph: Any = onnx.load(exact)
+    shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer}
+    products = [node for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")]
+    contracting = [node for node in products if node.op_type == "MatMul" and _contracts(shapes.get(node.input[1]))]
+    with _keep_logging():
+        from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
+        from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[import-not-found]
+            MatMulNBitsQuantizer,
+        )
+
+        others = [node.name for node in products if node not in contracting]
+        blockwise: Any = MatMulNBitsQuantizer(
+            graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS,
+            nodes_to_exclude=others,
+        )  # fmt: skip
+        blockwise.process()
+        graph = blockwise.model.model
+        del graph.graph.value_info[
+            :
+        ]  # shapes as the exporter saw them, which contradict the inference of the next step
+        quantize_dynamic(
+            graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        )  # fmt: skip
+
+
+def _contracts(shape: tuple[int, int] | None) -> bool:
+    return shape is not None and shape[0] > shape[1]
+
+
+@contextmanager
+def _keep_logging() -> Iterator[None]:
+    """Undo what onnxruntime does to the root logger when it is imported, and keep its steps to itself."""
+    root, disabled = logging.getLogger(), logging.root.manager.disable
+    handlers, level = root.handlers[:], root.level
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)
