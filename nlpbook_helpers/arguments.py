@@ -79,6 +79,8 @@ class ClassificationTrainArguments:
     overwrite_cache: bool = _doc(False, "tokenize again although a cached result exists")
     force_download: bool = _doc(False, "fetch the corpus again although its files exist")
     skip_bad_rows: bool = _doc(False, "leave out rows with a missing column or unknown label; count them aloud")
+    resume: bool = _doc(True, "go on with a training that was interrupted in downstream_model_dir; False starts anew")
+    resume_minutes: float = _doc(10, "how often the state is written that an interrupted training goes on from")
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
 
@@ -99,6 +101,7 @@ class ClassificationTrainArguments:
         _check_range("save_top_k", self.save_top_k, -1, 10_000)
         _check_range("learning_rate", self.learning_rate, 1e-10, 1.0, whole=False)
         _check_range("validation_size", self.validation_size, 0, 10**9, whole=False)
+        _check_range("resume_minutes", self.resume_minutes, 0, 10**6, whole=False)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(
                 f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.resuming import ResumingTrainer, StateKeeper
 from nlpbook_helpers.runtime import count_tpu_cores, supports_bfloat16
 
 logger = logging.getLogger(__name__)
@@ -52,10 +53,12 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
     """Return a Lightning Trainer for this machine and say in one line what it uses and why.
 
     Args:
-        args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `fp16`, `tpu_cores` and `test_mode` are read.
+        args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `fp16`, `tpu_cores`, `resume`, `resume_minutes`
+            and `test_mode` are read.
 
     Returns:
-        A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there.
+        A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
+        and whose `fit` goes on with a training that was interrupted there.
     """
     _quiet_lightning()
     if not args.test_mode:
@@ -72,7 +75,9 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         save_top_k=args.save_top_k,
         save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
     )
-    return Trainer(
+    return ResumingTrainer(
+        keeper=None if args.test_mode else StateKeeper(args),
+        is_resuming=args.resume,
         accelerator=accelerator,
         devices=devices,
         precision=precision,  # type: ignore[arg-type]

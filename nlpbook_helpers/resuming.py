@@ -1,0 +1,221 @@
+"""What if it stops? The state of a training is kept beside its checkpoints, and the same notebook goes on from it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
+
+logger = logging.getLogger(__name__)
+
+STATE_NAME = "interrupted.state"
+ARGUMENTS_KEY = "nlpbook_arguments"
+LOADER_KEY = "nlpbook_loader"
+FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
+    "pretrained_model_name",
+    "downstream_task_name",
+    "downstream_corpus_name",
+    "max_seq_length",
+    "batch_size",
+    "learning_rate",
+    "validation_size",
+    "seed",
+)
+
+
+class _LaterBatches(Sampler):
+    """The batches of another sampler, less the first ones, whose order is drawn all the same."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches, self.sampler, self.skipped = batches, getattr(batches, "sampler", None), 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(iter(self.batches), self.skipped, None)
+
+
+class ResumableLoader(DataLoader):
+    """A loader that goes on in the middle of an epoch: same order, same random state, no batch twice.
+
+    An epoch's order is a function of the random state at its beginning, whatever the sampler. So two random states are
+    kept, and the number of batches: the first draws the order again, and the second is what dropout goes on with.
+
+    Args:
+        loader: A loader of a dataset with a length, in batches.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self._later = _LaterBatches(loader.batch_sampler)
+        super().__init__(
+            loader.dataset, batch_sampler=self._later, num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
+            worker_init_fn=loader.worker_init_fn, multiprocessing_context=loader.multiprocessing_context,
+            generator=loader.generator, prefetch_factor=loader.prefetch_factor,
+            persistent_workers=loader.persistent_workers,
+        )  # fmt: skip
+        own = {id(one): one for one in (loader.generator, getattr(loader.sampler, "generator", None)) if one}
+        self._generators = [torch.default_generator, *torch.cuda.default_generators, *own.values()]
+        self._begin, self._batches = self._get_random_state(), 0
+        self._loaded: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the epoch stands: random states at its beginning and now, and its batches so far."""
+        return {"begin": self._begin, "now": self._get_random_state(), "batches": self._batches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the next iteration go on from a state."""
+        self._loaded = state
+
+    def __iter__(self) -> Iterator[Any]:
+        state, self._loaded = self._loaded, {}
+        skipped = state.get("batches", 0) % len(self)  # all of them: the next epoch begins
+        if state:
+            self._set_random_state(state["begin"] if skipped else state["now"])
+        self._begin, self._batches, self._later.skipped = self._get_random_state(), skipped, skipped
+        for batch in super().__iter__():
+            if skipped and self._batches == skipped:
+                self._set_random_state(state["now"])
+            self._batches += 1
+            yield batch
+
+    def _get_random_state(self) -> list[torch.Tensor]:
+        return [generator.get_state() for generator in self._generators]
+
+    def _set_random_state(self, states: list[torch.Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=False):  # a resumed run may have another GPU
+            generator.set_state(state)
+
+
+class StateKeeper(Callback):
+    """Writes the state of a training every few minutes and before each epoch, over the one before.
+
+    Args:
+        args: `downstream_model_dir`, `resume_minutes`, `epochs`, and what must not change until the training goes on.
+
+    Attributes:
+        loader: Of the training that it keeps.
+    """
+
+    def __init__(self, args: ClassificationTrainArguments) -> None:
+        self.path = Path(args.downstream_model_dir) / STATE_NAME
+        self.arguments, self.epochs = {name: getattr(args, name) for name in FIXED_ARGUMENTS}, args.epochs
+        self.loader: ResumableLoader | None = None
+        self._seconds = 60 * args.resume_minutes
+        self._saved, self._is_saving = time.monotonic(), False
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Begin to count minutes."""
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
+        if time.monotonic() - self._saved >= self._seconds and not trainer.is_last_batch:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the state when an epoch is over, validation included."""
+        self._save(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Add arguments and loader to the state, not to the checkpoints that are deployed."""
+        if self._is_saving:
+            loader: Any = trainer.train_dataloader
+            checkpoint[ARGUMENTS_KEY] = {**self.arguments, "training examples": len(loader.dataset)}
+            checkpoint[LOADER_KEY] = loader.state_dict()
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Set the loader; Lightning does so in the middle of an epoch only."""
+        if self.loader and LOADER_KEY in checkpoint:
+            self.loader.load_state_dict(checkpoint[LOADER_KEY])
+
+    def _save(self, trainer: Trainer) -> None:
+        self._is_saving = True
+        try:
+            trainer.save_checkpoint(self.path)
+        except CheckpointError as error:  # a full disk costs the state, not the training
+            logger.warning("an interruption could not be gone on from: %s", error)
+        finally:
+            self._is_saving = False
+            self._saved = time.monotonic()
+
+    def find_state(self, loader: DataLoader) -> Path | None:
+        """Return the state that an interrupted training left, having said so; None if there is none.
+
+        Args:
+            loader: Of the training examples.
+
+        Raises:
+            CheckpointError: The interrupted training was another one, or the file cannot be read.
+        """
+        if not self.path.exists():
+            return None
+        remedy = "or set resume=False to start anew"
+        try:
+            state = load_checkpoint(self.path)
+            before, epoch, step = state[ARGUMENTS_KEY], state["epoch"], state["global_step"]
+        except (CheckpointError, KeyError) as error:
+            raise CheckpointError(f"{self.path} is damaged ({error}): delete it, {remedy}") from error
+        now = {**self.arguments, "training examples": len(loader.dataset)}  # type: ignore[arg-type]
+        for name, value in now.items():
+            if before.get(name) != value:
+                raise CheckpointError(
+                    f"{name}: the training that was interrupted in {self.path.parent} had {before.get(name)!r}, got "
+                    f"{value!r}: put it back to go on, {remedy}"
+                )
+        if epoch > self.epochs:
+            raise CheckpointError(
+                f"epochs: the training that was interrupted in {self.path.parent} has done {epoch}, got {self.epochs}: "
+                f"raise it to go on, {remedy}"
+            )
+        total = len(loader)
+        logger.info(
+            "going on with an interrupted training: epoch %s, %s of %s steps done", epoch, f"{step % total:,}",
+            f"{total:,}",
+        )  # fmt: skip
+        return self.path
+
+
+class ResumingTrainer(Trainer):
+    """A Trainer whose `fit` goes on with what was interrupted.
+
+    Args:
+        keeper: Keeps the state; None: nothing is kept.
+        is_resuming: Whether to go on with a state that is there; if not, it is deleted.
+        arguments: Lightning's.
+    """
+
+    def __init__(self, keeper: StateKeeper | None, is_resuming: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._keeper, self._is_resuming = keeper, is_resuming
+
+    def fit(self, model: Any, train_dataloaders: Any = None, *arguments: Any, **named: Any) -> None:
+        """Train; see Lightning's `Trainer.fit`.
+
+        Raises:
+            CheckpointError: What was interrupted is another training, or its state is damaged.
+        """
+        keeper, loader = self._keeper, train_dataloaders
+        can_resume = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
+        if keeper is None or not can_resume or loader.batch_sampler is None or self.world_size > 1:
+            super().fit(model, train_dataloaders, *arguments, **named)
+            return
+        if not self._is_resuming:
+            keeper.path.unlink(missing_ok=True)
+        if named.get("ckpt_path") is None and (state := keeper.find_state(loader)):
+            named |= {"ckpt_path": state, "weights_only": True}
+        keeper.loader = ResumableLoader(loader)
+        if keeper not in self.callbacks:  # type: ignore[attr-defined]
+            self.callbacks.append(keeper)  # type: ignore[attr-defined]
+        super().fit(model, keeper.loader, *arguments, **named)
+        if not self.interrupted:
+            keeper.path.unlink(missing_ok=True)
