@@ -101,6 +101,10 @@ class ClassificationTrainArguments:
         _check_range("save_top_k", self.save_top_k, -1, 10_000)
         _check_range("learning_rate", self.learning_rate, 1e-10, 1.0, whole=False)
         _check_range("validation_size", self.validation_size, 0, 10**9, whole=False)
+        if self.seed is not None:
+            _check_range("seed", self.seed, 0, 2**32 - 1)
+        if not isinstance(self.resume, bool):
+            raise ValueError(f"resume: expected True or False, got {self.resume!r}")
         _check_range("resume_minutes", self.resume_minutes, 0, 10**6, whole=False)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(

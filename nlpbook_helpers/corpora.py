@@ -108,9 +108,7 @@ class CsvCorpus:
     def _find_file(self, folder: str | Path, mode: str) -> Path:
         if mode not in self.files:
             raise ValueError(f"mode: expected one of {list(self.files)}, got {mode!r}")
-        exact = [Path(folder) / name for name in self.files[mode]]
-        candidates = [*exact, *(path.with_suffix(path.suffix.upper()) for path in exact)]
-        path = next((path for path in candidates if path.is_file()), None)
+        path = self._look_for_file(folder, mode)
         if path is None:
             raise CorpusError(
                 f"expected {' or '.join(self.files[mode])} in {folder}, found none of them: call "
@@ -118,9 +116,18 @@ class CsvCorpus:
             )
         if path.stat().st_size == 0:
             raise CorpusError(
-                f"{path} is empty: delete it and call download_downstream_dataset(args) to fetch it again"
+                f"{path} is empty: write it again, or delete it and call download_downstream_dataset(args)"
             )
         return path
+
+    def has_file(self, folder: str | Path, mode: str) -> bool:
+        """Say whether a mode has a file of its own."""
+        return self._look_for_file(folder, mode) is not None
+
+    def _look_for_file(self, folder: str | Path, mode: str) -> Path | None:
+        exact = [Path(folder) / name for name in self.files.get(mode, ())]
+        candidates = [*exact, *(path.with_suffix(path.suffix.upper()) for path in exact)]
+        return next((path for path in candidates if path.is_file()), None)
 
     def _infer_labels(self, path: Path) -> None:
         found: dict[str, None] = {}

@@ -60,10 +60,10 @@ def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]
 class ClassificationDataset(Dataset):
     """A corpus as the model sees it.
 
-    `mode="train"` is the training file, less the slice that `args.validation_size` holds out; `mode="val"` is
-    that slice (stratified, the same for every seed, equal
-    first texts on one side), or the corpus's own validation file; `mode="test"` is the
-    test file. Item `i` is a dict of lists (`input_ids`, `attention_mask`, `token_type_ids`) and the int `label`.
+    `mode="val"` is the corpus's own validation file if it has one, else the slice that `args.validation_size` holds out
+    of the training file (stratified, the same for every seed, equal first texts on one side); `mode="train"` is the
+    training file, less that slice; `mode="test"` is the test file. Item `i` is a dict of lists (`input_ids`,
+    `attention_mask`, `token_type_ids`) and the int `label`.
 
     Args:
         args: Corpus name and folder, length, cache and split.
@@ -82,9 +82,10 @@ class ClassificationDataset(Dataset):
         self.args, self.corpus, self.tokenizer, self.mode = args, corpus, tokenizer, mode
         if args.skip_bad_rows:
             corpus.skip_bad_rows = True
-        self.file_mode = "train" if mode == "val" and args.validation_size else mode
-        own_files = getattr(corpus, "files", {}).get("val", ())
-        if mode == "val" and not args.validation_size and not any((self.folder / name).is_file() for name in own_files):
+        has_val_file = hasattr(corpus, "has_file") and corpus.has_file(self.folder, "val")
+        self.validation_size = 0 if has_val_file else args.validation_size
+        self.file_mode = "train" if mode == "val" and self.validation_size else mode
+        if mode == "val" and not self.validation_size and not has_val_file:
             raise ValueError(
                 "mode='val' needs held-out rows, got validation_size=0: set validation_size (0.1 holds out a tenth "
                 "of the training data), or use mode='test' as the book does"
@@ -156,11 +157,11 @@ class ClassificationDataset(Dataset):
     def _choose_rows(self) -> np.ndarray:
         """int64, (examples,): rows of the file that belong to this mode, in file order."""
         rows = np.arange(len(self.features))
-        if self.file_mode != "train" or not self.args.validation_size:
+        if self.file_mode != "train" or not self.validation_size:
             return rows
         from sklearn.model_selection import train_test_split
 
-        size = self.args.validation_size
+        size = self.validation_size
         # Rows with the same first text stay together: a premise's other hypotheses, or a review's copy, on the other
         # side would give the answer away, or a wrong hint.
         _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
@@ -191,6 +192,9 @@ class ClassificationDataset(Dataset):
                 item,
             )
         logger.info("%s: %s examples", self.mode, f"{len(self):,}")
+        names = self.corpus.get_labels()
+        if absent := [names[label] for label in sorted(set(range(len(names))) - set(self.labels.tolist()))]:
+            logger.warning("%s: no example of label %s, so that nothing can be said of it", self.mode, absent)
 
 
 def _check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:

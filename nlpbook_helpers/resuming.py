@@ -2,11 +2,13 @@
 
 import logging
 import time
+import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader, IterableDataset, Sampler
@@ -96,6 +98,20 @@ class ResumableLoader(DataLoader):
             generator.set_state(state)
 
 
+def _describe_data(loader: DataLoader) -> dict[str, Any]:
+    """Name what a training's batches depend on, besides its arguments."""
+    dataset: Any = loader.dataset
+    described: dict[str, Any] = {"training examples": len(dataset)}
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    described["sampler"] = f"{type(sampler).__name__} {vars(sampler).get('replacement', '')}".strip()
+    if features := getattr(dataset, "features", None):
+        digest = 0
+        for column in (features.input_ids, features.labels, dataset.rows):
+            digest = zlib.crc32(np.ascontiguousarray(column).data, digest)
+        described["training data"] = f"{digest:08x}"
+    return described
+
+
 class StateKeeper(Callback):
     """Writes the state of a training every few minutes and before each epoch, over the one before.
 
@@ -126,11 +142,16 @@ class StateKeeper(Callback):
         """Write the state when an epoch is over, validation included."""
         self._save(trainer)
 
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Say what an interrupted reader can do."""
+        if isinstance(exception, KeyboardInterrupt) and self.path.exists():
+            print(f"\nstopped: the same code goes on from {self.path}")
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add arguments and loader to the state, not to the checkpoints that are deployed."""
         if self._is_saving:
             loader: Any = trainer.train_dataloader
-            checkpoint[ARGUMENTS_KEY] = {**self.arguments, "training examples": len(loader.dataset)}
+            checkpoint[ARGUMENTS_KEY] = self.arguments
             checkpoint[LOADER_KEY] = loader.state_dict()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -157,16 +178,19 @@ class StateKeeper(Callback):
         Raises:
             CheckpointError: The interrupted training was another one, or the file cannot be read.
         """
+        self.loader = ResumableLoader(loader)
+        self.arguments |= _describe_data(loader)
         if not self.path.exists():
             return None
         remedy = "or set resume=False to start anew"
         try:
             state = load_checkpoint(self.path)
             before, epoch, step = state[ARGUMENTS_KEY], state["epoch"], state["global_step"]
-        except (CheckpointError, KeyError) as error:
-            raise CheckpointError(f"{self.path} is damaged ({error}): delete it, {remedy}") from error
-        now = {**self.arguments, "training examples": len(loader.dataset)}  # type: ignore[arg-type]
-        for name, value in now.items():
+        except (CheckpointError, KeyError):
+            raise CheckpointError(
+                f"{self.path} is not the state of a training, or only a part of it: delete it, {remedy}"
+            ) from None
+        for name, value in self.arguments.items():
             if before.get(name) != value:
                 raise CheckpointError(
                     f"{name}: the training that was interrupted in {self.path.parent} had {before.get(name)!r}, got "
@@ -178,10 +202,7 @@ class StateKeeper(Callback):
                 f"raise it to go on, {remedy}"
             )
         total = len(loader)
-        logger.info(
-            "going on with an interrupted training: epoch %s, %s of %s steps done", epoch, f"{step % total:,}",
-            f"{total:,}",
-        )  # fmt: skip
+        print(f"going on with an interrupted training: epoch {epoch}, {step % total:,} of {total:,} steps done")
         return self.path
 
 
@@ -211,9 +232,9 @@ class ResumingTrainer(Trainer):
             return
         if not self._is_resuming:
             keeper.path.unlink(missing_ok=True)
-        if named.get("ckpt_path") is None and (state := keeper.find_state(loader)):
+        state = keeper.find_state(loader)
+        if state and named.get("ckpt_path") is None:
             named |= {"ckpt_path": state, "weights_only": True}
-        keeper.loader = ResumableLoader(loader)
         if keeper not in self.callbacks:  # type: ignore[attr-defined]
             self.callbacks.append(keeper)  # type: ignore[attr-defined]
         super().fit(model, keeper.loader, *arguments, **named)

@@ -23,11 +23,12 @@ class BadRow(dict):
     Args:
         reason: What is wrong with it.
         row: As much of it as is known.
+        raw: Its text in the file, where it could not be taken apart.
     """
 
-    def __init__(self, reason: str, row: Row | None = None) -> None:
+    def __init__(self, reason: str, row: Row | None = None, raw: str = "") -> None:
         super().__init__(row or {})
-        self.reason = reason
+        self.reason, self.raw = reason, raw
 
 
 def read_rows(
@@ -117,14 +118,17 @@ def _read_separated(
     path: Path, lines: Iterator[str], columns: Sequence[str], delimiter: str | None, keep_errors: bool
 ) -> NumberedRows:
     csv.field_size_limit(MAX_FIELD if keep_errors else 2**31 - 1)
-    header = next(lines, "")
+    header, held = next(lines, ""), []
+    if "\r" in header.rstrip("\r\n"):
+        raise CorpusError(f"{path}, line 1: expected lines that end in \\n, got \\r alone; save the file again")
     delimiter = delimiter or _find_delimiter(header, columns, "\t" if path.suffix.lower() == ".tsv" else ",")
-    reader = csv.DictReader(chain([header], lines), delimiter=delimiter, strict=True)
+    reader = csv.DictReader(chain([header], _hold(lines, held)), delimiter=delimiter, strict=True)
     try:
         _check_columns(f"{path}, line 1", reader.fieldnames or [], columns)
     except csv.Error as error:
         raise CorpusError(f"{path}, line 1: {error}; expected a header") from None
     while True:
+        held.clear()
         try:
             row = next(reader)
         except StopIteration:
@@ -134,7 +138,7 @@ def _read_separated(
             reason = f"{error}; expected quotes inside a quoted text to be doubled"
             if not keep_errors:
                 raise CorpusError(f"{path}, line {reader.line_num + 1}: {reason}") from None
-            yield reader.line_num + 1, BadRow(reason)
+            yield reader.line_num + 1, BadRow(reason, raw="".join(held))
             reader.line_num = reader.reader.line_num
             continue
         if keep_errors and (None in row or None in row.values()):
@@ -142,6 +146,13 @@ def _read_separated(
             got = width + len(row.get(None, ())) - sum(value is None for value in row.values())  # type: ignore[call-overload]
             row = BadRow(f"expected {width} columns, got {got}", row)
         yield reader.line_num, row
+
+
+def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:
+    """Pass lines on and keep them too, for whoever has to show what a row was made of."""
+    for line in lines:
+        held.append(line)
+        yield line
 
 
 def _find_delimiter(header: str, columns: Sequence[str], usual: str) -> str:
@@ -163,7 +174,7 @@ def _read_json_lines(path: Path, lines: Iterator[str], keep_errors: bool) -> Num
             row, reason = {}, f"{getattr(error, 'msg', error)}; expected one JSON object on each line"
         if reason and not keep_errors:
             raise CorpusError(f"{path}, line {number}: {reason}") from None
-        yield number, BadRow(reason) if reason else row
+        yield number, BadRow(reason, raw=line) if reason else row
 
 
 def _read_json_array(path: Path, lines: Iterator[str]) -> NumberedRows:

@@ -97,7 +97,8 @@ class RowWriter:
             reason = reason or self._find_misfit(row)
             if reason or values is None:
                 known = {str(name): value for name, value in row.items()}
-                print(json.dumps({"line": line, "reason": reason, "row": known}, default=str), file=refused)
+                entry = {"line": line, "reason": reason, "row": known or getattr(row, "raw", known)}
+                print(json.dumps(entry, default=str), file=refused)
                 progress.refused += 1
                 continue
             best = int(values.argmax())

@@ -23,6 +23,10 @@ from nlpbook_helpers.checkpoints import CheckpointError
         ({"validation_size": -0.1}, "validation_size: expected a number from 0"),
         ({"downstream_task_name": "ner"}, "downstream_task_name: expected one of .*document-classification"),
         ({"pretrained_model_name": " "}, "pretrained_model_name: expected a name or path"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 4,294,967,295, got -1"),
+        ({"seed": "x"}, "seed: expected a whole number .*got 'x'"),
+        ({"resume": "no"}, "resume: expected True or False, got 'no'"),
+        ({"resume_minutes": -1}, "resume_minutes: expected a number from 0"),
         ({"cpu_workers": -1}, "cpu_workers: expected a whole number from 0"),
     ],
 )

@@ -103,7 +103,8 @@ def test_a_missing_and_an_empty_file_say_how_to_fetch_them(tmp_path):
     with pytest.raises(CorpusError, match=r"expected ratings_train.txt in .*call download_downstream_dataset"):
         NsmcCorpus().get_examples(tmp_path, "train")
     with pytest.raises(
-        CorpusError, match=r"ratings_train.txt is empty: delete it and call download_downstream_dataset"
+        CorpusError,
+        match=r"ratings_train.txt is empty: write it again, or delete it and call download_downstream_dataset",
     ):
         NsmcCorpus().get_examples(write_nsmc(tmp_path, ""), "train")
     with pytest.raises(ValueError, match=r"mode: expected one of \['train', 'test'\], got 'dev'"):

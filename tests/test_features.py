@@ -180,6 +180,21 @@ def test_a_premise_and_all_its_hypotheses_stay_on_one_side(make_args, tokenizer,
     assert not sides[0] & sides[1]
 
 
+def test_a_validation_file_of_ones_own_is_used_and_nothing_held_out(make_args, corpora_root, tokenizer, caplog):
+    folder = corpora_root / "mine"
+    folder.mkdir()
+    for mode, rows in (("train", 20), ("val", 3)):
+        lines = [f"영화 {number},{number % 2 if mode == 'train' else 1}" for number in range(rows)]
+        (folder / f"{mode}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    args = make_args(downstream_corpus_name="mine", validation_size=0.25)
+    train, val = (ClassificationDataset(args, CsvCorpus(["text"]), tokenizer, mode) for mode in ("train", "val"))
+    assert (len(train), len(val)) == (20, 3)
+    assert "val: no example of label ['0']" in caplog.text
+    (folder / "val.csv").unlink()
+    train, val = (ClassificationDataset(args, CsvCorpus(["text"]), tokenizer, mode) for mode in ("train", "val"))
+    assert len(train) + len(val) == 20
+
+
 def test_val_without_held_out_rows_says_which_argument_to_set(make_args, tokenizer):
     for corpus in (NsmcCorpus(), CsvCorpus(["document"])):
         with pytest.raises(ValueError, match="mode='val' needs held-out rows, got validation_size=0: set validation_"):

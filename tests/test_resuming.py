@@ -1,7 +1,6 @@
 """A training that is killed and started again ends as one that was not."""
 
 import io
-import logging
 import multiprocessing
 import os
 import signal
@@ -104,6 +103,10 @@ def test_a_killed_training_ends_like_one_that_was_not(settings, tmp_path, is_gro
     assert find_best_checkpoint(tmp_path / "killed").name == find_best_checkpoint(tmp_path / "whole").name
 
 
+def group(data: ClassificationDataset) -> LengthGroupedSampler:
+    return LengthGroupedSampler(4, lengths=data.lengths)
+
+
 def _with_epoch(path: Path, epoch: int) -> bytes:
     buffer = io.BytesIO()
     torch.save({**load_checkpoint(path), "epoch": epoch}, buffer)
@@ -116,33 +119,43 @@ def test_another_training_is_refused_by_name(settings, tmp_path, tokenizer, make
         args = ClassificationTrainArguments(**settings | {name: value})
         with pytest.raises(CheckpointError, match=f"{name}: the training that was interrupted in .* had {before}, got"):
             fit(args, tokenizer, make_model())
+    args = ClassificationTrainArguments(**settings)
+    with pytest.raises(
+        CheckpointError, match="sampler: the training .* had 'LengthGroupedSampler', got 'RandomSampler"
+    ):
+        fit(args, tokenizer, make_model())
     args = ClassificationTrainArguments(**settings | {"epochs": 1})
     (tmp_path / "models" / STATE_NAME).write_bytes(_with_epoch(tmp_path / "models" / STATE_NAME, 2))
     with pytest.raises(CheckpointError, match="epochs: the training that was interrupted in .* has done 2, got 1"):
-        fit(args, tokenizer, make_model())
+        fit(args, tokenizer, make_model(), group)
+    reviews = tmp_path / "corpora" / "nsmc" / "ratings_train.txt"
+    reviews.write_text(reviews.read_text(encoding="utf-8").replace("정말", "거의"), encoding="utf-8")
+    args = ClassificationTrainArguments(**settings)
+    with pytest.raises(CheckpointError, match="training data: the training that was interrupted in .* had"):
+        fit(args, tokenizer, make_model(), group)
 
 
-def test_the_state_says_where_it_stands(settings, tokenizer, make_model, caplog):
+def test_the_state_says_where_it_stands(settings, tokenizer, make_model, capsys):
     assert run(settings, kill_at=STEPS + 3) == -signal.SIGKILL
     args = ClassificationTrainArguments(**settings)
-    with caplog.at_level(logging.INFO, "nlpbook_helpers"):
-        fit(args, tokenizer, make_model(), lambda data: LengthGroupedSampler(4, lengths=data.lengths))
-    assert f"going on with an interrupted training: epoch 1, 2 of {STEPS} steps done" in caplog.text
+    fit(args, tokenizer, make_model(), group)
+    assert f"going on with an interrupted training: epoch 1, 2 of {STEPS} steps done" in capsys.readouterr().out
 
 
-def test_a_fresh_start_can_be_asked_for(settings, tmp_path, tokenizer, make_model, caplog):
+def test_a_fresh_start_can_be_asked_for(settings, tmp_path, tokenizer, make_model, capsys):
     assert run(settings, kill_at=3) == -signal.SIGKILL
     args = ClassificationTrainArguments(**settings | {"resume": False, "batch_size": 8})
-    with caplog.at_level(logging.INFO, "nlpbook_helpers"):
-        fit(args, tokenizer, make_model())
-    assert "going on" not in caplog.text
+    fit(args, tokenizer, make_model())
+    assert "going on" not in capsys.readouterr().out
     assert not (tmp_path / "models" / STATE_NAME).exists()
 
 
 def test_a_damaged_state_is_refused(settings, tmp_path, tokenizer, make_model):
     (tmp_path / "models").mkdir(exist_ok=True)
     (tmp_path / "models" / STATE_NAME).write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match="interrupted.state is damaged .*: delete it, or set resume=False"):
+    with pytest.raises(
+        CheckpointError, match="interrupted.state is not the state of a training, or only a part of it: delete it, or"
+    ):
         fit(ClassificationTrainArguments(**settings), tokenizer, make_model())
 
 

@@ -57,6 +57,7 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.jsonl", '["비"]\n', "a.jsonl, line 1: expected a JSON object, got list"),
         ("a.json", '{"sentence": "비"}\n{"sentence": "눈"}\n', "line 2: Extra data; .*are a .jsonl file"),
         ("a.parquet", "PAR1", "a.parquet: .*expected a Parquet file"),
+        ("old.csv", "text,label\r좋다,1\r", r"old.csv, line 1: expected lines that end in \\n, got \\r alone"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path, name, text, message):

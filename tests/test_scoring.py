@@ -88,8 +88,16 @@ def test_rows_that_cannot_be_scored_are_kept_with_their_reason(classifier, tmp_p
         (10, "byte 0xb0 is not UTF-8; save the file as UTF-8"),
     ]  # fmt: skip
     assert refused[0]["row"] == {"id": "2", "text": "", "note": "b"}
+    assert refused[4]["row"] == '6,"open" quote,d\r\n'
     assert "scored 2 rows" in summary
     assert f"7 refused (see {side})" in summary
+
+
+def test_what_an_open_quote_swallowed_is_kept_to_the_last_line(classifier, tmp_path):
+    (tmp_path / "in.csv").write_text('text\n정말\n"지루한\n다시 영화\n', encoding="utf-8")
+    score_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
+    (refused,) = (tmp_path / "out.csv.refused.jsonl").read_text().splitlines()
+    assert json.loads(refused)["row"] == '"지루한\n다시 영화\n'
 
 
 def test_a_quote_that_is_never_closed_costs_its_row_and_not_the_memory(classifier, tmp_path, monkeypatch):

@@ -73,9 +73,10 @@ class Bench:
         encoder: configuration, tokenizer and perhaps weights in Hugging Face layout; missing weights are random.
         scratch: folder for the classifier and the sentences.
         sentences: what the clients ask.
+        backend: what answers; see `Classifier.from_checkpoint`.
     """
 
-    def __init__(self, encoder: Path, scratch: Path, sentences: Sequence[str]) -> None:
+    def __init__(self, encoder: Path, scratch: Path, sentences: Sequence[str], backend: Any = "torch") -> None:
         import torch
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -85,7 +86,8 @@ class Bench:
         config = AutoConfig.from_pretrained(encoder, num_labels=2)
         AutoModelForSequenceClassification.from_config(config).save_pretrained(scratch / encoder.name)
         AutoTokenizer.from_pretrained(encoder).save_pretrained(scratch / encoder.name)
-        self.function: Any = Classifier.from_checkpoint(scratch / encoder.name, max_seq_length=128).inference_fn
+        classifier = Classifier.from_checkpoint(scratch / encoder.name, max_seq_length=128, backend=backend)
+        self.function: Any = classifier.inference_fn
         self.sentences, self._file = sentences, scratch / "sentences.json"
         self._file.write_text(json.dumps(sentences), encoding="utf-8")
 
@@ -180,7 +182,9 @@ def run(inputs: Inputs) -> Sequence[Row]:
     sentences = random.Random(7).sample(texts, min(SENTENCES, len(texts)))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
-        rows += measure_model("kcbert-base", Bench(Path(inputs.encoder_dir), Path(scratch), sentences), True)
+        large = Path(inputs.encoder_dir)
+        rows += measure_model("kcbert-base", Bench(large, Path(scratch), sentences), True)
+        rows += measure_model("kcbert-base in 8 bits", Bench(large, Path(scratch), sentences, "onnx"), False)
         small = Bench(CHECKPOINTS_DIR / "nlpbook-mini", Path(scratch), sentences)
         rows += measure_model("nlpbook-mini", small, False)
         rows += soak("nlpbook-mini", small)
