@@ -86,7 +86,7 @@ class Classifier:
                 cut, longest text first.
             trust_remote_code: Run the tokenizer code of `pretrained_model_name`, or of the Hugging Face folder.
             backend: "torch"; "onnx" for 8-bit products, which need the extra `onnx`; or "auto": "onnx" if that is
-                installed, the encoder is large and there is no GPU.
+                installed and pays here (see `choose_scorer`).
 
         Raises:
             CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.

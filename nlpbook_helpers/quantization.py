@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from nlpbook_helpers.features import select_model_inputs
-from nlpbook_helpers.runtime import find_version, get_cache_dir
+from nlpbook_helpers.runtime import find_version, get_cache_dir, supports_int8
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def choose_scorer(model: Any, backend: Backend) -> Any:
 
     Args:
         model: A `…ForSequenceClassification` in float32, on the CPU.
-        backend: "torch", "onnx", or "auto": ONNX Runtime if it is installed, the encoder is large and there is no GPU.
+        backend: "torch", "onnx", or "auto": ONNX Runtime if it is installed, the encoder is large, and the processor
+            has instructions for it and no GPU beside it.
 
     Raises:
         ValueError: There is no such backend, or its packages are missing.
@@ -88,7 +89,8 @@ def choose_scorer(model: Any, backend: Backend) -> Any:
     if backend == "onnx" and missing:
         raise ValueError(f"backend='onnx' needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
     is_large = sum(parameter.numel() for parameter in model.parameters()) >= LEAST_PARAMETERS
-    if backend == "torch" or backend == "auto" and (missing or not is_large or torch.cuda.is_available()):
+    pays = is_large and not missing and supports_int8() and not torch.cuda.is_available()
+    if backend == "torch" or backend == "auto" and not pays:
         return model
     try:
         return quantize(model)
@@ -137,7 +139,8 @@ def quantize(model: Any) -> QuantizedModel:
 
 
 def _make_fingerprint(model: Any) -> str:
-    digest = hashlib.sha256(repr((CODE_VERSION, *map(find_version, ("torch", *PACKAGES)))).encode())
+    versions = (CODE_VERSION, supports_int8(), *map(find_version, ("torch", *PACKAGES)))
+    digest = hashlib.sha256(repr(versions).encode())
     digest.update(model.config.to_json_string().encode())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
@@ -213,6 +216,7 @@ def _round_weights(exact: Path, rounded: Path) -> None:
         ]  # shapes as the exporter saw them, which contradict the inference of the next step
         quantize_dynamic(
             graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
+            reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow
             extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )  # fmt: skip
 

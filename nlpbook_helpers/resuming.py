@@ -66,7 +66,7 @@ class ResumableLoader(DataLoader):
             persistent_workers=loader.persistent_workers,
         )  # fmt: skip
         own = {id(one): one for one in (loader.generator, getattr(loader.sampler, "generator", None)) if one}
-        self._generators = [torch.default_generator, *torch.cuda.default_generators, *own.values()]
+        self._own_generators = list(own.values())
         self._begin, self._batches = self._get_random_state(), 0
         self._loaded: dict[str, Any] = {}
 
@@ -90,11 +90,15 @@ class ResumableLoader(DataLoader):
             self._batches += 1
             yield batch
 
+    def _list_generators(self) -> list[torch.Generator]:
+        # those of GPUs come into being with the first use of one, and a resumed run may have fewer
+        return [torch.default_generator, *self._own_generators, *torch.cuda.default_generators]
+
     def _get_random_state(self) -> list[torch.Tensor]:
-        return [generator.get_state() for generator in self._generators]
+        return [generator.get_state() for generator in self._list_generators()]
 
     def _set_random_state(self, states: list[torch.Tensor]) -> None:
-        for generator, state in zip(self._generators, states, strict=False):  # a resumed run may have another GPU
+        for generator, state in zip(self._list_generators(), states, strict=False):
             generator.set_state(state)
 
 
@@ -103,7 +107,7 @@ def _describe_data(loader: DataLoader) -> dict[str, Any]:
     dataset: Any = loader.dataset
     described: dict[str, Any] = {"training examples": len(dataset)}
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
-    described["sampler"] = f"{type(sampler).__name__} {vars(sampler).get('replacement', '')}".strip()
+    described["sampler"] = type(sampler).__name__ + " with replacement" * bool(getattr(sampler, "replacement", False))
     if features := getattr(dataset, "features", None):
         digest = 0
         for column in (features.input_ids, features.labels, dataset.rows):

@@ -67,6 +67,13 @@ def supports_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def supports_int8() -> bool:
+    """Say whether this processor multiplies 8-bit integers exactly in one instruction (x86's VNNI)."""
+    import torch
+
+    return torch.cpu._is_vnni_supported()
+
+
 def describe_runtime() -> str:
     """Return one line per fact: Python, packages, hardware, precision and profile."""
     import torch

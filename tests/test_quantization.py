@@ -47,7 +47,11 @@ def test_auto_leaves_a_small_encoder_to_pytorch(make_model, monkeypatch):
     model = make_model()
     assert choose_scorer(model, "auto") is choose_scorer(model, "torch") is model
     monkeypatch.setattr(quantization, "LEAST_PARAMETERS", 1)
+    monkeypatch.setattr(quantization, "supports_int8", lambda: True)
     assert isinstance(choose_scorer(model, "auto"), QuantizedModel)
+    monkeypatch.setattr(quantization, "supports_int8", lambda: False)
+    assert choose_scorer(model, "auto") is model
+    monkeypatch.setattr(quantization, "supports_int8", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_scorer(model, "auto") is model
 
@@ -91,6 +95,7 @@ class Branching(BertForSequenceClassification):
 
 def test_where_no_graph_can_be_made_pytorch_answers(make_model, monkeypatch, caplog):
     monkeypatch.setattr(quantization, "LEAST_PARAMETERS", 1)
+    monkeypatch.setattr(quantization, "supports_int8", lambda: True)
     model = Branching(make_model().config)
     with caplog.at_level(logging.WARNING, "nlpbook_helpers.quantization"):
         assert choose_scorer(model, "auto") is model

@@ -142,6 +142,18 @@ def test_the_state_says_where_it_stands(settings, tokenizer, make_model, capsys)
     assert f"going on with an interrupted training: epoch 1, 2 of {STEPS} steps done" in capsys.readouterr().out
 
 
+def test_who_interrupts_a_training_is_told_how_to_go_on(settings, tokenizer, make_model, capsys, monkeypatch):
+    monkeypatch.setattr(ClassificationTask, "on_train_batch_end", _interrupt, raising=False)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(ClassificationTrainArguments(**settings), tokenizer, make_model(), group)
+    assert f"stopped: the same code goes on from {settings['downstream_model_dir']}" in capsys.readouterr().out
+
+
+def _interrupt(task, outputs, batch, batch_idx: int) -> None:
+    if batch_idx == 2:
+        raise KeyboardInterrupt
+
+
 def test_a_fresh_start_can_be_asked_for(settings, tmp_path, tokenizer, make_model, capsys):
     assert run(settings, kill_at=3) == -signal.SIGKILL
     args = ClassificationTrainArguments(**settings | {"resume": False, "batch_size": 8})
