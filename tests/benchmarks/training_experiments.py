@@ -11,15 +11,21 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import Inputs, Row, compare
-from pytorch_lightning import Callback
-from torch.utils.data import DataLoader
+from pytorch_lightning import Callback, Trainer
+from torch.utils.data import DataLoader, RandomSampler, Subset
 from training_step import BATCH_SIZE, Bench, Way, describe_cores, make_our_step, measure_ways
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from nlpbook_helpers.dataset import data_collator
+from nlpbook_helpers.arguments import ClassificationTrainArguments, get_embedded_path
+from nlpbook_helpers.corpora import NsmcCorpus
+from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.runtime import set_seed
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.trainer import get_trainer
 
 STEPS = 8
+LEARNING_ROWS, LEARNING_SEEDS = 4_000, (1, 2, 3)
 Step = Callable[[np.ndarray], None]
 
 
@@ -118,6 +124,46 @@ def measure_compilation(bench: Bench) -> Row:
     return compare("P1X", "step, compiled (ms per real token)", ways["plain"].costs, ways["compiled"].costs, note=note)
 
 
+def measure_learning(inputs: Inputs) -> Row:
+    """Compare validation loss after the same examples: in the book's order and float32, and in ours.
+
+    Of the embedded encoder on `LEARNING_ROWS` reviews, one epoch, validated on others, with several seeds.
+    """
+    losses: dict[str, list[float]] = {"book": [], "ours": []}
+    for seed in LEARNING_SEEDS:
+        for way, values in losses.items():
+            values.append(_train_once(inputs, seed, is_ours=way == "ours"))
+    note = f"{LEARNING_ROWS:,} reviews, one epoch, seeds {LEARNING_SEEDS}; a ratio above 1: ours has learned more"
+    return compare("P1X", "val_loss, Book's order and float32", losses["book"], losses["ours"], note=note)
+
+
+def _train_once(inputs: Inputs, seed: int, is_ours: bool) -> float:
+    encoder = get_embedded_path("nlpbook-mini")
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    with tempfile.TemporaryDirectory() as folder:
+        args = ClassificationTrainArguments(
+            encoder, downstream_corpus_name=inputs.corpus_name, downstream_corpus_root_dir=inputs.corpus_dir,
+            downstream_model_dir=folder, epochs=1, learning_rate=4e-4, seed=seed, batch_size=BATCH_SIZE,
+        )  # fmt: skip
+        set_seed(args)
+        data = ClassificationDataset(args, NsmcCorpus(), tokenizer, "train")
+        order = np.random.default_rng(7).permutation(len(data))  # the same examples with every seed
+        count = min(LEARNING_ROWS, len(data) // 2)
+        train, val = (Subset(data, rows.tolist()) for rows in (order[:count], order[count : 2 * count]))
+        lengths = [data.lengths[row] for row in train.indices]
+        sampler = LengthGroupedSampler(BATCH_SIZE, lengths=lengths) if is_ours else RandomSampler(train)
+        loaders = [
+            DataLoader(train, BATCH_SIZE, sampler=sampler, collate_fn=data_collator),
+            DataLoader(val, 256, collate_fn=data_collator),
+        ]
+        model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=2)
+        trainer = get_trainer(args) if is_ours else Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        )  # fmt: skip
+        trainer.fit(ClassificationTask(model, args), loaders[0], loaders[1])
+        return float(trainer.callback_metrics["val_loss"])
+
+
 def run(inputs: Inputs) -> Sequence[Row]:
     """Measure P1X; the reference is the package as it is, so a ratio above 1 pays."""
     bench = Bench(inputs)
@@ -136,4 +182,4 @@ def run(inputs: Inputs) -> Sequence[Row]:
     base = measured.pop("the package as it is").costs
     rows = [compare("P1X", f"step, {name} (ms per real token)", base, way.costs) for name, way in measured.items()]
     rows[0] = dataclasses.replace(rows[0], note=busy)
-    return [*rows, measure_lightning(bench), measure_compilation(bench)]
+    return [*rows, measure_lightning(bench), measure_compilation(bench), measure_learning(inputs)]
