@@ -211,9 +211,8 @@ def _round_weights(exact: Path, rounded: Path) -> None:
         )  # fmt: skip
         blockwise.process()
         graph = blockwise.model.model
-        del graph.graph.value_info[
-            :
-        ]  # shapes as the exporter saw them, which contradict the inference of the next step
+        # shapes as the exporter saw them, which contradict the inference of the next step
+        del graph.graph.value_info[:]
         quantize_dynamic(
             graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
             reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow

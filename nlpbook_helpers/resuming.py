@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
+from nlpbook_helpers.dataset import ClassificationDataset
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +109,16 @@ def _describe_data(loader: DataLoader) -> dict[str, Any]:
     described: dict[str, Any] = {"training examples": len(dataset)}
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     described["sampler"] = type(sampler).__name__ + " with replacement" * bool(getattr(sampler, "replacement", False))
-    if features := getattr(dataset, "features", None):
+    if isinstance(dataset, ClassificationDataset):
         digest = 0
-        for column in (features.input_ids, features.labels, dataset.rows):
+        for column in (dataset.features.input_ids, dataset.features.labels, dataset.rows):
             digest = zlib.crc32(np.ascontiguousarray(column).data, digest)
         described["training data"] = f"{digest:08x}"
     return described
 
 
 class StateKeeper(Callback):
-    """Writes the state of a training every few minutes and before each epoch, over the one before.
+    """Writes the state of a training every few minutes and after each epoch, over the one before.
 
     Args:
         args: `downstream_model_dir`, `resume_minutes`, `epochs`, and what must not change until the training goes on.
@@ -153,10 +154,8 @@ class StateKeeper(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add arguments and loader to the state, not to the checkpoints that are deployed."""
-        if self._is_saving:
-            loader: Any = trainer.train_dataloader
-            checkpoint[ARGUMENTS_KEY] = self.arguments
-            checkpoint[LOADER_KEY] = loader.state_dict()
+        if self._is_saving and self.loader:
+            checkpoint[ARGUMENTS_KEY], checkpoint[LOADER_KEY] = self.arguments, self.loader.state_dict()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Set the loader; Lightning does so in the middle of an epoch only."""
@@ -173,17 +172,18 @@ class StateKeeper(Callback):
             self._is_saving = False
             self._saved = time.monotonic()
 
-    def find_state(self, loader: DataLoader) -> Path | None:
-        """Return the state that an interrupted training left, having said so; None if there is none.
+    def watch(self, loader: DataLoader) -> ResumableLoader:
+        """Return the loader to train with; what its batches depend on becomes part of the state."""
+        self.loader = ResumableLoader(loader)
+        self.arguments |= _describe_data(loader)
+        return self.loader
 
-        Args:
-            loader: Of the training examples.
+    def find_state(self) -> Path | None:
+        """Return the state that an interrupted training left, having said so; None if there is none.
 
         Raises:
             CheckpointError: The interrupted training was another one, or the file cannot be read.
         """
-        self.loader = ResumableLoader(loader)
-        self.arguments |= _describe_data(loader)
         if not self.path.exists():
             return None
         remedy = "or set resume=False to start anew"
@@ -205,7 +205,7 @@ class StateKeeper(Callback):
                 f"epochs: the training that was interrupted in {self.path.parent} has done {epoch}, got {self.epochs}: "
                 f"raise it to go on, {remedy}"
             )
-        total = len(loader)
+        total = len(self.loader or ())
         print(f"going on with an interrupted training: epoch {epoch}, {step % total:,} of {total:,} steps done")
         return self.path
 
@@ -236,11 +236,11 @@ class ResumingTrainer(Trainer):
             return
         if not self._is_resuming:
             keeper.path.unlink(missing_ok=True)
-        state = keeper.find_state(loader)
-        if state and named.get("ckpt_path") is None:
+        resumable = keeper.watch(loader)
+        if named.get("ckpt_path") is None and (state := keeper.find_state()):
             named |= {"ckpt_path": state, "weights_only": True}
         if keeper not in self.callbacks:  # type: ignore[attr-defined]
             self.callbacks.append(keeper)  # type: ignore[attr-defined]
-        super().fit(model, keeper.loader, *arguments, **named)
+        super().fit(model, resumable, *arguments, **named)
         if not self.interrupted:
             keeper.path.unlink(missing_ok=True)

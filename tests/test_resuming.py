@@ -15,9 +15,11 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint, load_checkpoint
-from nlpbook_helpers.dataset import ClassificationDataset
+from nlpbook_helpers.corpora import NsmcCorpus
+from nlpbook_helpers.dataset import ClassificationDataset, data_collator
 from nlpbook_helpers.resuming import STATE_NAME, ResumableLoader
 from nlpbook_helpers.task import ClassificationTask
+from nlpbook_helpers.trainer import get_trainer
 
 PRELOADED = ["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer", "nlpbook_helpers.dataset"]
 EPOCHS, STEPS = 3, 7  # 26 rows, 4 a batch
@@ -138,6 +140,21 @@ def test_a_damaged_state_is_refused(settings, tmp_path, tokenizer, make_model):
         CheckpointError, match="interrupted.state is not the state of a training, or only a part of it: delete it, or"
     ):
         fit(ClassificationTrainArguments(**settings), tokenizer, make_model())
+
+
+def test_a_checkpoint_that_is_named_is_gone_on_from_and_not_the_state(
+    settings, tmp_path, tokenizer, make_model, capsys
+):
+    assert run(settings, kill_at=STEPS + 3) == -signal.SIGKILL
+    (tmp_path / "models" / STATE_NAME).rename(tmp_path / "named.state")
+    (tmp_path / "models" / STATE_NAME).write_bytes(b"of another training")
+    args = ClassificationTrainArguments(**settings)
+    data = ClassificationDataset(args, NsmcCorpus(), tokenizer, "train")
+    loader = DataLoader(data, 4, sampler=group(data), collate_fn=data_collator)
+    trainer = get_trainer(args)
+    trainer.fit(ClassificationTask(make_model(), args), loader, loader, ckpt_path=tmp_path / "named.state")
+    assert trainer.global_step == EPOCHS * STEPS
+    assert "going on" not in capsys.readouterr().out
 
 
 def test_a_loader_goes_on_with_the_batches_that_are_left():
