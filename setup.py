@@ -30,6 +30,7 @@ setup(
         "pytorch-lightning>=2.6.4,<3",  # 2.6.2 and 2.6.3 on PyPI were malicious
         "Korpora>=0.2",
         "pooch>=1.8",
+        "filelock>=3.12",
         "numpy>=1.26",
         "pandas>=2.2",
         "scikit-learn>=1.5",

@@ -1,10 +1,11 @@
-"""The package from a shell: `python -m nlpbook_helpers serve` and `python -m nlpbook_helpers predict`."""
+"""The package from a shell: `python -m nlpbook_helpers train`, `serve` and `predict`."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 
 TITLES = {1: "문서 분류기", 2: "문장 쌍 분류기"}  # of a page, by the number of texts that it asks for
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
@@ -12,6 +13,9 @@ INTERRUPTED = 130  # the exit status of shells after Ctrl-C
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["train"]:
+        return _train(arguments[1:])
     parser, args = _parse_arguments(arguments)
     if args.command == "serve" and not 0 <= args.port <= 65_536 - len(args.checkpoint):
         parser.error(f"--port: expected 0 to {65_536 - len(args.checkpoint)}, a port for each page, got {args.port}")
@@ -26,9 +30,44 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _parse_arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    parser = argparse.ArgumentParser(prog="python -m nlpbook_helpers", description="Use trained classifiers.")
+def _train(arguments: list[str]) -> int:
+    """Train with the arguments of a JSON file, those of the command line before them."""
+    from transformers import HfArgumentParser
+
+    from nlpbook_helpers import ClassificationTrainArguments
+
+    parser = HfArgumentParser(
+        ClassificationTrainArguments,  # type: ignore[arg-type]
+        prog="python -m nlpbook_helpers train",
+        description="Fine-tune a classifier, alone or under torchrun or SLURM. Each argument may stand in the file.",
+    )
+    parser.add_argument("file", nargs="?", help="JSON object of arguments; those of the command line win")
+    try:
+        if file := parser.parse_known_args(arguments)[0].file:
+            from nlpbook_helpers.training import read_arguments
+
+            parser.set_defaults(**read_arguments(file))
+        args, _ = parser.parse_args_into_dataclasses(arguments)
+        from nlpbook_helpers import train
+
+        # of several processes the first one speaks
+        with ExitStack() as outputs:
+            ranks = (os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ)
+            if next(ranks, "0") != "0":
+                outputs.enter_context(redirect_stdout(outputs.enter_context(open(os.devnull, "w"))))
+            train(args)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def _parse_arguments(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    parser = argparse.ArgumentParser(prog="python -m nlpbook_helpers", description="Train and use classifiers.")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("train", help="fine-tune a classifier; `train --help` lists every argument")
     serving = commands.add_parser("serve", help="open the pages of classifiers on this machine, until Ctrl-C")
     serving.add_argument(
         "--checkpoint", required=True, nargs="+", action="extend", help="checkpoint files or folders, a page for each"

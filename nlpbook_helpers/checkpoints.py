@@ -5,8 +5,10 @@ A checkpoint is a file of tensors and primitives: the `state_dict` that Lightnin
 so a file that somebody else made cannot run code here.
 """
 
+import contextlib
 import logging
 import math
+import os
 import pickle
 import re
 from pathlib import Path
@@ -59,6 +61,32 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"expected a Lightning checkpoint with a 'state_dict' in {path}, found none: pass the .ckpt file"
         )
     return checkpoint
+
+
+def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Write a checkpoint beside its place and rename it: whole or not at all.
+
+    Args:
+        checkpoint: Tensors on the CPU or a GPU, and primitives.
+        path: Where; folders above it are made.
+
+    Raises:
+        CheckpointError: The disk is full or not writable; earlier checkpoints are untouched.
+    """
+    import torch
+
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise CheckpointError(
+            f"could not write {path} ({error}): free some space; checkpoints of earlier epochs are untouched"
+        ) from error
 
 
 def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None = None) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.rows import CorpusError, Row, get_values, read_rows
 
 logger = logging.getLogger(__name__)
@@ -235,6 +236,31 @@ class KlueNLICorpus(CsvCorpus):
             },
             skip_bad_rows=skip_bad_rows,
         )
+
+
+def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
+    """Return the corpus that the arguments name: NSMC, KLUE-NLI, one of their samples, or a reader's own files.
+
+    Args:
+        args: `downstream_corpus_name`, `downstream_task_name`, `text_columns`, `label_column` and `skip_bad_rows` are
+            read.
+
+    Raises:
+        ValueError: The task reads another number of texts than there are columns.
+    """
+    known = {"nsmc": NsmcCorpus, "klue-nli": KlueNLICorpus}.get(args.downstream_corpus_name.removesuffix("-sample"))
+    is_pair = args.downstream_task_name == "pair-classification"
+    if known and not args.text_columns:
+        corpus = known(args.skip_bad_rows)
+    else:
+        columns = args.text_columns or (KlueNLICorpus().text_columns if is_pair else ("text",))
+        corpus = CsvCorpus(columns, args.label_column, labels=None, skip_bad_rows=args.skip_bad_rows)
+    if (len(corpus.text_columns) == 2) != is_pair:
+        raise ValueError(
+            f"downstream_task_name: expected {'document' if is_pair else 'pair'}-classification for the text columns "
+            f"{list(corpus.text_columns)}, got {args.downstream_task_name!r}: change it, or text_columns"
+        )
+    return corpus
 
 
 def get_short_names(label_name: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Which examples does the model see? A corpus's rows of one mode, fetched a padded batch at a time."""
 
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.features import Features, encode_examples, get_cache_path, read_cache, write_cache
+from nlpbook_helpers.runtime import lock
 
 logger = logging.getLogger(__name__)
 
@@ -136,22 +138,28 @@ class ClassificationDataset(Dataset):
         return read(self.folder, self.file_mode)
 
     def _load_or_build(self) -> Features:
-        path = None
         # a corpus class of the reader's own may change while its name and file stay: it is not cached
-        if type(self.corpus).__module__ == CsvCorpus.__module__:
-            file = self.corpus.find_file(self.folder, self.file_mode)
-            name = f"{self.args.downstream_corpus_name}-{self.file_mode}"
-            path = get_cache_path(name, file, self.tokenizer, self.args.max_seq_length, self.corpus)
-            cached = read_cache(path, self.tokenizer) if path.exists() and not self.args.overwrite_cache else None
+        if type(self.corpus).__module__ != CsvCorpus.__module__:
+            return self._build()
+        file = self.corpus.find_file(self.folder, self.file_mode)
+        name = f"{self.args.downstream_corpus_name}-{self.file_mode}"
+        path = get_cache_path(name, file, self.tokenizer, self.args.max_seq_length, self.corpus)
+        # of several processes on a machine the first tokenizes, the others read what it has written
+        overwrites = self.args.overwrite_cache and os.environ.get("LOCAL_RANK", "0") == "0"
+        with lock(path):
+            cached = read_cache(path, self.tokenizer) if path.exists() and not overwrites else None
             if cached is not None:
                 logger.info("loaded features from cache %s", path.name)
                 return cached
+            features = self._build()
+            write_cache(path, features)
+        return features
+
+    def _build(self) -> Features:
         label_ids = {label: index for index, label in enumerate(self.corpus.get_labels())}
         examples = self._read_examples()
         features = encode_examples(self.tokenizer, examples, label_ids, self.args.max_seq_length)
         _check_unknown_share(self.tokenizer, features.input_ids)
-        if path is not None:
-            write_cache(path, features)
         return features
 
     def _choose_rows(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.runtime import lock
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +83,22 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
             f"and {folder} is missing or empty: put your corpus there"
         )
     for file_name, remote in REMOTE_FILES[name].items():
-        there = [known for known in (file_name, *remote.other_names) if (folder / known).exists()]
-        if there and not args.force_download:
-            logger.info("%s: %s is already there", name, there[0])
-        else:
+        if not args.force_download and _find_file(folder, file_name, remote):
+            continue
+        # of several processes on a machine the first downloads, the others find the file
+        is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+        with lock(folder / file_name):
+            if not (args.force_download and is_first) and _find_file(folder, file_name, remote):
+                continue
             download = _download_with_pooch if name == "klue-nli" else _download_with_korpora
             _fetch_verified(folder / file_name, remote, download)
+
+
+def _find_file(folder: Path, file_name: str, remote: RemoteFile) -> bool:
+    there = [known for known in (file_name, *remote.other_names) if (folder / known).exists()]
+    if there:
+        logger.info("%s: %s is already there", folder.name, there[0])
+    return bool(there)
 
 
 def compute_git_blob_id(content: bytes) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, Trainer
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.batches import copy_settings
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
 from nlpbook_helpers.dataset import ClassificationDataset
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 STATE_NAME = "interrupted.state"
 ARGUMENTS_KEY = "nlpbook_arguments"
 LOADER_KEY = "nlpbook_loader"
+STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
     "pretrained_model_name",
     "downstream_task_name",
@@ -59,13 +61,7 @@ class ResumableLoader(DataLoader):
 
     def __init__(self, loader: DataLoader) -> None:
         self._later = _LaterBatches(loader.batch_sampler)
-        super().__init__(
-            loader.dataset, batch_sampler=self._later, num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn, pin_memory=loader.pin_memory, timeout=loader.timeout,
-            worker_init_fn=loader.worker_init_fn, multiprocessing_context=loader.multiprocessing_context,
-            generator=loader.generator, prefetch_factor=loader.prefetch_factor,
-            persistent_workers=loader.persistent_workers,
-        )  # fmt: skip
+        super().__init__(**copy_settings(loader), batch_sampler=self._later, collate_fn=loader.collate_fn)
         own = {id(one): one for one in (loader.generator, getattr(loader.sampler, "generator", None)) if one}
         self._own_generators = list(own.values())
         self._begin, self._batches = self._get_random_state(), 0
@@ -76,7 +72,10 @@ class ResumableLoader(DataLoader):
         return {"begin": self._begin, "now": self._get_random_state(), "batches": self._batches}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Make the next iteration go on from a state."""
+        """Do nothing: Lightning calls this with the first process's state, and in the middle of an epoch only."""
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Make the next iteration go on from a state of `state_dict`."""
         self._loaded = state
 
     def __iter__(self) -> Iterator[Any]:
@@ -140,11 +139,16 @@ class StateKeeper(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
-        if time.monotonic() - self._saved >= self._seconds and not trainer.is_last_batch:
+        is_due = time.monotonic() - self._saved >= self._seconds
+        if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step
+            is_due = batch_idx % STEPS_BETWEEN_QUESTIONS == 0 and trainer.strategy.broadcast(is_due)
+        if is_due and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the state when an epoch is over, validation included."""
+        # of several processes only the first has a bar, which waits in here for all of them to tell their metrics
+        _ = trainer.progress_bar_metrics
         self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
@@ -155,12 +159,15 @@ class StateKeeper(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """Add arguments and loader to the state, not to the checkpoints that are deployed."""
         if self._is_saving and self.loader:
-            checkpoint[ARGUMENTS_KEY], checkpoint[LOADER_KEY] = self.arguments, self.loader.state_dict()
+            states = [self.loader.state_dict()] * trainer.world_size
+            if trainer.world_size > 1:  # each process has random numbers of its own
+                torch.distributed.all_gather_object(states, states[0])
+            checkpoint[ARGUMENTS_KEY], checkpoint[LOADER_KEY] = self.arguments, states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Set the loader; Lightning does so in the middle of an epoch only."""
+        """Make the loader go on."""
         if self.loader and LOADER_KEY in checkpoint:
-            self.loader.load_state_dict(checkpoint[LOADER_KEY])
+            self.loader.go_on_from(checkpoint[LOADER_KEY][trainer.global_rank])
 
     def _save(self, trainer: Trainer) -> None:
         self._is_saving = True
@@ -172,10 +179,10 @@ class StateKeeper(Callback):
             self._is_saving = False
             self._saved = time.monotonic()
 
-    def watch(self, loader: DataLoader) -> ResumableLoader:
+    def watch(self, loader: DataLoader, processes: int = 1) -> ResumableLoader:
         """Return the loader to train with; what its batches depend on becomes part of the state."""
         self.loader = ResumableLoader(loader)
-        self.arguments |= _describe_data(loader)
+        self.arguments |= _describe_data(loader) | {"processes": processes}
         return self.loader
 
     def find_state(self) -> Path | None:
@@ -208,39 +215,3 @@ class StateKeeper(Callback):
         total = len(self.loader or ())
         print(f"going on with an interrupted training: epoch {epoch}, {step % total:,} of {total:,} steps done")
         return self.path
-
-
-class ResumingTrainer(Trainer):
-    """A Trainer whose `fit` goes on with what was interrupted.
-
-    Args:
-        keeper: Keeps the state; None: nothing is kept.
-        is_resuming: Whether to go on with a state that is there; if not, it is deleted.
-        arguments: Lightning's.
-    """
-
-    def __init__(self, keeper: StateKeeper | None, is_resuming: bool, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._keeper, self._is_resuming = keeper, is_resuming
-
-    def fit(self, model: Any, train_dataloaders: Any = None, *arguments: Any, **named: Any) -> None:
-        """Train; see Lightning's `Trainer.fit`.
-
-        Raises:
-            CheckpointError: What was interrupted is another training, or its state is damaged.
-        """
-        keeper, loader = self._keeper, train_dataloaders
-        can_resume = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-        if keeper is None or not can_resume or loader.batch_sampler is None or self.world_size > 1:
-            super().fit(model, train_dataloaders, *arguments, **named)
-            return
-        if not self._is_resuming:
-            keeper.path.unlink(missing_ok=True)
-        resumable = keeper.watch(loader)
-        if named.get("ckpt_path") is None and (state := keeper.find_state()):
-            named |= {"ckpt_path": state, "weights_only": True}
-        if keeper not in self.callbacks:  # type: ignore[attr-defined]
-            self.callbacks.append(keeper)  # type: ignore[attr-defined]
-        super().fit(model, resumable, *arguments, **named)
-        if not self.interrupted:
-            keeper.path.unlink(missing_ok=True)

@@ -4,10 +4,14 @@ import logging
 import os
 import platform
 import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
+
+from nlpbook_helpers.tpu import count_tpu_cores
 
 logger = logging.getLogger("nlpbook_helpers")
 
@@ -37,25 +41,6 @@ def get_profile() -> Literal["full", "quick"]:
     import torch
 
     return "full" if torch.cuda.is_available() or count_tpu_cores() else "quick"
-
-
-def count_tpu_cores() -> int:
-    """Return the number of TPU cores of this machine; 0 without a TPU or without torch_xla.
-
-    Raises:
-        RuntimeError: torch_xla is installed for another torch; the message says which pair to install.
-    """
-    if find_spec("torch_xla") is None or not (os.environ.get("TPU_ACCELERATOR_TYPE") or Path("/dev/accel0").exists()):
-        return 0
-    installed, needed = (version(name).split("+")[0].rsplit(".", 1)[0] for name in ("torch", "torch_xla"))
-    if installed != needed:
-        raise RuntimeError(
-            f"expected torch and torch_xla of one minor version, got torch {installed} and torch_xla {needed}: "
-            f"restart the TPU runtime, or pip install 'torch=={needed}.*'"
-        )
-    import torch_xla.runtime  # type: ignore[import-not-found]
-
-    return torch_xla.runtime.global_runtime_device_count()
 
 
 def supports_bfloat16() -> bool:
@@ -98,6 +83,28 @@ def get_cache_dir() -> Path:
     import pooch
 
     return Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Let one process of this machine at a time make a file; those that come later find it made.
+
+    Args:
+        path: The file to be made; the lock is in the cache folder. Where none can be written, nobody waits.
+    """
+    from filelock import FileLock
+
+    place = get_cache_dir() / "locks" / f"{path.name}-{zlib.crc32(str(path.absolute()).encode()):08x}.lock"
+    held = FileLock(place)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except (OSError, NotImplementedError) as error:  # a read-only folder, or a disk without locks
+        logger.debug("%s is not locked: %s", path.name, error)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def find_version(package: str) -> str | None:

@@ -41,8 +41,9 @@ class ClassificationTask(LightningModule):
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
                 f"got {args.max_seq_length}: lower it"
             )
-        # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout
-        self.model = model.train()
+        # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout; and
+        # it returns the precision of the file, but weights of 16 bits would lose small steps
+        self.model = model.float().train()
         self.args = args
 
     def on_train_start(self) -> None:
@@ -93,11 +94,21 @@ class ClassificationTask(LightningModule):
         labels = inputs["labels"]
         accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
         is_training = stage == "train"
+        # several processes: the mean over all of them, but on a TPU no waiting for each other at each step
+        is_shared = self.trainer.world_size > 1 and not (is_training and self.device.type == "xla")
         self.log_dict(
             {f"{stage}_loss": outputs.loss.detach(), f"{stage}_acc": accuracy},
-            prog_bar=True, on_step=is_training, on_epoch=True, batch_size=len(labels),
+            prog_bar=True, on_step=is_training, on_epoch=True, sync_dist=is_shared,
+            batch_size=float(len(labels)),  # type: ignore[arg-type]  # Lightning halves it between two processes
         )  # fmt: skip
+        if is_training and is_shared and self.trainer.is_last_batch:
+            return outputs.loss * self._weigh_batch(len(labels))
         return outputs.loss
+
+    def _weigh_batch(self, size: int) -> torch.Tensor:
+        """Return what makes the mean over processes of their batches' mean losses the mean over all examples: ()."""
+        sizes = torch.tensor(float(size), device=self.device)
+        return size / self.trainer.strategy.reduce(sizes, reduce_op="mean")  # type: ignore[return-value]
 
     def on_validation_epoch_end(self) -> None:
         """Say in one line how the epoch went."""

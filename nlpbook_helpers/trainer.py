@@ -1,6 +1,5 @@
-"""On what hardware? Lightning's Trainer with the device, precision and checkpoints that fit it."""
+"""How does training run? Lightning's Trainer with the device, precision and checkpoints that fit it."""
 
-import contextlib
 import logging
 import os
 import tempfile
@@ -8,53 +7,40 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import XLAAccelerator
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.strategies.xla import XLAStrategy
 
+from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.checkpoints import CheckpointError
-from nlpbook_helpers.resuming import ResumingTrainer, StateKeeper
-from nlpbook_helpers.runtime import count_tpu_cores, supports_bfloat16
-
-logger = logging.getLogger(__name__)
+from nlpbook_helpers.batches import RankBatches, cut_to_shapes, is_resumable, rebuild
+from nlpbook_helpers.checkpoints import CheckpointError, save_checkpoint
+from nlpbook_helpers.devices import choose_hardware
+from nlpbook_helpers.resuming import StateKeeper
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it.
+    """Writes checkpoints with `save_checkpoint`.
 
     Lightning's own goes through the system's temporary folder: on another file system, such as a mounted Drive,
     the last step is a copy, and a full disk leaves half a file under the final name.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path`, whole or not at all.
-
-        Raises:
-            CheckpointError: The disk is full or not writable; earlier checkpoints are untouched.
-        """
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, partial)
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise CheckpointError(
-                f"could not write {path} ({error}): free some space; checkpoints of earlier epochs are untouched"
-            ) from error
+        """Write `checkpoint` to `path`, whole or not at all."""
+        save_checkpoint(checkpoint, Path(path))
 
 
-def get_trainer(args: ClassificationTrainArguments) -> Trainer:
+def get_trainer(args: ClassificationTrainArguments) -> "ClassificationTrainer":
     """Return a Lightning Trainer for this machine and say in one line what it uses and why.
 
     Args:
-        args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `fp16`, `tpu_cores`, `resume`, `resume_minutes`
-            and `test_mode` are read.
+        args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `max_seq_length`, `resume`, `resume_minutes`,
+            `test_mode`, and what `choose_hardware` reads.
 
     Returns:
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
@@ -63,9 +49,8 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
     _quiet_lightning()
     if not args.test_mode:
         _check_writable(Path(args.downstream_model_dir))
-    accelerator, devices = _choose_device(args)
-    precision, why = choose_precision(accelerator, args.fp16)
-    logger.info("training on %s in %s (%s)", accelerator, precision, why)
+    hardware = choose_hardware(args)
+    rank_zero_only(print)(hardware)
     mode, metric = args.monitor.split()
     checkpoints = ModelCheckpoint(
         dirpath=args.downstream_model_dir,
@@ -75,22 +60,77 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         save_top_k=args.save_top_k,
         save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
     )
-    return ResumingTrainer(
-        keeper=None if args.test_mode else StateKeeper(args),
-        is_resuming=args.resume,
-        accelerator=accelerator,
-        devices=devices,
-        precision=precision,  # type: ignore[arg-type]
+    is_tpu = hardware.accelerator == "tpu"
+    log_every = tpu.LOG_EVERY if is_tpu else 10
+    return ClassificationTrainer(
+        args,
+        accelerator=hardware.accelerator,
+        devices=hardware.devices,
+        num_nodes=hardware.num_nodes,
+        precision=hardware.precision,  # type: ignore[arg-type]
+        use_distributed_sampler=False,  # it would undo the grouping by length, and see some examples twice
         max_epochs=args.epochs,
         fast_dev_run=args.test_mode,
-        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=10), *([] if args.test_mode else [LearningRateMonitor()])],
+        callbacks=[
+            checkpoints,
+            TQDMProgressBar(refresh_rate=log_every),
+            *([] if args.test_mode else [LearningRateMonitor()]),
+        ],
         logger=CSVLogger(args.downstream_model_dir, name="logs"),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[tpu.make_checkpoint_io() if is_tpu else AtomicCheckpointIO()],
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=log_every,
         enable_model_summary=False,
-        deterministic=args.seed is not None and accelerator == "cpu",
+        deterministic=args.seed is not None and hardware.accelerator == "cpu",
     )
+
+
+class ClassificationTrainer(Trainer):
+    """A Trainer whose `fit` goes on with what was interrupted, and deals batches out to several processes.
+
+    Args:
+        args: See `get_trainer`.
+        settings: Lightning's.
+    """
+
+    def __init__(self, args: ClassificationTrainArguments, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._args, self._keeper = args, None if args.test_mode else StateKeeper(args)
+
+    def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, **named: Any) -> None:
+        """Train; see Lightning's `Trainer.fit`.
+
+        A loader over an `IterableDataset` is left as it is: each process sees all of it, and it does not resume.
+
+        Raises:
+            CheckpointError: What was interrupted is another training, or its state is damaged.
+            ValueError: There are fewer examples than processes, or a loader without a batch size for several.
+        """
+        is_one = not isinstance(val_dataloaders, list | tuple)
+        val_loaders = [self._deal_out(loader, False) for loader in ([val_dataloaders] if is_one else val_dataloaders)]
+        loader, keeper = self._deal_out(train_dataloaders, True), self._keeper
+        is_spawning = isinstance(self.strategy, XLAStrategy)  # its processes begin after this
+        if keeper is None or not is_resumable(loader) or is_spawning:
+            super().fit(model, loader, val_loaders[0] if is_one else val_loaders, **named)
+            return
+        if not self._args.resume:
+            keeper.path.unlink(missing_ok=True)
+        loader = keeper.watch(loader, self.world_size)
+        if named.get("ckpt_path") is None and (state := keeper.find_state()):
+            named |= {"ckpt_path": state, "weights_only": True}
+        if keeper not in self.callbacks:  # type: ignore[attr-defined]
+            self.callbacks.append(keeper)  # type: ignore[attr-defined]
+        super().fit(model, loader, val_loaders[0] if is_one else val_loaders, **named)
+        if not self.interrupted:
+            keeper.path.unlink(missing_ok=True)
+
+    def _deal_out(self, loader: Any, is_training: bool) -> Any:
+        """Return the loader of this process's share, in batches of shapes that the device likes."""
+        if is_resumable(loader) and isinstance(self.accelerator, XLAAccelerator):
+            loader = cut_to_shapes(loader, self._args.max_seq_length, is_training)
+        if is_resumable(loader) and self.num_devices * self.num_nodes > 1:
+            loader = rebuild(loader, RankBatches(loader.batch_sampler, self))
+        return loader
 
 
 def _check_writable(folder: Path) -> None:
@@ -102,29 +142,6 @@ def _check_writable(folder: Path) -> None:
         raise CheckpointError(
             f"downstream_model_dir: cannot write to {folder} ({error.strerror}): choose another"
         ) from error
-
-
-def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
-    """Return Lightning's precision for a device, and the reason in a few words."""
-    if accelerator == "tpu":  # Lightning's XLA plugins refuse bf16-mixed
-        return "bf16-true", "what a TPU multiplies"
-    if accelerator == "cuda" and fp16:
-        return "16-mixed", "fp16=True"
-    if accelerator in ("cuda", "cpu") and supports_bfloat16():
-        return "bf16-mixed", "this hardware multiplies bfloat16"
-    if accelerator == "cuda":
-        return "16-mixed", "this GPU has no bfloat16"
-    return "32-true", "no fast 16-bit arithmetic here"
-
-
-def _choose_device(args: ClassificationTrainArguments) -> tuple[str, int]:
-    """Return Lightning's accelerator and number of devices; fall back aloud where the wanted one is absent."""
-    if args.tpu_cores:
-        found = count_tpu_cores()
-        if found:
-            return "tpu", min(args.tpu_cores, found)
-        logger.warning("tpu_cores=%s, but there is no TPU here: using what is", args.tpu_cores)
-    return ("cuda" if torch.cuda.is_available() else "cpu"), 1
 
 
 def _quiet_lightning() -> None:

@@ -1,12 +1,14 @@
 """Checkpoints are chosen by what they record and never trusted."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from nlpbook_helpers.arguments import ClassificationDeployArguments, get_embedded_path
-from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint, load_checkpoint
+from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint, load_checkpoint, save_checkpoint
 
 
 def save(path, **metadata):
@@ -102,3 +104,26 @@ def test_a_file_without_weights_is_named(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=r"expected a Lightning checkpoint with a 'state_dict' in .*other\.ckpt"):
         load_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    path = tmp_path / "epoch=0-val_loss=0.50.ckpt"
+    save_checkpoint({"state_dict": {"w": torch.ones(3)}}, path)
+    # A process of its own, whose files may not grow past 64 KiB: the kernel refuses as a full disk does.
+    code = (
+        "import resource, signal, sys, torch; from nlpbook_helpers.checkpoints import save_checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
+        "save_checkpoint({'state_dict': {'w': torch.ones(10**6)}}, sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode != 0
+    assert "could not write" in run.stderr
+    assert "free some space; checkpoints of earlier epochs are untouched" in run.stderr
+    assert torch.load(path)["state_dict"]["w"].tolist() == [1, 1, 1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="could not write .*free some space"):
+        save_checkpoint({}, tmp_path / "file" / "x.ckpt")

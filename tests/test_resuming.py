@@ -172,5 +172,5 @@ def test_a_loader_goes_on_with_the_batches_that_are_left():
         state = loader.state_dict()
         torch.manual_seed(99)
         again = ResumableLoader(DataLoader(rows, 3, shuffle=True))
-        again.load_state_dict(state)
+        again.go_on_from(state)
         assert [batch.tolist() for batch in again] == passed[1][count:]

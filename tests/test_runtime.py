@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers import runtime
+from nlpbook_helpers import runtime, tpu
 from nlpbook_helpers.arguments import PACKAGE_DIR
 
 
@@ -27,11 +27,12 @@ def test_every_public_name_is_there_and_others_are_named():
 
 
 def test_rooms_import_only_rooms_to_their_left():
-    rooms = ["checkpoints", "arguments", "runtime", "download", "rows", "corpora", "cleaning", "features", "dataset",
-             "task", "resuming", "trainer", "evaluation", "restoring", "explanation", "quantization", "inference",
-             "writing", "scoring", "web"]  # fmt: skip
+    rooms = ["checkpoints", "arguments", "tpu", "runtime", "devices", "download", "rows", "corpora", "cleaning",
+             "features", "dataset", "task", "batches", "resuming", "trainer", "evaluation", "restoring", "explanation",
+             "quantization", "inference", "training", "writing", "scoring", "web"]  # fmt: skip
     assert {path.stem for path in PACKAGE_DIR.glob("[!_]*.py")} | {"web"} == set(rooms)
-    assert list(nlpbook._PUBLIC_NAMES) == [room for room in rooms if room not in ("explanation", "resuming")]
+    internal = ("devices", "batches", "resuming", "explanation")
+    assert list(nlpbook._PUBLIC_NAMES) == [room for room in rooms if room not in internal]
     for position, room in enumerate(rooms):
         folder = PACKAGE_DIR / room
         for path in folder.glob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]:
@@ -93,7 +94,7 @@ def test_what_ships_is_found_from_anywhere(monkeypatch, tmp_path):
 
 def test_a_torch_xla_of_another_torch_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v5litepod-1")
-    monkeypatch.setattr(runtime, "find_spec", lambda name: object())
-    monkeypatch.setattr(runtime, "version", {"torch": "2.13.0+cpu", "torch_xla": "2.9.0"}.__getitem__)
+    monkeypatch.setattr(tpu, "find_spec", lambda name: object())
+    monkeypatch.setattr(tpu, "version", {"torch": "2.13.0+cpu", "torch_xla": "2.9.0"}.__getitem__)
     with pytest.raises(RuntimeError, match="expected torch and torch_xla of one minor version, got torch 2.13 and"):
         nlpbook.count_tpu_cores()

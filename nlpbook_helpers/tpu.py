@@ -1,0 +1,62 @@
+"""What is different on a TPU? All of it in this room: torch_xla is being replaced, and this room with it."""
+
+import os
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nlpbook_helpers.checkpoints import save_checkpoint
+
+PRECISION = "bf16-true"  # what a TPU multiplies; Lightning's XLA plugins refuse bf16-mixed
+SHORTEST = 16  # tokens of the smallest bucket
+LOG_EVERY = 50  # steps; each look at a number waits for the device
+
+
+def count_tpu_cores() -> int:
+    """Return the number of TPU cores of this machine; 0 without a TPU or without torch_xla.
+
+    The cores are counted without touching them: a process that has done so cannot start others that train on them.
+
+    Raises:
+        RuntimeError: torch_xla is installed for another torch; the message says which pair to install.
+    """
+    places = (*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*"))
+    if find_spec("torch_xla") is None or not (os.environ.get("TPU_ACCELERATOR_TYPE") or places):
+        return 0
+    installed, needed = (version(name).split("+")[0].rsplit(".", 1)[0] for name in ("torch", "torch_xla"))
+    if installed != needed:
+        raise RuntimeError(
+            f"expected torch and torch_xla of one minor version, got torch {installed} and torch_xla {needed}: "
+            f"restart the TPU runtime, or pip install 'torch=={needed}.*'"
+        )
+    from pytorch_lightning.accelerators import XLAAccelerator
+
+    return XLAAccelerator.auto_device_count() if XLAAccelerator.is_available() else 0
+
+
+def choose_bucket(length: int, most: int) -> int:
+    """Return the length that a batch is padded to: a power of two, or `most`.
+
+    XLA compiles a program for every shape that it meets, which takes longer than hundreds of steps.
+
+    Args:
+        length: Tokens of the batch's longest example.
+        most: Tokens of the longest bucket.
+    """
+    bucket = SHORTEST
+    while bucket < min(length, most):
+        bucket *= 2
+    return max(length, min(bucket, most))
+
+
+def make_checkpoint_io() -> Any:
+    """Return what writes checkpoints in a training on a TPU: numbers are fetched from it, files written whole."""
+    from pytorch_lightning.plugins.io import XLACheckpointIO
+    from pytorch_lightning.utilities import move_data_to_device
+
+    class XLACheckpointWriter(XLACheckpointIO):
+        def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+            save_checkpoint(move_data_to_device(checkpoint, "cpu"), path)
+
+    return XLACheckpointWriter()
