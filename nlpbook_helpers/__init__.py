@@ -19,6 +19,7 @@ _PUBLIC_NAMES = {
     "cleaning": ["clean_examples", "make_data_report"],
     "features": ["check_tokenizer"],
     "dataset": ["ClassificationDataset", "data_collator"],
+    "records": ["compare_runs"],
     "task": ["ClassificationTask"],
     "trainer": ["get_trainer"],
     "evaluation": ["evaluate", "find_worst_mistakes", "plot_confusion_matrix", "plot_learning_curve"],

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.records import LOGS_NAME, RunRecorder
 from nlpbook_helpers.resuming import ResumingTrainer, StateKeeper
 from nlpbook_helpers.runtime import count_tpu_cores, supports_bfloat16
 
@@ -75,6 +76,7 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         save_top_k=args.save_top_k,
         save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
     )
+    recorders = [] if args.test_mode else [LearningRateMonitor(), RunRecorder(args)]
     return ResumingTrainer(
         keeper=None if args.test_mode else StateKeeper(args),
         is_resuming=args.resume,
@@ -83,8 +85,8 @@ def get_trainer(args: ClassificationTrainArguments) -> Trainer:
         precision=precision,  # type: ignore[arg-type]
         max_epochs=args.epochs,
         fast_dev_run=args.test_mode,
-        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=10), *([] if args.test_mode else [LearningRateMonitor()])],
-        logger=CSVLogger(args.downstream_model_dir, name="logs"),
+        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=10), *recorders],
+        logger=CSVLogger(args.downstream_model_dir, name=LOGS_NAME),
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,
         log_every_n_steps=10,
