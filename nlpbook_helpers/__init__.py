@@ -25,6 +25,7 @@ _PUBLIC_NAMES = {
     "evaluation": ["evaluate", "find_worst_mistakes", "plot_confusion_matrix", "plot_learning_curve"],
     "restoring": ["load_tokenizer"],
     "quantization": ["QuantizationError"],
+    "exporting": ["export"],
     "inference": ["Classifier"],
     "writing": ["ScoringError"],
     "scoring": ["score_batches", "score_file"],
