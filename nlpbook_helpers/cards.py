@@ -50,7 +50,7 @@ With [transformers](https://huggingface.co/docs/transformers) alone:
 ```python
 from transformers import pipeline
 
-classifier = pipeline("text-classification", {name}, truncation=True)
+classifier = pipeline("text-classification", {name}, truncation=True{trust})
 print(classifier({pipeline_input}, top_k=None))
 ```
 
@@ -59,7 +59,7 @@ As a page, as an API or for whole files, with the package `nlpbook_helpers`:
 ```python
 import nlpbook_helpers as nlpbook
 
-classifier = nlpbook.Classifier.from_checkpoint({name})
+classifier = nlpbook.Classifier.from_checkpoint({name}{trust})
 print(classifier.labels, classifier.predict({helper_input}))
 ```
 {graph}
@@ -91,6 +91,7 @@ def make_card(parts: Restored, name: str, licence: str | None = None, has_graph:
         summary=f"{kind}, with {len(parts.labels)} labels; fine-tuned from {parts.info['model']}.",
         facts=_make_table(_list_facts(parts, licence, corpus, figures)),
         name=_quote(name),
+        trust=", trust_remote_code=True" if _has_code(parts.tokenizer) else "",
         pipeline_input=_quote({"text": examples[0], "text_pair": examples[1]} if is_pair else examples[0]),
         helper_input=f"[({', '.join(map(_quote, examples))})]" if is_pair else _quote(list(examples)),
         graph=GRAPH_TEXT if has_graph else "",
@@ -151,6 +152,8 @@ def _list_limits(parts: Restored, corpus: KnownCorpus | None, figures: Figures |
     ]
     if "val_loss" in parts.metadata:
         limits.append("The validation figures may have chosen this checkpoint: expect a little less on new texts.")
+    if _has_code(parts.tokenizer):
+        limits.append("Its tokenizer is Python code, which runs where it is loaded: read it before you trust it.")
     if not figures:
         limits.append("No figures of a test file are recorded with it.")
     return limits
@@ -165,6 +168,10 @@ def _describe_training(metadata: dict[str, Any]) -> str:
     if versions := metadata.get("versions"):
         text += f"\n## Versions\n\n{_make_table(versions)}\n"
     return text
+
+
+def _has_code(tokenizer: Any) -> bool:
+    return not type(tokenizer).__module__.startswith("transformers.")
 
 
 def _make_table(rows: dict[str, Any]) -> str:
