@@ -25,11 +25,17 @@ PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
 
 def describe_arguments(args: ClassificationTrainArguments) -> dict[str, Any]:
     """Return the arguments of a training as primitives; local folders by their last part alone."""
-    described = asdict(args)
+    described = {name: _simplify(value) for name, value in asdict(args).items()}
     for name in ("pretrained_model_name", *PLACES):
         if name in PLACES or Path(described[name]).is_dir():
             described[name] = Path(described[name]).name  # where it lies on this machine is nobody's business
     return described
+
+
+def _simplify(value: Any) -> bool | int | float | str | None:
+    """Return NumPy's numbers, which a sweep yields, as Python's: a checkpoint holds nothing else."""
+    kinds = (kind for kind in (bool, int, float, str) if isinstance(value, kind))
+    return None if value is None else next(kinds, str)(value)
 
 
 def find_versions() -> dict[str, str]:
@@ -46,7 +52,7 @@ class RunRecorder(Callback):
     """
 
     def __init__(self, args: ClassificationTrainArguments) -> None:
-        self._args = args
+        self._args, self._has_begun = args, False
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Add TensorBoard's log; not sooner, since only now the folder of this run is known."""
@@ -56,6 +62,7 @@ class RunRecorder(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Write down what is about to happen."""
+        self._has_begun = True
         device = trainer.strategy.root_device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         self._write(
@@ -72,7 +79,8 @@ class RunRecorder(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Write down that it came to nothing, or not to its end."""
-        self._write(trainer, stopped=_get_time())
+        if self._has_begun:
+            self._write(trainer, stopped=_get_time())
 
     def _write(self, trainer: Trainer, **facts: Any) -> None:
         if isinstance(trainer.logger, CSVLogger):

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +12,7 @@ import yaml
 from test_training import fit
 from torch.utils.data import DataLoader
 
+from nlpbook_helpers.checkpoints import load_checkpoint
 from nlpbook_helpers.corpora import NsmcCorpus
 from nlpbook_helpers.dataset import ClassificationDataset, data_collator
 from nlpbook_helpers.evaluation import plot_learning_curve
@@ -24,7 +26,7 @@ def read_record(folder: Path) -> dict:
 
 
 def test_a_run_records_its_arguments_versions_and_hardware(make_args, tokenizer, make_model, tmp_path):
-    _, trainer = fit(make_args(epochs=2), tokenizer, make_model())
+    _, trainer = fit(make_args(epochs=2, learning_rate=np.float64(1e-3)), tokenizer, make_model())
     (folder,) = (tmp_path / "models" / "logs").iterdir()
     record = read_record(folder)
     assert record["arguments"]["learning_rate"] == 1e-3
@@ -35,6 +37,9 @@ def test_a_run_records_its_arguments_versions_and_hardware(make_args, tokenizer,
     assert record["started"] <= record["finished"]
     assert str(tmp_path) not in str(record)
     assert list(folder.glob("events.out.tfevents.*")), "TensorBoard's log lies beside the table"
+    (checkpoint,) = (tmp_path / "models").glob("*.ckpt")
+    metadata = load_checkpoint(checkpoint)["nlpbook"]
+    assert (metadata["arguments"], metadata["versions"]) == (record["arguments"], record["versions"])
     assert plot_learning_curve(trainer).axes[0].get_lines()
 
 
