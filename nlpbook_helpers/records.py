@@ -32,8 +32,8 @@ def describe_arguments(args: ClassificationTrainArguments) -> dict[str, Any]:
     return described
 
 
-def _simplify(value: Any) -> bool | int | float | str | None:
-    """Return NumPy's numbers, which a sweep yields, as Python's: a checkpoint holds nothing else."""
+def _simplify(value: Any) -> Any:
+    """Return NumPy's numbers, which a sweep yields, as Python's primitives: a checkpoint holds nothing else."""
     kinds = (kind for kind in (bool, int, float, str) if isinstance(value, kind))
     return None if value is None else next(kinds, str)(value)
 
