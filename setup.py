@@ -35,6 +35,8 @@ setup(
         "pandas>=2.2",
         "scikit-learn>=1.5",
         "matplotlib>=3.8",
+        "huggingface_hub>=1.0",
+        "pyyaml>=6.0",
         "safetensors>=0.5",
         "flask>=3.0",
         "flask-cors>=6.0",
@@ -47,9 +49,11 @@ setup(
         "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.1"],
         "onnx": ["onnxruntime>=1.23", "onnx>=1.18", "onnxscript>=0.5"],  # large encoders in 8 bits on a CPU
         "parquet": ["pyarrow>=18"],
+        "tensorboard": ["tensorboard>=2.18"],  # curves of several trainings beside each other
         "tpu": ["torch==2.9.*", "torch_xla==2.9.*"],
         "test": [
             "pyarrow>=18",
+            "tensorboard>=2.18",
             "pytest>=8",
             "pytest-socket>=0.7",
             "nbval>=0.11",

@@ -1,4 +1,4 @@
-"""The package from a shell: `python -m nlpbook_helpers train`, `serve` and `predict`."""
+"""The package from a shell: `python -m nlpbook_helpers train`, `serve`, `predict` and `export`."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     transformers.logging.disable_progress_bar()  # a bar for a load of milliseconds, before the one that matters
     try:
-        return _serve(args) if args.command == "serve" else _predict(args)
+        return {"serve": _serve, "predict": _predict, "export": _export}[args.command](args)
     except (ValueError, OSError) as error:  # what the package refuses, and what the disk does
         print(error, file=sys.stderr)
         return 1
@@ -88,7 +88,24 @@ def _parse_arguments(arguments: list[str]) -> tuple[argparse.ArgumentParser, arg
     )
     scoring.add_argument("--max-seq-length", type=int, help="tokens read at once (default: as in training)")
     scoring.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    exporting = commands.add_parser("export", help="write a classifier as a Hugging Face folder with a model card")
+    exporting.add_argument("--checkpoint", required=True, help="checkpoint file or folder")
+    exporting.add_argument("--output", required=True, help="folder to write")
+    exporting.add_argument("--onnx", action="store_true", help="also write onnx/model.onnx, and compare its answers")
+    exporting.add_argument("--licence", help="for the model card (default: that of the corpus, if it is known)")
+    exporting.add_argument("--overwrite", action="store_true", help="replace an earlier export")
     return parser, parser.parse_args(arguments)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from nlpbook_helpers import QuantizationError, export
+
+    try:
+        print(export(args.checkpoint, args.output, args.onnx, args.licence, args.overwrite))
+    except QuantizationError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def _predict(args: argparse.Namespace) -> int:

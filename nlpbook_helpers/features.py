@@ -109,7 +109,8 @@ def encode_examples(
     limit = tokenizer.model_max_length
     if max_seq_length > limit:
         raise ValueError(
-            f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it"
+            f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it, or, if "
+            f"the encoder reads more than its tokenizer says, load that with model_max_length={max_seq_length}"
         )
     types = {
         "input_ids": np.uint16 if len(tokenizer) <= 2**16 else np.int32,

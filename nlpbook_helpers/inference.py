@@ -103,7 +103,10 @@ class Classifier:
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
         stride = stride if len(parts.input_names) == 1 else None
-        return cls(**parts._asdict(), stride=stride, backend=backend)
+        return cls(
+            parts.model, parts.tokenizer, parts.labels, parts.input_names, length, stride, parts.info,
+            parts.text_columns, backend,
+        )  # fmt: skip
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         """Score many texts.

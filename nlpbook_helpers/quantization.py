@@ -27,6 +27,8 @@ BLOCK_SIZE = 128  # numbers that share a scale in a product whose inputs are of 
 INT8_PRODUCTS = 4  # onnxruntime's "accuracy level" of products in 8 bits
 TOLERANCE = 1e-3  # between the model's logits and its graph's, before rounding to 8 bits
 
+REMEDY = "use backend='torch', and export without onnx"
+
 
 class QuantizationError(RuntimeError):
     """A model cannot be expressed as an ONNX graph; the message says what to do."""
@@ -126,16 +128,41 @@ def quantize(model: Any) -> QuantizedModel:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             exact, rounded = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
-            _export(model, exact)
-            _check_graph(model, exact)
+            write_graph(model, exact)
             _round_weights(exact, rounded)
             os.replace(rounded, path)
         return QuantizedModel(path, model.config)
     except QuantizationError:
         raise
-    except Exception as error:  # the exporter's and the quantizer's are of many classes
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise QuantizationError(f"{type(model).__name__} has no ONNX graph ({first}): use backend='torch'") from error
+    except Exception as error:  # the quantizer's are of many classes
+        raise _explain_failure(model, error) from error
+
+
+def write_graph(model: Any, path: Path) -> None:
+    """Write a classifier as an ONNX graph in float32, and compare the answers of both.
+
+    Args:
+        model: A `…ForSequenceClassification` in float32, on the CPU.
+        path: The file to write; the weights of a model above 1.5 GB lie beside it.
+
+    Raises:
+        QuantizationError: There is no such graph, or its logits differ from the model's by more than `TOLERANCE`.
+        ValueError: A package of the extra `onnx` is missing.
+    """
+    if missing := [name for name in PACKAGES if find_spec(name) is None]:
+        raise ValueError(f"an ONNX graph needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
+    try:
+        _export_graph(model, path)
+        _check_graph(model, path)
+    except QuantizationError:
+        raise
+    except Exception as error:  # the exporter's are of many classes
+        raise _explain_failure(model, error) from error
+
+
+def _explain_failure(model: Any, error: Exception) -> QuantizationError:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return QuantizationError(f"{type(model).__name__} has no ONNX graph ({first}): {REMEDY}")
 
 
 def _make_fingerprint(model: Any) -> str:
@@ -167,7 +194,7 @@ class _Logits(torch.nn.Module):
         return self.model(**dict(zip(self.names, columns, strict=True))).logits
 
 
-def _export(model: Any, path: Path) -> None:
+def _export_graph(model: Any, path: Path) -> None:
     inputs = _make_inputs(model, batch=2, tokens=16)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, of no use to an encoder
@@ -175,6 +202,7 @@ def _export(model: Any, path: Path) -> None:
         torch.onnx.export(
             _Logits(model, list(inputs)).eval(), tuple(inputs.values()), path, verbose=False, dynamo=True,
             input_names=list(inputs), output_names=["logits"], dynamic_shapes=((dynamic,) * len(inputs),),
+            external_data=False,
         )  # fmt: skip
 
 
@@ -186,7 +214,7 @@ def _check_graph(model: Any, path: Path) -> None:
     if not change <= TOLERANCE:
         raise QuantizationError(
             f"expected an ONNX graph of {type(model).__name__} that answers like it, got logits that differ by "
-            f"{change:.3g}: use backend='torch'"
+            f"{change:.3g}: {REMEDY}"
         )
 
 

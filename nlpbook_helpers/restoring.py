@@ -39,6 +39,10 @@ class Restored(NamedTuple):
     """What a page's footer says: `model`, `checkpoint`, and `score` where one is known."""
     text_columns: tuple[str, ...]
     """What the texts' columns were called in training; empty if that is not known."""
+    path: Path
+    """The checkpoint file that was chosen, or the Hugging Face folder."""
+    metadata: dict[str, Any]
+    """What the checkpoint records of its training; empty for one of another program."""
 
 
 def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:
@@ -86,11 +90,13 @@ def restore(
     labels, input_names = _get_names(path, metadata, model.config)
     length = max_seq_length or metadata.get("max_seq_length", DEFAULT_MAX_SEQ_LENGTH)
     encoder = metadata.get("pretrained_model_name") or pretrained_model_name or model.config.model_type
-    info = {"model": Path(encoder).name if Path(encoder).is_absolute() else encoder, "checkpoint": path.name}
+    is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
+    info = {"model": Path(encoder).name if is_local else encoder, "checkpoint": path.name}
     if score := _describe_score(path, metadata):
         info["score"] = score
     columns = tuple(metadata.get("text_columns") or ())
-    return Restored(model, tokenizer, labels, input_names, min(length, tokenizer.model_max_length), info, columns)
+    length = min(length, tokenizer.model_max_length)
+    return Restored(model, tokenizer, labels, input_names, length, info, columns, path, metadata)
 
 
 def _restore_lightning(
@@ -125,21 +131,36 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
             f"expected a fine-tuned classifier in {folder}, found no {sorted(loaded['missing_keys'])}: it is a "
             "bare encoder; fine-tune it first"
         )
-    return model, tokenizer, getattr(model.config, "nlpbook", {})
+    metadata = getattr(model.config, METADATA_KEY, {})
+    # fine-tuned again by another program, which keeps what it does not know: then it speaks of the training before
+    is_stale = metadata.get("label_names") not in (None, list(model.config.id2label.values()))
+    return model, tokenizer, {} if is_stale else metadata
+
+
+class Figures(NamedTuple):
+    """What a checkpoint scored on a test file."""
+
+    corpus: str
+    accuracy: float
+    examples: int
+
+
+def read_figures(path: Path) -> Figures | None:
+    """Return what `figures.json` beside a checkpoint says; None if there is none, or one of another program."""
+    try:
+        known = json.loads(((path if path.is_dir() else path.parent) / FIGURES_NAME).read_text(encoding="utf-8"))
+        return Figures(str(known.get("test_corpus", "")), float(known["test_accuracy"]), int(known["test_examples"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def _describe_score(path: Path, metadata: dict[str, Any]) -> str | None:
     """Say how good a checkpoint is, from the figures beside it, else from its own validation loss; Korean."""
-    figures = (path if path.is_dir() else path.parent) / FIGURES_NAME
     corpus = metadata.get("corpus", "")
-    try:
-        known = json.loads(figures.read_text(encoding="utf-8"))
-        corpus = known.get("test_corpus", corpus)
-        share, count = 100 * float(known["test_accuracy"]), int(known["test_examples"])
-        return f"{corpus} 정확도 {share:.1f} % ({count:,}건)".strip()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # no such file, or one of another program
-        loss = metadata.get("val_loss")
-        return None if loss is None else f"{corpus} 검증 손실 {loss:.2f}".strip()
+    if figures := read_figures(path):
+        return f"{figures.corpus or corpus} 정확도 {100 * figures.accuracy:.1f} % ({figures.examples:,}건)".strip()
+    loss = metadata.get("val_loss")
+    return None if loss is None else f"{corpus} 검증 손실 {loss:.2f}".strip()
 
 
 def _restore_encoder(

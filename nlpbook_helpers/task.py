@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
 from nlpbook_helpers.features import check_tokenizer, select_model_inputs
+from nlpbook_helpers.records import describe_arguments, find_versions
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 
@@ -124,29 +125,33 @@ class ClassificationTask(LightningModule):
 
     def _describe_training(self) -> dict[str, Any]:
         """Encoder, tokenizer, labels, length and task, in tensors and primitives only."""
-        name = self.args.pretrained_model_name
-        val_loss = self.trainer.callback_metrics.get("val_loss")
+        arguments = describe_arguments(self.args)
+        config = self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}
+        config.pop(METADATA_KEY, None)  # of an earlier training, if the encoder was exported after one
         metadata: dict[str, Any] = {
-            # a local folder by its last part: where it lies on this machine is nobody's business
-            "pretrained_model_name": Path(name).name if Path(name).is_dir() else name,
+            "pretrained_model_name": arguments["pretrained_model_name"],
             "task": self.args.downstream_task_name,
             "corpus": self.args.downstream_corpus_name,
             "max_seq_length": self.args.max_seq_length,
-            "config": json.dumps(self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}),
+            "arguments": arguments,
+            "versions": find_versions(),
         }
-        if val_loss is not None:
-            metadata["val_loss"] = float(val_loss)
+        for metric in ("val_loss", "val_acc"):
+            if metric in self.trainer.callback_metrics:
+                metadata[metric] = float(self.trainer.callback_metrics[metric])
         dataset: Any = getattr(self.trainer.train_dataloader, "dataset", None)
         if hasattr(dataset, "tokenizer") and hasattr(dataset, "corpus"):
             corpus = dataset.corpus
             metadata["labels"] = [str(label) for label in corpus.get_labels()]
             metadata["label_names"] = list(getattr(corpus, "label_names", metadata["labels"]))
             metadata["text_columns"] = list(getattr(corpus, "text_columns", ()))
+            for stale in ("id2label", "label2id"):
+                config.pop(stale, None)
             if type(dataset.tokenizer).__module__.startswith("transformers."):
                 metadata["tokenizer_files"] = _pack_tokenizer(dataset.tokenizer)
             else:  # its files would be of no use without its code, and a checkpoint carries none
                 metadata["tokenizer_is_code"] = True
-        return metadata
+        return metadata | {"config": json.dumps(config)}
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -20,6 +20,7 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.batches import RankBatches, cut_to_shapes, is_resumable, rebuild
 from nlpbook_helpers.checkpoints import CheckpointError, save_checkpoint
 from nlpbook_helpers.devices import choose_hardware
+from nlpbook_helpers.records import LOGS_NAME, RunRecorder
 from nlpbook_helpers.resuming import StateKeeper
 
 
@@ -74,9 +75,9 @@ def get_trainer(args: ClassificationTrainArguments) -> "ClassificationTrainer":
         callbacks=[
             checkpoints,
             TQDMProgressBar(refresh_rate=log_every),
-            *([] if args.test_mode else [LearningRateMonitor()]),
+            *([] if args.test_mode else [LearningRateMonitor(), RunRecorder(args)]),
         ],
-        logger=CSVLogger(args.downstream_model_dir, name="logs"),
+        logger=CSVLogger(args.downstream_model_dir, name=LOGS_NAME),
         plugins=[tpu.make_checkpoint_io() if is_tpu else AtomicCheckpointIO()],
         num_sanity_val_steps=0,
         log_every_n_steps=log_every,

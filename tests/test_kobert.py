@@ -7,7 +7,7 @@ import pytest
 import torch
 from kobert_files import TOKENIZER_CODE, write_kobert
 from test_encoders import train
-from transformers import AutoTokenizer, BertForSequenceClassification
+from transformers import AutoTokenizer, BertForSequenceClassification, pipeline
 
 from nlpbook_helpers import (
     CheckpointError,
@@ -16,6 +16,7 @@ from nlpbook_helpers import (
     KlueNLICorpus,
     NsmcCorpus,
     check_tokenizer,
+    export,
     get_embedded_path,
     load_tokenizer,
 )
@@ -122,6 +123,23 @@ def test_it_is_trained_saved_and_deployed(kobert, make_kobert_args, tmp_path):
             CheckpointError, match=r"needs the tokenizer of .*tiny-kobert, which is Python code.*trust_remote_code=True"
         ):
             Classifier.from_checkpoint(checkpoint, name, trust_remote_code=trust)
+
+
+def test_it_leaves_with_its_tokenizers_code(kobert, make_kobert_args, tmp_path):
+    train(make_kobert_args(epochs=1), NsmcCorpus(), *load_parts(kobert))
+    with pytest.raises(CheckpointError, match="needs the tokenizer of .*trust_remote_code=True"):
+        export(tmp_path / "models", tmp_path / "out")
+    folder = export(tmp_path / "models", tmp_path / "out", pretrained_model_name=kobert, trust_remote_code=True)
+    with pytest.raises(CheckpointError, match="trust_remote_code: the tokenizer of out comes as Python code"):
+        Classifier.from_checkpoint(folder)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.count("trust_remote_code=True") == 2
+    left = Classifier.from_checkpoint(folder, trust_remote_code=True)
+    stayed = Classifier.from_checkpoint(tmp_path / "models", kobert, trust_remote_code=True)
+    texts = ["다시 보고 싶은 영화", "시간이 아까웠다"]
+    assert left.predict(texts) == pytest.approx(stayed.predict(texts), abs=1e-6)
+    answers = pipeline("text-classification", str(folder), trust_remote_code=True, device="cpu", truncation=True)(texts)
+    assert [answer["label"] for answer in answers] == [left.labels[row.argmax()] for row in left.predict(texts)]
 
 
 def test_code_inside_a_checkpoint_is_never_run(kobert, make_kobert_args, tmp_path):

@@ -80,7 +80,7 @@ def test_the_graph_is_made_once_and_again_for_other_weights(make_model, tmp_path
     with caplog.at_level(logging.WARNING, "nlpbook_helpers.quantization"):
         quantize(make_model())
     assert f"{graph.name} is damaged" in caplog.text
-    monkeypatch.setattr(quantization, "_export", None)
+    monkeypatch.setattr(quantization, "_export_graph", None)
     quantize(make_model())
 
 
