@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 export NLPBOOK_PROFILE ?= quick
 
-.PHONY: demo test lint notebooks bench screenshots set-repo clean
+.PHONY: demo test test-floors test-newest test-tpu lint notebooks bench screenshots set-repo clean
 
 ## serve the classifiers that ship here, reviews and sentence pairs, until Ctrl-C
 demo: $(READY)
@@ -15,6 +15,17 @@ demo: $(READY)
 ## unit, web, browser and notebook tests
 test: $(READY)
 	$(BIN)/python -m pytest --nbval-lax tests $(NOTEBOOKS)
+
+## the same with the oldest and with the newest versions that setup.py allows (make test-newest PYTHON=python3.13)
+test-floors: .venv-floors/.ready
+	.venv-floors/bin/python -m pytest --nbval-lax tests $(NOTEBOOKS)
+
+test-newest: .venv-newest/.ready
+	.venv-newest/bin/python -m pytest --nbval-lax tests $(NOTEBOOKS)
+
+## training through XLA on its CPU backend, with the torch and torch_xla of Colab's TPU runtime; 7 GB
+test-tpu: .venv-tpu/.ready
+	PJRT_DEVICE=CPU TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -s tests/tpu
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -38,7 +49,7 @@ set-repo: $(READY)
 	$(BIN)/python notebooks/set_repo.py $(REPO)
 
 clean:
-	rm -rf $(VENV) build *.egg-info notebooks/nlpbook .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floors .venv-newest .venv-tpu build *.egg-info notebooks/nlpbook .pytest_cache .ruff_cache .hypothesis
 
 $(READY): requirements.txt setup.py
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || \
@@ -47,3 +58,17 @@ $(READY): requirements.txt setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $(READY)
+
+.venv-floors/.ready: RESOLUTION := lowest-direct
+.venv-newest/.ready: RESOLUTION := highest
+.venv-floors/.ready .venv-newest/.ready: setup.py
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) --editable ".[test,notebooks]"
+	@touch $@
+
+.venv-tpu/.ready: requirements.txt setup.py
+	$(PYTHON) -m venv $(@D)
+	grep -v "^torch==" requirements.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt --editable ".[tpu,test]"
+	@touch $@

@@ -50,7 +50,7 @@ setup(
         "onnx": ["onnxruntime>=1.23", "onnx>=1.18", "onnxscript>=0.5"],  # large encoders in 8 bits on a CPU
         "parquet": ["pyarrow>=18"],
         "tensorboard": ["tensorboard>=2.18"],  # curves of several trainings beside each other
-        "tpu": ["torch==2.9.*", "torch_xla==2.9.*"],
+        "tpu": ["torch==2.9.0", "torch_xla==2.9.0"],  # what Colab's TPU runtime ships; for no other machine
         "test": [
             "pyarrow>=18",
             "tensorboard>=2.18",

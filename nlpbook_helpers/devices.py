@@ -49,7 +49,7 @@ def choose_hardware(args: ClassificationTrainArguments) -> Hardware:
         ValueError: More processes have been started on a machine than it has GPUs.
     """
     if args.tpu_cores and (cores := _choose_tpu_cores(args.tpu_cores)):
-        return Hardware("tpu", cores, 1, tpu.PRECISION, "what a TPU multiplies")
+        return Hardware("tpu", cores, 1, tpu.PRECISION, "products in bfloat16, which a TPU multiplies")
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if args.fp16 and accelerator == "cpu":
         logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")

@@ -102,7 +102,11 @@ def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
     from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
     names = list(getattr(dataset.corpus, "label_names", dataset.corpus.get_labels()))
+    home = model.device
+    if torch.cuda.is_available():  # Lightning puts a model back onto the CPU after training
+        model.to("cuda")
     probabilities = predict_probabilities(model, dataset.features)[dataset.rows]
+    model.to(home)
     predicted, labels, known = probabilities.argmax(axis=1), dataset.labels, range(len(names))
     columns = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=0)  # type: ignore[arg-type]
     return EvaluationReport(

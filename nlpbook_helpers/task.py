@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 
+from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
 from nlpbook_helpers.features import check_tokenizer, select_model_inputs
@@ -91,7 +92,8 @@ class ClassificationTask(LightningModule):
         return self._share_step(inputs, "test")
 
     def _share_step(self, inputs: dict[str, torch.Tensor], stage: str) -> torch.Tensor:
-        outputs = self.model(**select_model_inputs(self.model, inputs))
+        with tpu.autocast(self.device):
+            outputs = self.model(**select_model_inputs(self.model, inputs))
         labels = inputs["labels"]
         accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
         is_training = stage == "train"
@@ -102,6 +104,8 @@ class ClassificationTask(LightningModule):
             prog_bar=True, on_step=is_training, on_epoch=True, sync_dist=is_shared,
             batch_size=float(len(labels)),  # type: ignore[arg-type]  # Lightning halves it between two processes
         )  # fmt: skip
+        if not is_training:  # a training step ends with the optimizer's
+            tpu.end_step(self.device)
         if is_training and is_shared and self.trainer.is_last_batch:
             return outputs.loss * self._weigh_batch(len(labels))
         return outputs.loss

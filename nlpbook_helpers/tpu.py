@@ -1,16 +1,21 @@
 """What is different on a TPU? All of it in this room: torch_xla is being replaced, and this room with it."""
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nlpbook_helpers.checkpoints import save_checkpoint
 
-PRECISION = "bf16-true"  # what a TPU multiplies; Lightning's XLA plugins refuse bf16-mixed
+if TYPE_CHECKING:
+    import torch
+
+# Lightning's XLA plugins refuse bf16-mixed, and under bf16-true the weights themselves have 8 bits, in which the small
+# steps of fine-tuning and the sums of an epoch's losses are lost. So: float32, and `autocast` around the model.
+PRECISION = "32-true"
 SHORTEST = 16  # tokens of the smallest bucket
-LOG_EVERY = 50  # steps; each look at a number waits for the device
 
 
 def count_tpu_cores() -> int:
@@ -48,6 +53,21 @@ def choose_bucket(length: int, most: int) -> int:
     while bucket < min(length, most):
         bucket *= 2
     return max(length, min(bucket, most))
+
+
+def autocast(device: "torch.device") -> AbstractContextManager:
+    """Return the context in which a TPU multiplies bfloat16; on other devices Lightning's precision says it."""
+    import torch
+
+    return torch.autocast("xla", torch.bfloat16) if device.type == "xla" else nullcontext()
+
+
+def end_step(device: "torch.device") -> None:
+    """Have a TPU compute what it was told so far; a loop that never does so becomes a single program."""
+    if device.type == "xla":
+        import torch_xla  # type: ignore[import-not-found]
+
+        torch_xla.sync()
 
 
 def make_checkpoint_io() -> Any:

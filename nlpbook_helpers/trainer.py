@@ -23,6 +23,8 @@ from nlpbook_helpers.devices import choose_hardware
 from nlpbook_helpers.records import LOGS_NAME, RunRecorder
 from nlpbook_helpers.resuming import StateKeeper
 
+LOG_EVERY = 10  # steps; on a GPU or TPU each look at a number waits for it
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints with `save_checkpoint`.
@@ -62,7 +64,6 @@ def get_trainer(args: ClassificationTrainArguments) -> "ClassificationTrainer":
         save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
     )
     is_tpu = hardware.accelerator == "tpu"
-    log_every = tpu.LOG_EVERY if is_tpu else 10
     return ClassificationTrainer(
         args,
         accelerator=hardware.accelerator,
@@ -74,13 +75,13 @@ def get_trainer(args: ClassificationTrainArguments) -> "ClassificationTrainer":
         fast_dev_run=args.test_mode,
         callbacks=[
             checkpoints,
-            TQDMProgressBar(refresh_rate=log_every),
+            TQDMProgressBar(refresh_rate=LOG_EVERY),
             *([] if args.test_mode else [LearningRateMonitor(), RunRecorder(args)]),
         ],
         logger=CSVLogger(args.downstream_model_dir, name=LOGS_NAME),
         plugins=[tpu.make_checkpoint_io() if is_tpu else AtomicCheckpointIO()],
         num_sanity_val_steps=0,
-        log_every_n_steps=log_every,
+        log_every_n_steps=LOG_EVERY,
         enable_model_summary=False,
         deterministic=args.seed is not None and hardware.accelerator == "cpu",
     )

@@ -87,7 +87,7 @@ def test_cores_of_a_tpu_are_taken_as_xla_takes_them(make_args, monkeypatch, capl
     assert choose_hardware(make_args(tpu_cores=1))[:2] == ("tpu", 1)
     assert choose_hardware(make_args(tpu_cores=8))[:2] == ("tpu", 8)
     assert not caplog.text
-    assert str(choose_hardware(make_args(tpu_cores=4))).startswith("training on 8 × TPU core in bf16-true")
+    assert str(choose_hardware(make_args(tpu_cores=4))).startswith("training on 8 × TPU core in 32-true")
     assert "tpu_cores=4, but XLA takes one core or all 8 of this machine: using all" in caplog.text
 
 

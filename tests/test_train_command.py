@@ -1,0 +1,108 @@
+"""`python -m nlpbook_helpers train`: everything from a JSON file, on one device or under torchrun."""
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+import nlpbook_helpers as nlpbook
+from nlpbook_helpers.__main__ import main
+
+COMMAND = ["-m", "nlpbook_helpers", "train"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
+@pytest.fixture
+def arguments(tmp_path, encoder_dir):
+    """A function that writes a reader's own corpus and a file of arguments, and returns the file."""
+    folder = tmp_path / "corpora" / "mine"
+    folder.mkdir(parents=True)
+    words = {"영화": "film", "이야기": "story", "배우": "actor"}
+    rows = [(f"{word} 정말 {'좋았다 ' * (n % 4)}{n}", label) for n in range(12) for word, label in words.items()]
+    for mode, part in (("train", rows), ("test", rows[:9])):
+        with (folder / f"{mode}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("review", "kind"), *part])
+
+    def write(**changes):
+        settings = {
+            "pretrained_model_name": encoder_dir, "downstream_corpus_root_dir": str(tmp_path / "corpora"),
+            "downstream_corpus_name": "mine", "text_columns": ["review"], "label_column": "kind",
+            "downstream_model_dir": str(tmp_path / "models"), "validation_size": 0.2, "epochs": 2, "batch_size": 4,
+            "learning_rate": 3e-3, "max_seq_length": 32, "seed": 7,
+        }  # fmt: skip
+        path = tmp_path / "args.json"
+        path.write_text(json.dumps(settings | changes), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_help_lists_every_argument(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    for field in fields(nlpbook.ClassificationTrainArguments):
+        assert f"--{field.name}" in said
+        assert field.metadata["help"].split()[0] in said
+
+
+def test_a_file_of_arguments_becomes_a_classifier(arguments, tmp_path, capsys):
+    assert main(["train", str(arguments()), "--epochs", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "set seed: 7" in said
+    assert "training on CPU" in said
+    assert "best checkpoint: " in said
+    assert said.index("val: accuracy") < said.index("test: accuracy")
+    classifier = nlpbook.Classifier.from_checkpoint(tmp_path / "models")
+    assert classifier.labels == ["actor", "film", "story"]
+    assert classifier.text_columns == ("review",)
+    assert nlpbook.compare_runs(tmp_path / "models")["epochs_done"].tolist() == [3]
+
+
+def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
+    assert isinstance(nlpbook.make_corpus(make_args()), nlpbook.NsmcCorpus)
+    pair = {"downstream_task_name": "pair-classification"}
+    sample = make_args(downstream_corpus_name="klue-nli-sample", **pair)
+    assert isinstance(nlpbook.make_corpus(sample), nlpbook.KlueNLICorpus)
+    own = make_args(downstream_corpus_name="mine", text_columns=["question", "answer"], **pair)
+    assert nlpbook.make_corpus(own).text_columns == ("question", "answer")
+    usual = nlpbook.make_corpus(make_args(downstream_corpus_name="mine", **pair))
+    assert usual.text_columns == ("premise", "hypothesis")
+    with pytest.raises(ValueError, match="downstream_task_name: expected pair-classification for the text columns"):
+        nlpbook.make_corpus(make_args(downstream_corpus_name="mine", text_columns=["a", "b"]))
+    with pytest.raises(ValueError, match="expected document-classification for the text columns .'document'."):
+        nlpbook.make_corpus(make_args(**pair))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "args.json: expected a JSON file of arguments"),
+        ("{", "args.json: expected a JSON file of arguments"),
+        ("[1]", 'args.json: expected a JSON object, as {"epochs": 3}, got list'),
+        ('{"epoch": 3}', "args.json: expected names of arguments, got 'epoch': did you mean 'epochs'?"),
+        ('{"epochs": 0}', "epochs: expected a whole number from 1 to 10,000, got 0"),
+        ('{"downstream_corpus_name": "nowhere"}', "downstream_corpus_name: expected one of"),
+    ],
+)
+def test_what_is_wrong_with_the_arguments_is_one_sentence(content, sentence, tmp_path, capsys):
+    path = tmp_path / "args.json"
+    if content is not None:
+        path.write_text(content)
+    assert main(["train", str(path), "--downstream_corpus_root_dir", str(tmp_path / "none")]) == 1
+    said = capsys.readouterr()
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun on Windows needs another rendezvous")
+def test_the_same_command_runs_under_torchrun(arguments, tmp_path):
+    command = [sys.executable, *TORCHRUN, *COMMAND, str(arguments(batch_size=2))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "training on 2 processes on the CPU" in done.stdout
+    for line in ("set seed: 7", "training on", "best checkpoint", "test: accuracy"):
+        assert done.stdout.count(line) == 1, line
