@@ -36,11 +36,20 @@ def _parse_arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentPars
     serving.add_argument("--port", type=int, default=5000, help="port of the first page (default 5000)")
     serving.add_argument("--tunnel", choices=("ngrok",), help="also open public addresses, with keys")
     scoring = commands.add_parser(
-        "predict", help="score a file; interrupted, the same command goes on where it stopped"
+        "predict", help="score a file or a folder; interrupted, the same command goes on where it stopped"
     )
     scoring.add_argument("--checkpoint", required=True, help="checkpoint file or folder")
-    scoring.add_argument("--input", required=True, help="CSV, TSV, JSONL, JSON or Parquet file")
-    scoring.add_argument("--output", required=True, help=".csv, .tsv or .jsonl file: input columns and predictions")
+    scoring.add_argument(
+        "--input",
+        required=True,
+        help="CSV, TSV, JSONL, JSON or Parquet file, or a folder of them; or an address (s3://…)",
+    )
+    scoring.add_argument(
+        "--output",
+        required=True,
+        help=".csv, .tsv, .jsonl or .parquet file: input columns and predictions; any other name is a folder, which "
+        "gets a file of the same name and format for each of the input",
+    )
     scoring.add_argument(
         "--text-columns",
         nargs="+",
@@ -49,6 +58,16 @@ def _parse_arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentPars
     )
     scoring.add_argument("--max-seq-length", type=int, help="tokens read at once (default: as in training)")
     scoring.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    scoring.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this process; ray: all processors or GPUs of this machine or of a Ray cluster (default local)",
+    )
+    scoring.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, else this machine alone)")
+    scoring.add_argument(
+        "--gpus-per-worker", type=float, default=1, metavar="N", help="for ray: 0.5 lets two share a GPU (default 1)"
+    )
     return parser, parser.parse_args(arguments)
 
 
@@ -57,7 +76,12 @@ def _predict(args: argparse.Namespace) -> int:
 
     classifier = Classifier.from_checkpoint(args.checkpoint, max_seq_length=args.max_seq_length)
     try:
-        print(score_file(classifier, args.input, args.output, args.text_columns, args.overwrite))
+        print(
+            score_file(
+                classifier, args.input, args.output, args.text_columns, args.overwrite, args.engine, args.address,
+                args.gpus_per_worker,
+            )
+        )  # fmt: skip
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
