@@ -40,12 +40,14 @@ setup(
         "waitress>=3.0.1",
         "pyngrok>=9,<10",
         "tqdm>=4.66",
+        "universal_pathlib>=0.3.10",
     ],
     extras_require={
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
         "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.1"],
         "onnx": ["onnxruntime>=1.23", "onnx>=1.18", "onnxscript>=0.5"],  # large encoders in 8 bits on a CPU
         "parquet": ["pyarrow>=18"],
+        "ray": ["ray[data]>=2.60"],  # from here on a cluster that it starts asks for a token
         "tpu": ["torch==2.9.*", "torch_xla==2.9.*"],
         "test": [
             "pyarrow>=18",

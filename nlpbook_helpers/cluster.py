@@ -14,6 +14,13 @@ STORE_BYTES = 2**29  # what a cluster of one machine keeps between its processes
 WORKERS_PER_READER = 8  # a file is read many times faster than it is scored
 
 
+SETTINGS = {  # of Ray, which reads them when it is imported; whoever has set them keeps them
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else a warning about each worker; what is wrong comes as an exception
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else a paragraph about each worker that died, whose work another does
+}
+
+
 class Failure:
     """What comes back in the place of a result, for the user to read.
 
@@ -91,12 +98,7 @@ def map_on_cluster(
         ScoringError: Ray is not installed, or gave up.
         ValueError, OSError: What `cut` or `work` raised first.
     """
-    try:
-        import ray  # type: ignore[import-not-found]
-        import ray.data  # type: ignore[import-not-found]
-        import ray.exceptions  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ScoringError(f'engine "ray": {error}: pip install "ray[data]"') from error
+    ray = _import_ray()
     with _connect(address, len(pickle.dumps(work))):
         try:
             for row in _build(items, cut, work, gpus_per_worker).iter_rows():
@@ -110,10 +112,21 @@ def map_on_cluster(
             raise ScoringError(f"Ray gave up: {lines[-1]}; once that is repaired, the same call goes on") from error
 
 
+def _import_ray() -> Any:
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray  # type: ignore[import-not-found]
+        import ray.data  # type: ignore[import-not-found]
+        import ray.exceptions  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ScoringError(f'engine "ray": {error}: pip install "ray[data]"') from error
+    return ray
+
+
 def _build(items: Sequence[Any], cut: Any, work: Any, gpus_per_worker: float) -> Any:
     """Describe the stream items → blocks → results; it runs when it is iterated."""
-    import ray  # type: ignore[import-not-found]
-
+    ray = _import_ray()
     there = ray.cluster_resources()
     with_gpus = there.get("GPU", 0) > 0
     workers = int(there["GPU"] / gpus_per_worker) if with_gpus else int(there.get("CPU", 1))
@@ -123,6 +136,7 @@ def _build(items: Sequence[Any], cut: Any, work: Any, gpus_per_worker: float) ->
     context: Any = dataset.context
     context.target_max_block_size = 1  # bytes: each block is sent on at once, to whoever is free
     context.target_min_block_size = 1
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.enable_progress_bars = context.print_on_execution_start = False
     # readers ask for no processor: the workers have them all, and reading takes little
     blocks = dataset.map_batches(
@@ -143,14 +157,11 @@ def _build(items: Sequence[Any], cut: Any, work: Any, gpus_per_worker: float) ->
 @contextmanager
 def _connect(address: str | None, work_bytes: int) -> Iterator[None]:
     """Join a cluster, or start one of this machine that nobody else reaches; leave it at the end."""
-    import ray  # type: ignore[import-not-found]
-
+    ray = _import_ray()
     if ray.is_initialized():  # a notebook's, say
         yield
         return
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     try:
         with _silence():
@@ -170,10 +181,7 @@ def _connect(address: str | None, work_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what Ray's own processes say to themselves; what is wrong comes as an exception."""
-    # read by Ray's C++ part, which else repeats a warning about each actor, and a line about this setting
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    """Keep to itself that Ray's C++ part has been told to be quiet; what is wrong comes as an exception."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
