@@ -304,3 +304,23 @@ def test_a_killed_command_goes_on_where_it_stopped(classifier, tmp_path, how):
     )
     assert again.returncode == 1
     assert "is there already: choose another name" in again.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_path, monkeypatch):
+    source = write_csv(tmp_path / "in.csv", [(n, text, "") for n, text in enumerate(make_texts(200))])
+    code = (
+        "import resource, sys; from nlpbook_helpers import __main__, scoring; scoring.BATCH_ROWS = 40; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1)); sys.exit(__main__.main())"
+    )
+    command = [sys.executable, "-c", code, "predict", "--checkpoint", str(tmp_path / "models"), "--input", str(source)]
+    run = subprocess.run([*command, "--output", str(tmp_path / "out.csv")], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert (
+        run.stderr == f"{tmp_path}/out.csv cannot be written (File too large): make room, then the same call goes on\n"
+    )
+    assert [path.name for path in tmp_path.glob("out.csv*")] == ["out.csv.parts"]  # each part was small enough
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.setattr(scoring, "BATCH_ROWS", 40)
+    assert "(200 rows were done before)" in score_file(classifier, source, tmp_path / "out.csv")
+    assert len(read_csv(tmp_path / "out.csv")) == 200
