@@ -2,15 +2,65 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from nlpbook_helpers.writing import Counts, Job, ScoringError, get_parts_path, get_refused_path, merge_parts, write_json
+from nlpbook_helpers.rows import read_rows
+from nlpbook_helpers.writing import (
+    Counts,
+    Job,
+    NumberedRow,
+    ScoringError,
+    get_parts_path,
+    get_refused_path,
+    merge_parts,
+    write_json,
+)
 
 MERGING_THREADS = 8  # of a store far away; on a disk the first one does nearly all of it
 FINISHED = "finished.json"  # what is left of a file's parts when they have become its output
+
+
+class Block(NamedTuple):
+    """Rows that are scored together and become one part of a file's answers."""
+
+    job: Job
+    """The file."""
+    number: int
+    """Of the block in its file; without rows: how many there are."""
+    rows: list[NumberedRow]
+    lines: int
+    """How many lines of the file they take."""
+
+
+def cut_batches(
+    rows: Iterable[NumberedRow], text_columns: Sequence[str], most: tuple[int, int]
+) -> Iterator[list[NumberedRow]]:
+    """Cut rows into batches of so many rows or characters: the same rows always into the same batches."""
+    batch, characters = [], 0
+    for line, row in rows:
+        batch.append((line, row))
+        characters += sum(len(str(row.get(name, ""))) for name in text_columns)
+        if len(batch) == most[0] or characters > most[1]:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def read_blocks(item: tuple[Job, frozenset[int]], most: tuple[int, int]) -> Iterator[Block]:
+    """Read a file's blocks except those that are done, and last an empty one that says how many there are."""
+    job, done = item
+    number, last = -1, 0
+    rows = read_rows(job.source, job.text_columns, keep_errors=True)
+    for number, batch in enumerate(cut_batches(rows, job.text_columns, most)):
+        line = batch[-1][0]
+        if number not in done:
+            yield Block(job, number, batch, line - last)
+        last = line
+    yield Block(job, number + 1, [], 0)
 
 
 class Answers:

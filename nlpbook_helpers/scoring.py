@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 
@@ -16,28 +16,16 @@ from nlpbook_helpers.cluster import map_on_cluster
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.evaluation import predict_probabilities
 from nlpbook_helpers.inference import Classifier
-from nlpbook_helpers.parts import Answers
+from nlpbook_helpers.parts import Answers, Block, cut_batches, read_blocks
 from nlpbook_helpers.planning import describe_state, plan_jobs
-from nlpbook_helpers.rows import BadRow, CorpusError, Row, find_path, get_values, read_rows
+from nlpbook_helpers.rows import BadRow, CorpusError, Row, find_path, get_values
 from nlpbook_helpers.writing import Counts, Job, NumberedRow, ScoredBatch, ScoringError, write_part
 
-BATCH_ROWS = 8_192  # sorted by length together: more would hardly save padding, and they are all held in memory
+BATCH_ROWS = 4_096  # sorted by length together: more would hardly save padding, and they are all held in memory
 BATCH_CHARACTERS = 2_000_000  # the same bound for long texts
 
 Engine = Literal["local", "ray"]
 Result = tuple[str, int, Counts | None]  # file, part, and what `Answers.add` takes
-
-
-class Block(NamedTuple):
-    """Rows that are scored together and become one part of a file's answers."""
-
-    job: Job
-    """The file."""
-    number: int
-    """Of the block in its file; without rows: how many there are."""
-    rows: list[NumberedRow]
-    lines: int
-    """How many lines of the file they take."""
 
 
 def score_batches(
@@ -53,7 +41,7 @@ def score_batches(
     Yields:
         Batches in the order of the rows; every row is in one of them.
     """
-    batches = _cut_batches(rows, text_columns, (BATCH_ROWS, BATCH_CHARACTERS))
+    batches = cut_batches(rows, text_columns, (BATCH_ROWS, BATCH_CHARACTERS))
     for _, batch in _score_named(classifier, ((n, batch) for n, batch in enumerate(batches)), text_columns):
         yield batch
 
@@ -79,21 +67,6 @@ def _score_named(
             prepared = executor.submit(prepare)
             name, batch, reasons, features = result
             yield name, ScoredBatch(batch, predict_probabilities(classifier.scorer, features), reasons)
-
-
-def _cut_batches(
-    rows: Iterable[NumberedRow], text_columns: Sequence[str], most: tuple[int, int]
-) -> Iterator[list[NumberedRow]]:
-    """Cut rows into batches of so many rows or characters: the same rows always into the same batches."""
-    batch, characters = [], 0
-    for line, row in rows:
-        batch.append((line, row))
-        characters += sum(len(str(row.get(name, ""))) for name in text_columns)
-        if len(batch) == most[0] or characters > most[1]:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _check_row(row: Row, text_columns: Sequence[str]) -> ClassificationExample | str:
@@ -157,7 +130,7 @@ def score_file(
     jobs, lines = plan_jobs(classifier, source, output, text_columns)
     with Answers(output, jobs, _describe_run(classifier, jobs), overwrite) as answers:
         begin = time.perf_counter()
-        cut = partial(_read_blocks, most=(BATCH_ROWS, BATCH_CHARACTERS))
+        cut = partial(read_blocks, most=(BATCH_ROWS, BATCH_CHARACTERS))
         if engine == "ray":
             results = map_on_cluster(answers.missing, cut, partial(_score_block, classifier), address, gpus_per_worker)
         else:
@@ -165,19 +138,6 @@ def score_file(
         _collect(answers, results, lines)
         answers.finish()
         return _summarize(answers, classifier.labels, time.perf_counter() - begin)
-
-
-def _read_blocks(item: tuple[Job, frozenset[int]], most: tuple[int, int]) -> Iterator[Block]:
-    """Read a file's blocks except those that are done, and last an empty one that says how many there are."""
-    job, done = item
-    number, last = -1, 0
-    rows = read_rows(job.source, job.text_columns, keep_errors=True)
-    for number, batch in enumerate(_cut_batches(rows, job.text_columns, most)):
-        line = batch[-1][0]
-        if number not in done:
-            yield Block(job, number, batch, line - last)
-        last = line
-    yield Block(job, number + 1, [], 0)
 
 
 def _score_blocks(classifier: Classifier, blocks: Iterator[Block], text_columns: Sequence[str]) -> Iterator[Result]:
