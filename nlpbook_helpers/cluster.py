@@ -1,5 +1,6 @@
 """What if one machine is too slow? Ray Data spreads the same work over the processors and GPUs of many."""
 
+import atexit
 import logging
 import os
 import pickle
@@ -61,6 +62,8 @@ class _Worker:
 
         if threads:
             torch.set_num_threads(threads)
+        # Ray 2.60 may wait for itself in its last breath, with all the memory: leave before that
+        atexit.register(os._exit, 0)
         self.work: Any = ray.get(work)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
