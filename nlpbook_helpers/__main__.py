@@ -1,6 +1,7 @@
 """The package from a shell: `python -m nlpbook_helpers serve` and `python -m nlpbook_helpers predict`."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -73,7 +74,9 @@ def _parse_arguments(arguments: list[str] | None) -> tuple[argparse.ArgumentPars
 
 def _predict(args: argparse.Namespace) -> int:
     from nlpbook_helpers import Classifier, score_file
+    from nlpbook_helpers.cluster import KEPT_KERNELS
 
+    os.environ.setdefault(*KEPT_KERNELS)
     classifier = Classifier.from_checkpoint(args.checkpoint, max_seq_length=args.max_seq_length)
     try:
         print(
