@@ -37,18 +37,20 @@ setup(
         "matplotlib>=3.8",
         "huggingface_hub>=1.0",
         "pyyaml>=6.0",
-        "safetensors>=0.5",
+        "safetensors>=0.7",
         "flask>=3.0",
         "flask-cors>=6.0",
         "waitress>=3.0.1",
         "pyngrok>=9,<10",
         "tqdm>=4.66",
+        "universal_pathlib>=0.3.10",
     ],
     extras_require={
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
-        "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.1"],
+        "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.2"],
         "onnx": ["onnxruntime>=1.23", "onnx>=1.18", "onnxscript>=0.5"],  # large encoders in 8 bits on a CPU
         "parquet": ["pyarrow>=18"],
+        "ray": ["ray[data]>=2.60"],  # from here on a cluster that it starts asks for a token
         "tensorboard": ["tensorboard>=2.18"],  # curves of several trainings beside each other
         "tpu": ["torch==2.9.0", "torch_xla==2.9.0"],  # what Colab's TPU runtime ships; for no other machine
         "test": [
@@ -61,6 +63,7 @@ setup(
             "axe-playwright-python>=0.1.8",
             "schemathesis>=4",
             "sentencepiece>=0.2",
+            "psutil>=6",
             "onnxruntime>=1.23",
             "onnx>=1.18",
             "onnxscript>=0.5",

@@ -75,11 +75,20 @@ def _parse_arguments(arguments: list[str]) -> tuple[argparse.ArgumentParser, arg
     serving.add_argument("--port", type=int, default=5000, help="port of the first page (default 5000)")
     serving.add_argument("--tunnel", choices=("ngrok",), help="also open public addresses, with keys")
     scoring = commands.add_parser(
-        "predict", help="score a file; interrupted, the same command goes on where it stopped"
+        "predict", help="score a file or a folder; interrupted, the same command goes on where it stopped"
     )
     scoring.add_argument("--checkpoint", required=True, help="checkpoint file or folder")
-    scoring.add_argument("--input", required=True, help="CSV, TSV, JSONL, JSON or Parquet file")
-    scoring.add_argument("--output", required=True, help=".csv, .tsv or .jsonl file: input columns and predictions")
+    scoring.add_argument(
+        "--input",
+        required=True,
+        help="CSV, TSV, JSONL, JSON or Parquet file, or a folder of them; or an address (s3://…)",
+    )
+    scoring.add_argument(
+        "--output",
+        required=True,
+        help=".csv, .tsv, .jsonl or .parquet file: input columns and predictions; any other name is a folder, which "
+        "gets a file of the same name and format for each of the input",
+    )
     scoring.add_argument(
         "--text-columns",
         nargs="+",
@@ -88,6 +97,16 @@ def _parse_arguments(arguments: list[str]) -> tuple[argparse.ArgumentParser, arg
     )
     scoring.add_argument("--max-seq-length", type=int, help="tokens read at once (default: as in training)")
     scoring.add_argument("--overwrite", action="store_true", help="replace an output that exists")
+    scoring.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="local: this process; ray: all processors or GPUs of this machine or of a Ray cluster (default local)",
+    )
+    scoring.add_argument("--address", help="Ray cluster (default: RAY_ADDRESS, else this machine alone)")
+    scoring.add_argument(
+        "--gpus-per-worker", type=float, default=1, metavar="N", help="for ray: 0.5 lets two share a GPU (default 1)"
+    )
     exporting = commands.add_parser("export", help="write a classifier as a Hugging Face folder with a model card")
     exporting.add_argument("--checkpoint", required=True, help="checkpoint file or folder")
     exporting.add_argument("--output", required=True, help="folder to write")
@@ -110,10 +129,17 @@ def _export(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     from nlpbook_helpers import Classifier, score_file
+    from nlpbook_helpers.cluster import KEPT_KERNELS
 
+    os.environ.setdefault(*KEPT_KERNELS)
     classifier = Classifier.from_checkpoint(args.checkpoint, max_seq_length=args.max_seq_length)
     try:
-        print(score_file(classifier, args.input, args.output, args.text_columns, args.overwrite))
+        print(
+            score_file(
+                classifier, args.input, args.output, args.text_columns, args.overwrite, args.engine, args.address,
+                args.gpus_per_worker,
+            )
+        )  # fmt: skip
     except KeyboardInterrupt:
         print("\nstopped: the same command goes on from here", file=sys.stderr)
         return INTERRUPTED

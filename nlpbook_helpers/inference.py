@@ -1,5 +1,6 @@
 """How is it used? A checkpoint becomes predict(texts) and the inference function of the book."""
 
+import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -59,11 +60,29 @@ class Classifier:
         limits = f"한 번에 {max_seq_length}토큰까지 읽고, 더 긴 글은 "
         limits += "뒤를 자릅니다" if stride is None else "창으로 나누어 평균합니다"
         self.info = {**(info or {}), "limits": limits}
+        self._settle()
+
+    def _settle(self) -> None:
+        """Adapt to the machine."""
         self._tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
         if torch.cuda.is_available():
             self.model.to("cuda")
         if supports_bfloat16():  # half the memory traffic; probabilities move by less than 0.01
             self.model.to(torch.bfloat16)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to another process, or machine, with the weights on the CPU."""
+        model = copy.deepcopy(self.model).cpu() if self.model.device.type != "cpu" else self.model
+        scorer = model if self.scorer is self.model else self.scorer
+        return {**vars(self), "model": model, "scorer": scorer, "_tokenizing": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if torch.cuda.is_available():  # here the model is faster than its 8-bit graph
+            self.scorer = self.model
+        if not supports_bfloat16():
+            self.model.float()
+        self._settle()
 
     @classmethod
     def from_checkpoint(

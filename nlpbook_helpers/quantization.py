@@ -38,22 +38,29 @@ class QuantizedModel(torch.nn.Module):
     """Answers as the classifier that it was made from, on the CPU; made by `quantize`.
 
     Args:
-        path: An ONNX graph with an output `logits`.
+        graph: An ONNX graph with an output `logits`; the file, or what is in it.
         config: The classifier's configuration.
     """
 
     length_multiple = 1
     """Padding to more than the longest text gains nothing here; see `predict_probabilities`."""
 
-    def __init__(self, path: Path, config: Any) -> None:
+    def __init__(self, graph: Path | bytes, config: Any) -> None:
         super().__init__()
         import onnxruntime  # type: ignore[import-not-found]
 
+        self._graph = graph
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._names = [entry.name for entry in self._session.get_inputs()]
         self.config, self.device = config, torch.device("cpu")
+
+    def __reduce__(self) -> tuple[type, tuple[bytes, Any]]:
+        """Travel to another process, or machine, as the graph."""
+        graph = self._graph.read_bytes() if isinstance(self._graph, Path) else self._graph
+        return QuantizedModel, (graph, self.config)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None

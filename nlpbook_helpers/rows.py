@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 Row = Mapping[str | None, Any]
 NumberedRows = Iterator[tuple[int, Row]]
 
+PARQUET_ROWS = 1_024  # turned into Python objects at once
 MAX_FIELD = 2**24  # characters of a text of a file that is read on past bad rows: an open quote costs no more
 
 
@@ -31,6 +32,26 @@ class BadRow(dict):
         self.reason, self.raw = reason, raw
 
 
+def find_path(address: str | Path) -> Path:
+    """Turn an address into a path: a local one, or one of any place that fsspec reaches.
+
+    Args:
+        address: A path; or `s3://…`, `gs://…`, `https://…`, for which fsspec may ask for a package of its own.
+
+    Raises:
+        CorpusError: A package for this kind of address is missing, or nobody knows it.
+    """
+    if "://" not in str(address) or not isinstance(address, str):
+        return Path(address) if isinstance(address, str) else address
+    try:
+        from upath import UPath  # type: ignore[import-not-found]
+
+        path: Any = UPath(address)
+        return Path(path.path) if path.protocol == "file" else path
+    except (ImportError, ValueError) as error:
+        raise CorpusError(f"{address}: {error}; install what is missing, or correct the address") from error
+
+
 def read_rows(
     path: str | Path, columns: Sequence[str], delimiter: str | None = None, keep_errors: bool = False
 ) -> NumberedRows:
@@ -41,7 +62,7 @@ def read_rows(
     doubled inside quoted texts, as RFC 4180 says. Take the texts out of a row with `get_values`.
 
     Args:
-        path: The file, UTF-8 if it is text.
+        path: The file, UTF-8 if it is text; or an address, see `find_path`.
         columns: Names that the header must hold; there may be more.
         delimiter: Between columns of text files; default: a comma, a semicolon or a tab, whichever separates
             `columns` in the header.
@@ -55,7 +76,7 @@ def read_rows(
     Raises:
         CorpusError: There is no such file, it is not UTF-8, a column is missing, or a row cannot be read.
     """
-    path = Path(path)
+    path = find_path(path)
     if not path.is_file():
         raise CorpusError(f"expected a file at {path}, found none: correct the path")
     if path.suffix.lower() == ".parquet":
@@ -197,9 +218,9 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> NumberedRows:
     except ImportError:
         raise CorpusError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or save the file as CSV") from None
     try:
-        with ParquetFile(path) as file:
+        with path.open("rb") as opened, ParquetFile(opened) as file:
             _check_columns(str(path), file.schema_arrow.names, columns)
-            batches = (batch.to_pylist() for batch in file.iter_batches())
+            batches = (batch.to_pylist() for batch in file.iter_batches(PARQUET_ROWS))
             yield from enumerate(chain.from_iterable(batches), start=1)
     except ArrowException as error:
         raise CorpusError(f"{path}: {error}; expected a Parquet file, write it again") from None

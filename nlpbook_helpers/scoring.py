@@ -5,24 +5,27 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from nlpbook_helpers.cluster import map_on_cluster
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.evaluation import predict_probabilities
 from nlpbook_helpers.inference import Classifier
-from nlpbook_helpers.rows import BadRow, CorpusError, Row, get_values, read_rows
-from nlpbook_helpers.writing import NumberedRow, RowWriter, ScoredBatch, ScoringError, check_paths, resume
+from nlpbook_helpers.parts import Answers, Block, cut_batches, read_blocks
+from nlpbook_helpers.planning import describe_state, plan_jobs
+from nlpbook_helpers.rows import BadRow, CorpusError, Row, find_path, get_values
+from nlpbook_helpers.writing import Counts, Job, NumberedRow, ScoredBatch, ScoringError, write_part
 
-BATCH_ROWS = 8_192  # sorted by length together: more would hardly save padding, and they are all held in memory
+BATCH_ROWS = 4_096  # sorted by length together: more would hardly save padding, and they are all held in memory
 BATCH_CHARACTERS = 2_000_000  # the same bound for long texts
-USUAL_COLUMNS = {
-    1: [("document",), ("sentence",), ("text",), ("review",), ("comment",)],
-    2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b")],
-}
+
+Engine = Literal["local", "ray"]
+Result = tuple[str, int, Counts | None]  # file, part, and what `Answers.add` takes
 
 
 def score_batches(
@@ -38,30 +41,32 @@ def score_batches(
     Yields:
         Batches in the order of the rows; every row is in one of them.
     """
-    stream = iter(rows)
+    batches = cut_batches(rows, text_columns, (BATCH_ROWS, BATCH_CHARACTERS))
+    for _, batch in _score_named(classifier, ((n, batch) for n, batch in enumerate(batches)), text_columns):
+        yield batch
 
-    def prepare() -> tuple[list[NumberedRow], list[str | None], Any]:
-        batch = _take_batch(stream, text_columns)
+
+def _score_named(
+    classifier: Classifier, batches: Iterator[tuple[Any, list[NumberedRow]]], text_columns: Sequence[str]
+) -> Iterator[tuple[Any, ScoredBatch]]:
+    """Score batches that somebody has given names, and call them so."""
+
+    def prepare() -> tuple[Any, list[NumberedRow], list[str | None], Any] | None:
+        following = next(batches, None)
+        if following is None:
+            return None
+        name, batch = following
         checked = [_check_row(row, text_columns) for _, row in batch]
         examples = [example for example in checked if not isinstance(example, str)]
-        return batch, [reason if isinstance(reason, str) else None for reason in checked], classifier.encode(examples)
+        reasons = [reason if isinstance(reason, str) else None for reason in checked]
+        return name, batch, reasons, classifier.encode(examples)
 
     with ThreadPoolExecutor(max_workers=1) as executor:
         prepared = executor.submit(prepare)
-        while (result := prepared.result())[0]:
+        while (result := prepared.result()) is not None:
             prepared = executor.submit(prepare)
-            batch, reasons, features = result
-            yield ScoredBatch(batch, predict_probabilities(classifier.scorer, features), reasons)
-
-
-def _take_batch(stream: Iterator[NumberedRow], text_columns: Sequence[str]) -> list[NumberedRow]:
-    batch, characters = [], 0
-    for line, row in islice(stream, BATCH_ROWS):
-        batch.append((line, row))
-        characters += sum(len(str(row.get(name, ""))) for name in text_columns)
-        if characters > BATCH_CHARACTERS:
-            break
-    return batch
+            name, batch, reasons, features = result
+            yield name, ScoredBatch(batch, predict_probabilities(classifier.scorer, features), reasons)
 
 
 def _check_row(row: Row, text_columns: Sequence[str]) -> ClassificationExample | str:
@@ -87,103 +92,98 @@ def score_file(
     output_path: str | Path,
     text_columns: Sequence[str] | None = None,
     overwrite: bool = False,
+    engine: Engine = "local",
+    address: str | None = None,
+    gpus_per_worker: float = 1,
 ) -> str:
-    """Score every row of a CSV, TSV, JSONL, JSON or Parquet file.
+    """Score every row of a CSV, TSV, JSONL, JSON or Parquet file, or of all such files in a folder.
 
     The output holds every input column and `predicted_label` (position in the classifier's labels),
     `predicted_name` and a `probability_…` per label, in input order. Rows that cannot be scored (malformed, not
-    UTF-8, an empty text) go to `….refused.jsonl` beside it, with line and reason. It is written under another name
-    and renamed at the end; interrupted, the same call goes on where it stopped.
+    UTF-8, an empty text) go to `….refused.jsonl` beside it, with line and reason. Answers are kept in a folder
+    `….parts` beside the output, which appears when it is whole; interrupted, the same call goes on where it stopped,
+    with either engine.
 
     Args:
         classifier: What scores.
-        input_path: The file; see `read_rows`.
-        output_path: A `.csv`, `.tsv` or `.jsonl` file.
+        input_path: A file, see `read_rows`, or a folder; local or any address of fsspec (`s3://…`, `memory://…`).
+        output_path: A `.csv`, `.tsv`, `.jsonl` or `.parquet` file; any other name is a folder, which gets a file of
+            the same name and format for each file of the input.
         text_columns: Names of the texts' columns; default: those of the training, else usual ones that are there.
-        overwrite: Replace an output that exists.
+        overwrite: Replace outputs that exist.
+        engine: "local", this process; or "ray", all processors or GPUs of this machine or of a Ray cluster, which
+            needs the extra `ray`. On a cluster of several machines all of them must reach the two paths.
+        address: Of the Ray cluster; see `map_on_cluster`.
+        gpus_per_worker: For Ray, 0.5 lets two workers share a GPU.
 
     Returns:
         One line: rows, rate, labels, refused rows, where.
 
     Raises:
         CorpusError: The input is missing or its columns are.
-        ScoringError: The output exists, cannot be of that kind, or an interrupted run was of something else.
+        ScoringError: The output exists, cannot be of that kind, or an interrupted run was of something else; the disk
+            is full; Ray is missing or gave up.
     """
-    source, output = Path(input_path), Path(output_path)
-    check_paths(source, output, overwrite)
-    columns = tuple(text_columns or _find_text_columns(classifier, source))
-    if len(columns) != len(classifier.input_names):
-        raise ScoringError(
-            f"text columns: expected {len(classifier.input_names)}, one for each of {classifier.input_names}, got "
-            f"{list(columns)}"
-        )
-    progress = resume(output, _describe_run(classifier, source, columns))
-    row = _get_first_row(source, columns)
-    writer = RowWriter(output, classifier.labels, [name for name in row if name is not None], progress)
-    _score_into(writer, classifier, source, columns)
-    return writer.finish()
+    if engine not in ("local", "ray"):
+        raise ScoringError(f"engine: expected 'local' or 'ray', got {engine!r}")
+    source, output = find_path(input_path), find_path(output_path)
+    jobs, lines = plan_jobs(classifier, source, output, text_columns)
+    with Answers(output, jobs, _describe_run(classifier, jobs), overwrite) as answers:
+        begin = time.perf_counter()
+        cut = partial(read_blocks, most=(BATCH_ROWS, BATCH_CHARACTERS))
+        if engine == "ray":
+            results = map_on_cluster(answers.missing, cut, partial(_score_block, classifier), address, gpus_per_worker)
+        else:
+            results = _score_blocks(classifier, chain.from_iterable(map(cut, answers.missing)), jobs[0].text_columns)
+        _collect(answers, results, lines)
+        answers.finish()
+        return _summarize(answers, classifier.labels, time.perf_counter() - begin)
 
 
-def _score_into(writer: RowWriter, classifier: Classifier, source: Path, columns: Sequence[str]) -> None:
+def _score_blocks(classifier: Classifier, blocks: Iterator[Block], text_columns: Sequence[str]) -> Iterator[Result]:
+    for block, batch in _score_named(classifier, ((block, block.rows) for block in blocks), text_columns):
+        counts = write_part(block.job, block.number, batch, block.lines) if block.rows else None
+        yield block.job.name, block.number, counts
+
+
+def _score_block(classifier: Classifier, block: Block) -> Result:
+    (result,) = _score_blocks(classifier, iter([block]), block.job.text_columns)
+    return result
+
+
+def _collect(answers: Answers, results: Iterable[Result], lines: int | None) -> None:
+    """Take results as they come, with a bar of lines, rate and time left."""
     from tqdm import tqdm
 
-    progress = writer.progress
-    bar = tqdm(total=_count_lines(source), initial=progress.line, unit=" lines", unit_scale=True, disable=None)
-    begin = time.perf_counter() - progress.seconds
-    # a file is read much faster than it is scored: what an earlier run has done is read over
-    rows = islice(read_rows(source, columns, keep_errors=True), progress.read, None)
-    with writer, bar:
-        for batch in score_batches(classifier, rows, columns):
-            writer.write(batch, time.perf_counter() - begin)
-            bar.update(progress.line - bar.n)
+    with tqdm(total=lines, initial=answers.counts.lines, unit=" lines", unit_scale=True, disable=None) as bar:
+        for result in results:
+            answers.add(*result)
+            bar.update(answers.counts.lines - bar.n)
 
 
-def _describe_run(classifier: Classifier, source: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Name all that the output depends on."""
-    weights = 0
-    for tensor in classifier.model.state_dict().values():
-        weights = zlib.crc32(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy(), weights)
-    about = source.stat()
-    return {
-        "input size": about.st_size,
-        "input time": about.st_mtime_ns,
-        "checkpoint": f"{classifier.info.get('checkpoint', '')} {weights:08x}",
-        "backend": type(classifier.scorer).__name__,
-        "text columns": list(columns),
-        "max_seq_length": classifier.max_seq_length,
-        "stride": classifier.stride,
-    }
-
-
-def _find_text_columns(classifier: Classifier, source: Path) -> tuple[str, ...]:
-    """Choose the columns that hold the texts: those of the training if they are there, else usual names."""
-    usual = [classifier.text_columns, classifier.input_names, *USUAL_COLUMNS[len(classifier.input_names)]]
-    for names in filter(None, usual):
-        try:
-            row = _get_first_row(source, names)
-        except CorpusError as error:
-            if not str(error).startswith(f"{source}, line 1: expected columns"):
-                raise
-        else:
-            if set(names) <= row.keys():
-                return tuple(names)
-    raise CorpusError(
-        f"{source}: expected text columns of a usual name, {[list(names) for names in usual if names]}, found none of "
-        "them: name its text columns (--text-columns)"
+def _summarize(answers: Answers, labels: Sequence[str], seconds: float) -> str:
+    counts = answers.counts
+    files = f" of {len(answers.jobs):,} files" if len(answers.jobs) > 1 else ""
+    rate = f"{seconds:,.1f} s, {(counts.read - answers.earlier) / max(seconds, 1e-9):,.0f} rows/s"
+    rate += f" ({answers.earlier:,} rows were done before)" if answers.earlier else ""
+    found = ", ".join(f"{name} {counts.labels.get(name, 0):,}" for name in labels)
+    refused = answers.describe_refused()
+    return (
+        f"scored {counts.read - counts.refused:,} rows{files} in {rate}: {found}; {refused}; written: {answers.output}"
     )
 
 
-def _get_first_row(source: Path, columns: Sequence[str]) -> Row:
-    rows = (row for _, row in read_rows(source, columns, keep_errors=True) if not isinstance(row, BadRow) or row)
-    row = next(rows, None)
-    if row is None:
-        raise CorpusError(f"{source} holds no row to score: expected a header and rows")
-    return row
-
-
-def _count_lines(source: Path) -> int | None:
-    """Return the lines of a text file, for the time left; None where rows are not on lines."""
-    if source.suffix.lower() in (".parquet", ".json"):
-        return None
-    with source.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+def _describe_run(classifier: Classifier, jobs: Sequence[Job]) -> dict[str, Any]:
+    """Name all that the answers depend on."""
+    weights = 0
+    for tensor in classifier.model.state_dict().values():
+        weights = zlib.crc32(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy(), weights)
+    return {
+        "checkpoint": f"{classifier.info.get('checkpoint', '')} {weights:08x}",
+        "backend": type(classifier.scorer).__name__,
+        "text columns": list(jobs[0].text_columns),
+        "max_seq_length": classifier.max_seq_length,
+        "stride": classifier.stride,
+        "part": [BATCH_ROWS, BATCH_CHARACTERS],
+        **{f"input {job.name}": describe_state(job.source) for job in jobs},
+    }

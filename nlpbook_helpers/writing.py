@@ -1,21 +1,21 @@
-"""How are a file's answers kept? Beside what it will replace, with how far it has come, renamed at the end."""
+"""How are answers written? In parts, each of them whole or not there, that are put together to one file."""
 
-import csv
-import io
 import json
 import os
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+from uuid import uuid4
 
 import numpy as np
 
 from nlpbook_helpers.corpora import get_short_names
+from nlpbook_helpers.formats import DELIMITERS, Columns, concatenate, merge_files, write_rows
 from nlpbook_helpers.rows import Row
-
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-OUTPUT_SUFFIXES = (*DELIMITERS, ".jsonl")
 
 NumberedRow = tuple[int, Row]
 
@@ -35,174 +35,171 @@ class ScoredBatch(NamedTuple):
     """Why a row was refused; None for scored ones."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """One file to score, as it is sent to whoever reads it, scores it or writes its answers."""
+
+    name: str
+    """Of the file, below the input folder."""
+    source: Path
+    output: Path
+    parts: Path
+    """Folder of its answers, until all are there."""
+    text_columns: tuple[str, ...]
+    columns: tuple[str, ...]
+    """Of the input's first row."""
+    labels: tuple[str, ...]
+    """Names of the model's outputs, in their order."""
+    schema: Any = None
+    """pyarrow's, of a Parquet file; None for others."""
+
+    @property
+    def layout(self) -> Columns:
+        """What the output holds."""
+        return Columns(self.output.suffix.lower(), self.columns, make_added_columns(self.labels), self.schema)
+
+
 @dataclass
-class Progress:
-    """How far a run has come; what is written beside its output, so that the next one goes on from there."""
+class Counts:
+    """What became of some rows."""
 
-    run: dict[str, Any]
-    """What the numbers depend on; a run that differs in any of it starts anew."""
     read: int = 0
-    """Rows read, refused ones included."""
-    line: int = 0
-    """Of the last row read."""
+    """Rows, refused ones included."""
     refused: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    lines: int = 0
+    """Of the file, for the progress."""
+    labels: dict[str, int] = field(default_factory=dict)
     """Label → rows."""
-    sizes: list[int] = field(default_factory=lambda: [0, 0])
-    """Bytes written: output, refused rows."""
-    seconds: float = 0.0
+
+    def add(self, other: "Counts") -> None:
+        """Count other rows too."""
+        self.read += other.read
+        self.refused += other.refused
+        self.lines += other.lines
+        self.labels = dict(Counter(self.labels) + Counter(other.labels))
 
 
-class RowWriter:
-    """Writes scored and refused rows under temporary names, and after each batch how far it has come.
-
-    Args:
-        output: What the file will be called.
-        labels: Names of the model's outputs, in their order.
-        columns: Of the input.
-        progress: Where to go on.
-
-    Raises:
-        ScoringError: The input has a column of a name that is added.
-    """
-
-    def __init__(self, output: Path, labels: Sequence[str], columns: Sequence[str], progress: Progress) -> None:
-        names = [get_short_names(label)[1] for label in labels]
-        self.added = ["predicted_label", "predicted_name", *(f"probability_{name}" for name in names)]
-        if taken := [name for name in self.added if name in columns]:
-            raise ScoringError(f"expected an input without the columns {taken}, which are added: rename them")
-        self.output, self.labels, self.columns, self.progress = output, labels, list(columns), progress
-        self.is_json = output.suffix.lower() == ".jsonl"
-        self.paths = [_get_part(output), _get_part(_get_refused(output))]
-        self.files: list[Any] = []
-
-    def __enter__(self) -> "RowWriter":
-        for path, size in zip(self.paths, self.progress.sizes, strict=True):
-            file = path.open("r+b" if size else "wb")
-            file.truncate(size)  # what a killed run wrote after it last said how far it was
-            file.seek(size)
-            self.files.append(file)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for file in self.files:
-            file.close()
-
-    def write(self, batch: ScoredBatch, seconds: float) -> None:
-        """Write a batch through to the disk, then the progress."""
-        progress, probabilities = self.progress, iter(batch.probabilities)
-        texts, refused = io.StringIO(), io.StringIO()
-        for (line, row), reason in zip(batch.rows, batch.reasons, strict=True):
-            values = None if reason else next(probabilities)
-            reason = reason or self._find_misfit(row)
-            if reason or values is None:
-                known = {str(name): value for name, value in row.items()}
-                entry = {"line": line, "reason": reason, "row": known or getattr(row, "raw", known)}
-                print(json.dumps(entry, default=str), file=refused)
-                progress.refused += 1
-                continue
-            best = int(values.argmax())
-            name = self.labels[best]
-            progress.counts[name] = progress.counts.get(name, 0) + 1
-            self._write_row(texts, row, [best, name, *(round(float(value), 6) for value in values)])
-        for number, text in enumerate((texts, refused)):
-            progress.sizes[number] += self.files[number].write(text.getvalue().encode())
-            self.files[number].flush()
-            os.fsync(self.files[number].fileno())
-        progress.read += len(batch.rows)
-        progress.line, progress.seconds = batch.rows[-1][0], seconds
-        _write_state(self.output, progress)
-
-    def _find_misfit(self, row: Row) -> str | None:
-        other = [] if self.is_json else [name for name in row if name not in self.columns]
-        return f"columns {other} are not in the first row: write to a .jsonl file to keep them" if other else None
-
-    def _write_row(self, file: io.StringIO, row: Row, added: Sequence[Any]) -> None:
-        if self.is_json:
-            scored = {**row, **dict(zip(self.added, added, strict=True))}
-            print(json.dumps(scored, ensure_ascii=False, default=str), file=file)
-            return
-        writer = csv.writer(file, delimiter=DELIMITERS[self.output.suffix.lower()], lineterminator="\n")
-        if not self.progress.sizes[0] and not file.tell():
-            writer.writerow([*self.columns, *self.added])
-        cells = [row.get(name) for name in self.columns]
-        plain = [json.dumps(cell, ensure_ascii=False) if isinstance(cell, dict | list) else cell for cell in cells]
-        writer.writerow([*plain, *added])
-
-    def finish(self) -> str:
-        """Give the files their names; return the summary."""
-        progress, refused = self.progress, _get_refused(self.output)
-        refused.unlink(missing_ok=True)
-        if progress.refused:
-            os.replace(self.paths[1], refused)
-        else:
-            self.paths[1].unlink()
-        os.replace(self.paths[0], self.output)
-        _get_state(self.output).unlink(missing_ok=True)
-        scored = progress.read - progress.refused
-        labels = ", ".join(f"{name} {progress.counts.get(name, 0):,}" for name in self.labels)
-        rest = f"{progress.refused:,} refused" + (f" (see {refused})" if progress.refused else "")
-        rate = f"{progress.seconds:,.1f} s, {progress.read / max(progress.seconds, 1e-9):,.0f} rows/s"
-        return f"scored {scored:,} rows in {rate}: {labels}; {rest}; written: {self.output}"
+def make_added_columns(labels: Sequence[str]) -> list[str]:
+    """Return the names of the columns that an output has beyond its input's."""
+    return ["predicted_label", "predicted_name", *(f"probability_{get_short_names(label)[1]}" for label in labels)]
 
 
-def _get_refused(output: Path) -> Path:
+def get_refused_path(output: Path) -> Path:
+    """Return where the rows go that cannot be scored."""
     return output.with_name(f"{output.name}.refused.jsonl")
 
 
-def _get_part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
+def get_parts_path(output: Path) -> Path:
+    """Return the folder of what is known of an output's answers until all are there."""
+    return output.with_name(f"{output.name}.parts")
 
 
-def _get_state(output: Path) -> Path:
-    return output.with_name(f"{output.name}.state.json")
+@contextmanager
+def create(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that has its name only when it is whole, and on the disk.
 
-
-def _write_state(output: Path, progress: Progress) -> None:
-    partial = _get_part(_get_state(output))
-    partial.write_text(json.dumps(asdict(progress), ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, _get_state(output))
-
-
-def resume(output: Path, run: dict[str, Any]) -> Progress:
-    """Return how far an interrupted run has come, or a new start.
+    Elsewhere than on a disk it is uploaded at the end, which object stores do at once or not at all.
 
     Args:
-        output: What the file will be called.
-        run: What its content depends on, in primitives.
+        path: A local path, or universal_pathlib's of another place.
 
     Raises:
-        ScoringError: The interrupted run differs in something, which is named.
+        ScoringError: The disk is full, or the file cannot be written there.
     """
-    state = _get_state(output)
-    if not state.is_file() or not _get_part(output).is_file():
-        return Progress(run)
+    if not isinstance(path, Path):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / "whole"
+            with local.open("wb") as file:
+                yield file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.fs.put_file(str(local), path.path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.part")  # two may write the same: one seemed to be dead
     try:
-        progress = Progress(**json.loads(state.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ScoringError(f"{state} cannot be read ({error}): delete it to start again") from error
-    changed = [
-        f"{name} ({progress.run.get(name)} → {run[name]})" for name in run if progress.run.get(name) != run[name]
-    ]
-    if changed:
-        raise ScoringError(
-            f"expected the same run that was interrupted after {progress.read:,} rows, got another "
-            f"{', '.join(changed)}: delete {state} to start again"
-        )
-    return progress
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ScoringError(f"{path} cannot be written ({reason}): make room, then the same call goes on") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def check_paths(source: Path, output: Path, overwrite: bool) -> None:
-    """Refuse an output that cannot or must not be written.
+def write_json(path: Path, content: Any) -> None:
+    """Write a small file of facts."""
+    with create(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False).encode())
+
+
+def write_part(job: Job, number: int, batch: ScoredBatch, lines: int) -> Counts:
+    """Write what is known about some rows: answers, refused rows, and last the counts, which make the part valid.
+
+    Args:
+        job: The file they are of.
+        number: Of the part, from 0.
+        batch: Its rows.
+        lines: How many lines of the file they take.
 
     Raises:
-        ScoringError: Of another kind, the input itself, there already, or in no folder.
+        ScoringError: The disk is full, or the folder cannot be written to.
     """
-    if output.suffix.lower() not in OUTPUT_SUFFIXES:
-        raise ScoringError(f"output: expected a file that ends with one of {OUTPUT_SUFFIXES}, got {output.name!r}")
-    if output.exists() and source.exists() and output.samefile(source):
-        raise ScoringError(f"output: expected another file than the input, got {output} for both: choose another name")
-    if output.exists() and not overwrite:
-        raise ScoringError(f"output: {output} is there already: choose another name, or ask for it to be overwritten")
-    if not output.parent.is_dir():
-        raise ScoringError(f"output: expected a folder at {output.parent}, found none: make it first")
+    scored, refused = [], []
+    probabilities = iter(batch.probabilities)
+    for (line, row), reason in zip(batch.rows, batch.reasons, strict=True):
+        values = None if reason else next(probabilities)
+        reason = reason or _find_misfit(job, row)
+        if reason or values is None:
+            known = {str(name): value for name, value in row.items()}
+            refused.append({"line": line, "reason": reason, "row": known or getattr(row, "raw", known)})
+            continue
+        best = int(values.argmax())
+        scored.append((row, [best, job.labels[best], *(round(float(value), 6) for value in values)]))
+    labels = Counter(added[1] for _, added in scored)
+    counts = Counts(len(batch.rows), len(refused), lines, dict(labels))
+    if scored:
+        with create(_get_part(job, number, job.layout.suffix)) as file:
+            write_rows(job.layout, scored, file)
+    if refused:
+        with create(_get_part(job, number, ".refused.jsonl")) as file:
+            file.writelines(json.dumps(entry, default=str).encode() + b"\n" for entry in refused)
+    write_json(_get_part(job, number, ".json"), asdict(counts))
+    return counts
+
+
+def merge_parts(job: Job, count: int) -> None:
+    """Put the parts of a file together, in their order, to its output and its refused rows.
+
+    Args:
+        job: The file.
+        count: How many parts there are.
+
+    Raises:
+        ScoringError: The disk is full, or the folder cannot be written to.
+    """
+    refused, target = _find_parts(job, count, ".refused.jsonl"), get_refused_path(job.output)
+    if refused:
+        with create(target) as file:
+            concatenate(refused, file)
+    else:
+        target.unlink(missing_ok=True)
+    with create(job.output) as file:
+        merge_files(job.layout, _find_parts(job, count, job.layout.suffix), file)
+
+
+def _get_part(job: Job, number: int, suffix: str) -> Path:
+    return job.parts / f"{number:06d}{suffix}"
+
+
+def _find_parts(job: Job, count: int, suffix: str) -> list[Path]:
+    there = {path.name for path in job.parts.glob(f"*{suffix}")}
+    paths = (_get_part(job, number, suffix) for number in range(count))
+    return [path for path in paths if path.name in there]
+
+
+def _find_misfit(job: Job, row: Row) -> str | None:
+    other = [name for name in row if name not in job.columns] if job.layout.suffix in DELIMITERS else []
+    return f"columns {other} are not in the first row: write to a .jsonl file to keep them" if other else None

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pickle
 import re
 from typing import Any
 
@@ -346,3 +347,11 @@ def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_pa
 def test_encoders_that_belong_together_pass(kcbert_dir):
     for folder in (kcbert_dir, get_embedded_path("nlpbook-mini")):
         check_tokenizer(AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
+
+
+def test_a_classifier_travels_to_another_process(trained, tmp_path):
+    classifier = Classifier.from_checkpoint(tmp_path / "models")
+    arrived = pickle.loads(pickle.dumps(classifier))
+    texts = ["정말 재미있는 영화", "지루한 이야기"]
+    assert np.array_equal(arrived.predict(texts), classifier.predict(texts))
+    assert arrived.scorer is arrived.model

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,11 +173,11 @@ def test_an_output_that_must_not_be_written_is_refused(classifier, tmp_path):
         score_file(classifier, source, tmp_path / "old.csv")
     assert (tmp_path / "old.csv").read_text() == "precious"
     score_file(classifier, source, tmp_path / "old.csv", overwrite=True)
-    with pytest.raises(ScoringError, match=r"expected a file that ends with one of .*, got 'out.xlsx'"):
+    with pytest.raises(ScoringError, match=r"expected a file that ends with one of .*, or a folder, got 'out.xlsx'"):
         score_file(classifier, source, tmp_path / "out.xlsx")
     with pytest.raises(ScoringError, match="expected a folder at .*nowhere, found none"):
         score_file(classifier, source, tmp_path / "nowhere" / "out.csv")
-    with pytest.raises(ScoringError, match=r"without the columns \['predicted_label', .* which are added: rename them"):
+    with pytest.raises(ScoringError, match=r"expected no columns \['predicted_label', .* which are added: rename them"):
         score_file(classifier, tmp_path / "old.csv", tmp_path / "again.csv")
     with pytest.raises(CorpusError, match="holds no row to score"):
         score_file(classifier, write_csv(tmp_path / "empty.csv", []), tmp_path / "out.csv", text_columns=["text"])
@@ -210,18 +211,21 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(classifier, tmp_path, monk
     with pytest.raises(Stopped):
         score_file(classifier, source, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
-    with (tmp_path / "out.csv.part").open("ab") as file:
-        file.write(b"half a row of a killed r")
+    parts = tmp_path / "out.csv.parts" / "in.csv"
+    assert sorted(path.name for path in parts.glob("*.json")) == ["000000.json", "000001.json", "000002.json"]
+    (parts / "000001.json").unlink()  # a part without it was not finished by a killed run
+    (parts / "000001.csv").write_bytes(b"half a row of a killed r")
     scored: list[int] = []
     monkeypatch.setattr(
         scoring, "predict_probabilities", lambda *args: scored.append(1) or predict_probabilities(*args)
     )
     summary = score_file(classifier, source, tmp_path / "out.csv")
-    assert len(scored) == 4  # of 7 batches, 3 were done
+    assert len(scored) == 5 + 1  # of 7 batches, 2 were done; the last call says that there are no more
+    assert "(32 rows were done before)" in summary
     assert summary.startswith("scored 98 rows")
     for name in ("{}", "{}.refused.jsonl"):
         assert (tmp_path / name.format("out.csv")).read_bytes() == (tmp_path / name.format("whole.csv")).read_bytes()
-    assert not [path for path in tmp_path.glob("out.csv*") if "part" in path.name or "state" in path.name]
+    assert {path.name for path in tmp_path.glob("out.csv*")} == {"out.csv", "out.csv.refused.jsonl"}
 
 
 def test_another_run_does_not_go_on_where_this_one_stopped(classifier, tmp_path, monkeypatch):
@@ -230,24 +234,30 @@ def test_another_run_does_not_go_on_where_this_one_stopped(classifier, tmp_path,
     stop_after(monkeypatch, 2)
     with pytest.raises(Stopped):
         score_file(classifier, source, tmp_path / "out.csv")
-    state = tmp_path / "out.csv.state.json"
-    again = "expected the same run that was interrupted after 32 rows, got another"
-    with pytest.raises(ScoringError, match=rf"{again} text columns .*: delete .*out.csv.state.json to start again"):
+    parts = tmp_path / "out.csv.parts"
+    again = "expected the same run that was interrupted, got another"
+    with pytest.raises(ScoringError, match=rf"{again} text columns .*: delete .*out.csv.parts to start again"):
         score_file(classifier, source, tmp_path / "out.csv", text_columns=["note"])
     with pytest.raises(ScoringError, match=rf"{again} stride \(8 → None\)"):
         score_file(Classifier.from_checkpoint(tmp_path / "models", stride=None), source, tmp_path / "out.csv")
     weight = classifier.model.classifier.bias.data
+    kept = weight.clone()
     weight += 1
     with pytest.raises(ScoringError, match=rf"{again} checkpoint "):
         score_file(classifier, source, tmp_path / "out.csv")
-    weight -= 1
+    weight.copy_(kept)
+    then = source.stat().st_mtime_ns
     os.utime(source, (1, 1))
-    with pytest.raises(ScoringError, match=rf"{again} input time"):
+    with pytest.raises(ScoringError, match=rf"{again} input in.csv \(\d+ bytes"):
         score_file(classifier, source, tmp_path / "out.csv")
-    state.write_text("{")
-    with pytest.raises(ScoringError, match="out.csv.state.json cannot be read .*: delete it to start again"):
+    os.utime(source, ns=(then, then))
+    (parts / "in.csv" / "000000.json").write_text("{")
+    with pytest.raises(ScoringError, match=r"000000.json cannot be read .*: delete it to score its rows again"):
         score_file(classifier, source, tmp_path / "out.csv")
-    state.unlink()
+    (parts / "run.json").write_text("{")
+    with pytest.raises(ScoringError, match="run.json cannot be read .*: delete .*out.csv.parts to start again"):
+        score_file(classifier, source, tmp_path / "out.csv")
+    shutil.rmtree(parts)
     score_file(classifier, source, tmp_path / "out.csv")
     assert len(read_csv(tmp_path / "out.csv")) == 50
 
@@ -270,22 +280,23 @@ def test_a_killed_command_goes_on_where_it_stopped(classifier, tmp_path, how):
     process = subprocess.Popen(
         [sys.executable, "-c", code, "0.3", *arguments, str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    state = tmp_path / "out.csv.state.json"
+    parts = tmp_path / "out.csv.parts" / "in.csv"
     deadline = time.monotonic() + 90
-    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
+    while not list(parts.glob("*.json")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(how)
     _, said = process.communicate(timeout=30)
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), said.decode()
     if how == signal.SIGINT:
         assert said.decode().splitlines() == ["", "stopped: the same command goes on from here"]
-    done = json.loads(state.read_text())["read"]
+    done = sum(json.loads(path.read_text())["read"] for path in parts.glob("*.json"))
     assert 0 < done < 600
     assert not output.exists()
     run = subprocess.run(
         [sys.executable, "-c", code, "0", *arguments, str(output)], capture_output=True, text=True, check=True
     )
     assert run.stdout.startswith("scored 600 rows in ")
+    assert f"({done} rows were done before)" in run.stdout
     subprocess.run([sys.executable, "-c", code, "0", *arguments, str(whole)], check=True, capture_output=True)
     assert output.read_bytes() == whole.read_bytes()
     again = subprocess.run(
@@ -293,3 +304,23 @@ def test_a_killed_command_goes_on_where_it_stopped(classifier, tmp_path, how):
     )
     assert again.returncode == 1
     assert "is there already: choose another name" in again.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_path, monkeypatch):
+    source = write_csv(tmp_path / "in.csv", [(n, text, "") for n, text in enumerate(make_texts(200))])
+    code = (
+        "import resource, sys; from nlpbook_helpers import __main__, scoring; scoring.BATCH_ROWS = 40; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, -1)); sys.exit(__main__.main())"
+    )
+    command = [sys.executable, "-c", code, "predict", "--checkpoint", str(tmp_path / "models"), "--input", str(source)]
+    run = subprocess.run([*command, "--output", str(tmp_path / "out.csv")], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert (
+        run.stderr == f"{tmp_path}/out.csv cannot be written (File too large): make room, then the same call goes on\n"
+    )
+    assert [path.name for path in tmp_path.glob("out.csv*")] == ["out.csv.parts"]  # each part was small enough
+    assert not list(tmp_path.rglob("*.part"))
+    monkeypatch.setattr(scoring, "BATCH_ROWS", 40)
+    assert "(200 rows were done before)" in score_file(classifier, source, tmp_path / "out.csv")
+    assert len(read_csv(tmp_path / "out.csv")) == 200
