@@ -37,7 +37,7 @@ setup(
         "matplotlib>=3.8",
         "huggingface_hub>=1.0",
         "pyyaml>=6.0",
-        "safetensors>=0.7",
+        "safetensors>=0.6.2",
         "flask>=3.0",
         "flask-cors>=6.0",
         "waitress>=3.0.1",
