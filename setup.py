@@ -48,7 +48,12 @@ setup(
     extras_require={
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
         "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.2"],
-        "onnx": ["onnxruntime>=1.23", "onnx>=1.18", "onnxscript>=0.5"],  # large encoders in 8 bits on a CPU
+        "onnx": [
+            "onnxruntime>=1.24.1",
+            "onnx>=1.18",
+            "onnxscript>=0.5",
+            "torch>=2.10",
+        ],  # large encoders in 8 bits on a CPU
         "parquet": ["pyarrow>=18"],
         "ray": ["ray[data]>=2.60"],  # from here on a cluster that it starts asks for a token
         "tensorboard": ["tensorboard>=2.18"],  # curves of several trainings beside each other
@@ -64,7 +69,7 @@ setup(
             "schemathesis>=4",
             "sentencepiece>=0.2",
             "psutil>=6",
-            "onnxruntime>=1.23",
+            "onnxruntime>=1.24.1",
             "onnx>=1.18",
             "onnxscript>=0.5",
         ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from encoder_families import needs_exporter
 from test_inference import save_bare, trained  # noqa: F401
 from test_training import fit
 from torch.utils.data import DataLoader
@@ -230,6 +231,7 @@ def test_a_bare_checkpoint_leaves_with_the_encoder_that_is_named(tmp_path, make_
     assert "license: unknown" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
+@needs_exporter
 def test_the_graph_answers_like_the_model(trained, tmp_path):  # noqa: F811
     onnxruntime = pytest.importorskip("onnxruntime")
     folder = export(tmp_path / "models", tmp_path / "out", onnx=True)
@@ -245,6 +247,7 @@ def test_the_graph_answers_like_the_model(trained, tmp_path):  # noqa: F811
     assert not (folder / "onnx").exists()
 
 
+@needs_exporter
 def test_a_graph_that_cannot_be_had_stops_the_export(trained, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(quantization, "TOLERANCE", -1)
     with pytest.raises(QuantizationError, match="answers like it, got logits that differ by .* export without onnx"):

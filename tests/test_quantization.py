@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import REVIEWS
-from encoder_families import MAX_LENGTH, SIZES, make_family
+from encoder_families import MAX_LENGTH, SIZES, make_family, needs_exporter
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from nlpbook_helpers import Classifier, quantization
 from nlpbook_helpers.quantization import QuantizationError, QuantizedModel, choose_scorer, quantize
 
+pytestmark = needs_exporter
 TEXTS = [text for _, text, _ in REVIEWS if text] + ["영화 " * 40]
 
 
