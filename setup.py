@@ -38,7 +38,7 @@ setup(
         "huggingface_hub>=1.0",
         "pyyaml>=6.0",
         "safetensors>=0.6.2",
-        "flask>=3.0",
+        "flask>=3.1",
         "flask-cors>=6.0",
         "waitress>=3.0.1",
         "pyngrok>=9,<10",

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny encoder built in code, three-row corpora, and the real corpora where they are at hand."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -27,7 +28,10 @@ _WORDS = ["영화", "이야기", "배우", "정말", "재미", "있는", "시간
 
 @pytest.fixture(autouse=True)
 def own_cache_dir(tmp_path, monkeypatch):
-    """Every test has a feature cache of its own, and no setting of the machine's owner reaches it."""
+    """Every test has a feature cache of its own; no setting of the machine or of another test reaches it."""
+    logger = logging.getLogger("nlpbook_helpers")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path / "cache"))
     for name in ("NLPBOOK_PROFILE", "NGROK_AUTHTOKEN", "COLAB_RELEASE_TAG"):
         monkeypatch.delenv(name, raising=False)

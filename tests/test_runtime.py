@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers import runtime, tpu
+from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import PACKAGE_DIR
 
 
@@ -62,8 +62,6 @@ def test_the_logger_writes_to_standard_output_once_and_hides_paths(capsys, make_
     assert captured.out.count("INFO:nlpbook_helpers:arguments") == 2
     assert "…/tiny-bert" in captured.out
     assert str(tmp_path) not in captured.out
-    runtime.logger.handlers.clear()
-    runtime.logger.propagate = True
 
 
 @pytest.mark.parametrize("profile", ["full", "quick"])

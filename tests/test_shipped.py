@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from encoder_families import needs_exporter
 
 import nlpbook_helpers as nlpbook
 
@@ -44,6 +45,7 @@ def test_the_sample_is_answered_well_enough(shipped):
     assert accuracy >= floor
 
 
+@needs_exporter
 def test_the_8_bit_graph_answers_like_the_model(shipped):
     name, folder, _, classifier = shipped
     corpus, _, sample, _ = CLASSIFIERS[name]
