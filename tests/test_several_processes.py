@@ -70,7 +70,9 @@ def run(jobs: list[dict], processes: int, dropout: float = 0) -> int:
     plan = Path(jobs[0]["folder"]) / "plan.json"
     plan.write_text(json.dumps(jobs))
     launcher = TORCHRUN if processes == 2 else []
-    environment = {**os.environ, "NLPBOOK_CACHE_DIR": jobs[0]["folder"], "DROPOUT": str(dropout)}
+    # Lightning draws anew in several processes if some test has called its seed_everything, which leaves PL_GLOBAL_SEED
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}
+    environment = {**inherited, "NLPBOOK_CACHE_DIR": jobs[0]["folder"], "DROPOUT": str(dropout)}
     command = [sys.executable, *launcher, str(SCRIPT), str(plan)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     if jobs[-1]["kill_at"] < 0:
