@@ -1,6 +1,7 @@
 """A production server (waitress) in a background thread, so that a notebook's cell returns at once."""
 
 import atexit
+import contextlib
 import logging
 import os
 import re
@@ -114,8 +115,9 @@ class Server:
             self.tunnel.close()
         self.tunnel = self.public_url = None
         self._waitress.task_dispatcher.shutdown(timeout=5)
-        # Sockets may be closed by the thread that waits on them only.
-        self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._waitress._map, ignore_all=True))
+        # Sockets may be closed by the thread that waits on them only; if it is awake, it may be done before it is woken.
+        with contextlib.suppress(OSError):
+            self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._waitress._map, ignore_all=True))
         self._thread.join(timeout=5)
         service = self._app.extensions.get("nlpbook")
         if service and all(server._app is not self._app for server in _open_servers):
