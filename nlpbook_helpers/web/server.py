@@ -115,7 +115,7 @@ class Server:
             self.tunnel.close()
         self.tunnel = self.public_url = None
         self._waitress.task_dispatcher.shutdown(timeout=5)
-        # Sockets may be closed by the thread that waits on them only; if it is awake, it may be done before it is woken.
+        # Sockets may be closed by the thread that waits on them only; it may be awake and done before it is woken.
         with contextlib.suppress(OSError):
             self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._waitress._map, ignore_all=True))
         self._thread.join(timeout=5)
