@@ -47,7 +47,7 @@ setup(
     ],
     extras_require={
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
-        "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.2"],
+        "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.3"],
         "onnx": [
             "onnxruntime>=1.24.1",
             "onnx>=1.18",
@@ -64,9 +64,9 @@ setup(
             "pytest>=8",
             "pytest-socket>=0.7",
             "nbval>=0.11",
-            "playwright>=1.50",
+            "playwright>=1.60",
             "axe-playwright-python>=0.1.8",
-            "schemathesis>=4",
+            "schemathesis>=4.32",
             "sentencepiece>=0.2",
             "psutil>=6",
             "onnxruntime>=1.24.1",
