@@ -1,7 +1,6 @@
 """Which examples does the model see? A corpus's rows of one mode, fetched a padded batch at a time."""
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.features import Features, encode_examples, get_cache_path, read_cache, write_cache
-from nlpbook_helpers.runtime import lock
+from nlpbook_helpers.runtime import is_first_here, lock
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +144,7 @@ class ClassificationDataset(Dataset):
         name = f"{self.args.downstream_corpus_name}-{self.file_mode}"
         path = get_cache_path(name, file, self.tokenizer, self.args.max_seq_length, self.corpus)
         # of several processes on a machine the first tokenizes, the others read what it has written
-        overwrites = self.args.overwrite_cache and os.environ.get("LOCAL_RANK", "0") == "0"
+        overwrites = self.args.overwrite_cache and is_first_here()
         with lock(path):
             cached = read_cache(path, self.tokenizer) if path.exists() and not overwrites else None
             if cached is not None:

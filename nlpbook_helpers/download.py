@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.runtime import lock
+from nlpbook_helpers.runtime import is_first_here, lock
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +86,8 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
         if not args.force_download and _find_file(folder, file_name, remote):
             continue
         # of several processes on a machine the first downloads, the others find the file
-        is_first = os.environ.get("LOCAL_RANK", "0") == "0"
         with lock(folder / file_name):
-            if not (args.force_download and is_first) and _find_file(folder, file_name, remote):
+            if not (args.force_download and is_first_here()) and _find_file(folder, file_name, remote):
                 continue
             download = _download_with_pooch if name == "klue-nli" else _download_with_korpora
             _fetch_verified(folder / file_name, remote, download)

@@ -85,6 +85,11 @@ def get_cache_dir() -> Path:
     return Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))
 
 
+def is_first_here() -> bool:
+    """Say whether this is the first of the processes that train on this machine, or the only one."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Let one process of this machine at a time make a file; those that come later find it made.

@@ -1,4 +1,4 @@
-"""What is different on a TPU? All of it in this room: torch_xla is being replaced, and this room with it."""
+"""What is different on a TPU? What XLA wants stands here, for whoever replaces it; task, batches and trainer ask."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext

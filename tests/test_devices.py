@@ -77,7 +77,7 @@ def test_whoever_launches_says_how_many_there_are(make_args, gpus, monkeypatch):
     with pytest.raises(ValueError, match="expected at most 4 processes on this machine, .* got 6: start torchrun with"):
         choose_hardware(make_args())
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
-    for name, value in {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}.items():
+    for name, value in {"SLURM_NTASKS": "8", "SLURM_NNODES": "2"}.items():
         monkeypatch.setenv(name, value)
     assert choose_hardware(make_args())[1:3] == (4, 2)
 
