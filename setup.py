@@ -15,7 +15,12 @@ setup(
     long_description_content_type="text/markdown",
     url=URL,
     license="MIT",
-    packages=["nlpbook_helpers", "nlpbook_helpers.web", "nlpbook_helpers.checkpoints_data"],
+    packages=[
+        "nlpbook_helpers",
+        "nlpbook_helpers.exporting",
+        "nlpbook_helpers.web",
+        "nlpbook_helpers.checkpoints_data",
+    ],
     # checkpoints/ lies beside the package in a clone and inside it once installed
     package_dir={"nlpbook_helpers.checkpoints_data": "checkpoints"},
     package_data={

@@ -44,7 +44,7 @@ def _train(arguments: list[str]) -> int:
     parser.add_argument("file", nargs="?", help="JSON object of arguments; those of the command line win")
     try:
         if file := parser.parse_known_args(arguments)[0].file:
-            from nlpbook_helpers.training import read_arguments
+            from nlpbook_helpers.trainer import read_arguments
 
             parser.set_defaults(**read_arguments(file))
         args, _ = parser.parse_args_into_dataclasses(arguments)
@@ -129,7 +129,7 @@ def _export(args: argparse.Namespace) -> int:
 
 def _predict(args: argparse.Namespace) -> int:
     from nlpbook_helpers import Classifier, score_file
-    from nlpbook_helpers.cluster import KEPT_KERNELS
+    from nlpbook_helpers.scoring import KEPT_KERNELS
 
     os.environ.setdefault(*KEPT_KERNELS)
     classifier = Classifier.from_checkpoint(args.checkpoint, max_seq_length=args.max_seq_length)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +188,23 @@ def _check_range(name: str, value: float, low: float, high: float, *, whole: boo
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         number = "a whole number" if whole else "a number"
         raise ValueError(f"{name}: expected {number} from {low:,} to {high:,}, got {value!r}")
+
+
+PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
+
+
+def describe_arguments(args: ClassificationTrainArguments) -> dict[str, Any]:
+    """Return the arguments of a training as primitives; local folders by their last part alone."""
+    described = {name: _simplify(value) for name, value in asdict(args).items()}
+    for name in ("pretrained_model_name", *PLACES):
+        if name in PLACES or Path(described[name]).is_dir():
+            described[name] = Path(described[name]).name  # where it lies on this machine is nobody's business
+    return described
+
+
+def _simplify(value: Any) -> Any:
+    """Return NumPy's numbers, which a sweep yields, as Python's primitives: a checkpoint holds nothing else."""
+    if isinstance(value, list | tuple):
+        return [_simplify(one) for one in value]
+    kinds = (kind for kind in (bool, int, float, str) if isinstance(value, kind))
+    return None if value is None else next(kinds, str)(value)

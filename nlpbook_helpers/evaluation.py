@@ -9,17 +9,16 @@ import numpy as np
 import torch
 
 from nlpbook_helpers.corpora import get_short_names
-from nlpbook_helpers.dataset import ClassificationDataset
-from nlpbook_helpers.features import Features, iterate_batches, select_model_inputs
+from nlpbook_helpers.features import (
+    ClassificationDataset,
+    predict_probabilities,
+)
 
 if TYPE_CHECKING:  # both take a second to import, which a deployed classifier need not spend
     import pandas as pd
     from matplotlib.figure import Figure
     from pytorch_lightning import Trainer
 
-BATCH_TOKENS = 4_096  # padded tokens at once: enough to fill two cores, small enough for 2 GB of memory
-LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape: the fewer, the less time and memory
-PADDING_TOKENS = {"cpu": 64}  # of them padding: what reading a model's weights once more costs, in tokens
 KOREAN_FONTS = (
     "NanumGothic",
     "Noto Sans CJK KR",
@@ -47,45 +46,6 @@ class EvaluationReport:
 
     def __str__(self) -> str:
         return f"accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {len(self.probabilities):,} examples"
-
-
-@torch.inference_mode()
-def predict_probabilities(model: Any, features: Features, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
-    """Score tokenized examples in batches of similar length; the order of the result is the order of `features`.
-
-    Args:
-        model: A `…ForSequenceClassification`, on any device and in any precision.
-        features: Tokenized examples.
-        batch_tokens: Padded tokens per batch.
-
-    Returns:
-        float32, (examples, labels); each row sums to one. Windows of a long document are averaged: then (documents,
-        labels).
-    """
-    was_training = model.training
-    if was_training:  # for one sentence the walk through all modules would take an eighth of the time
-        model.eval()
-    probabilities = np.zeros((len(features), model.config.num_labels), np.float32)
-    for rows in iterate_batches(features.lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
-        length = _round_length(int(features.lengths[rows[0]]), model)
-        batch = select_model_inputs(model, features.make_batch(rows, length))
-        del batch["labels"]
-        logits = model(**{name: column.to(model.device) for name, column in batch.items()}).logits
-        probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
-    if was_training:
-        model.train()
-    if features.documents is None:
-        return probabilities
-    starts = np.flatnonzero(np.diff(features.documents, prepend=-1))
-    windows = np.diff(starts, append=len(features))
-    return np.add.reduceat(probabilities, starts) / windows[:, None].astype(np.float32)
-
-
-def _round_length(length: int, model: Any) -> int:
-    """Round a number of tokens up, if the model has positions for so many; RoBERTa's begin at 2."""
-    multiple = getattr(model, "length_multiple", LENGTH_MULTIPLE)
-    rounded = -(-length // multiple) * multiple
-    return rounded if rounded <= getattr(model.config, "max_position_embeddings", 0) - 2 else length
 
 
 def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:

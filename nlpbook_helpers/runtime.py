@@ -152,3 +152,12 @@ def set_logger(args: object) -> None:
         if isinstance(value, str) and Path(value).is_absolute():
             shown[name] = f"…/{Path(value).name}"  # notebooks are shared; the rest of the path is nobody's business
     logger.info("arguments: %s", shown)
+
+
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "nlpbook_helpers")
+
+
+def find_versions() -> dict[str, str]:
+    """Return the versions that a training's result depends on: Python's and those of `PACKAGES`."""
+    found = {name: find_version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: version for name, version in found.items() if version}

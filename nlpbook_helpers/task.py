@@ -10,10 +10,10 @@ import torch
 from pytorch_lightning import LightningModule
 
 from nlpbook_helpers import tpu
-from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
 from nlpbook_helpers.features import check_tokenizer, select_model_inputs
-from nlpbook_helpers.records import describe_arguments, find_versions
+from nlpbook_helpers.runtime import find_versions
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 

@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.trainer import get_trainer
 

@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from nlpbook_helpers import dataset as dataset_room
-from nlpbook_helpers import devices, download
+from nlpbook_helpers import download
+from nlpbook_helpers import features as dataset_room
+from nlpbook_helpers import trainer as devices
 from nlpbook_helpers import trainer as trainer_room
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.runtime import set_seed
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.trainer import get_trainer

@@ -22,7 +22,7 @@ COMMAND = "import sys; from nlpbook_helpers import __main__, scoring; scoring.BA
 ONCE = COMMAND + "sys.exit(__main__.main(sys.argv[1:]))"
 # several commands on one cluster, whose start takes most of the time
 SEVERAL = COMMAND + (
-    "from nlpbook_helpers import cluster; context = cluster._connect(None, 0); context.__enter__()\n"
+    "from nlpbook_helpers import scoring as cluster; context = cluster._connect(None, 0); context.__enter__()\n"
     "for output in sys.argv.pop().split(','): print(__main__.main([*sys.argv[1:], '--output', output]), flush=True)\n"
     "context.__exit__(None, None, None)"
 )

@@ -6,8 +6,8 @@ import pytest
 from conftest import REVIEWS, write_reviews
 
 from nlpbook_helpers.corpora import ClassificationExample, CorpusError, CsvCorpus, KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset
 from nlpbook_helpers.download import REMOTE_FILES, compute_git_blob_id
+from nlpbook_helpers.features import ClassificationDataset
 
 PAIRS = [
     {"guid": "1", "premise": "비가 온다.", "hypothesis": "날이 맑다.", "gold_label": "contradiction", "author": "x"},

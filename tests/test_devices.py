@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from nlpbook_helpers import devices, tpu
-from nlpbook_helpers.devices import choose_hardware, choose_precision
-from nlpbook_helpers.trainer import get_trainer
+from nlpbook_helpers import tpu
+from nlpbook_helpers import trainer as devices
+from nlpbook_helpers.trainer import choose_hardware, choose_precision, get_trainer
 
 
 @pytest.fixture(autouse=True)

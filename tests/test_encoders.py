@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from transformers import AutoModelForSequenceClassification, BertConfig, FNetConfig, XLNetConfig
 
 from nlpbook_helpers import Classifier, KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.trainer import get_trainer
 

@@ -11,9 +11,10 @@ from encoder_families import make_family
 from test_inference import save_bare, trained  # noqa: F401
 from transformers import AutoModelForSequenceClassification, BertConfig, BertTokenizerLegacy
 
-from nlpbook_helpers import Classifier, explanation
+from nlpbook_helpers import Classifier
+from nlpbook_helpers import explaining as explanation
 from nlpbook_helpers.corpora import ClassificationExample
-from nlpbook_helpers.explanation import Span, explain_window, find_spans, merge_spans
+from nlpbook_helpers.explaining import Span, explain_window, find_spans, merge_spans
 
 TEXTS = [text for _, text, _ in REVIEWS if text]
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "xlm-roberta")

@@ -16,15 +16,14 @@ from test_training import fit
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from nlpbook_helpers import quantization
 from nlpbook_helpers.arguments import get_embedded_path
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
+from nlpbook_helpers.classifier import Classifier, restore
 from nlpbook_helpers.corpora import CsvCorpus, NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
-from nlpbook_helpers.exporting import export
-from nlpbook_helpers.inference import Classifier
-from nlpbook_helpers.quantization import QuantizationError
-from nlpbook_helpers.restoring import restore
+from nlpbook_helpers.exporting import onnx as quantization
+from nlpbook_helpers.exporting.hub import export
+from nlpbook_helpers.exporting.onnx import QuantizationError
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.trainer import get_trainer
 
@@ -208,7 +207,7 @@ def test_a_folder_that_holds_something_is_left_alone(trained, tmp_path):  # noqa
 def test_a_full_disk_leaves_nothing(trained, tmp_path):  # noqa: F811
     # A process of its own, whose files may not grow past 64 KiB: the kernel refuses as a full disk does.
     code = (
-        "import resource, signal, sys; from nlpbook_helpers.exporting import export\n"
+        "import resource, signal, sys; from nlpbook_helpers.exporting.hub import export\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
         "export(sys.argv[1], sys.argv[2])"
     )

@@ -10,9 +10,14 @@ from transformers import BertTokenizer, RobertaConfig, RobertaForSequenceClassif
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
-from nlpbook_helpers.evaluation import predict_probabilities
-from nlpbook_helpers.features import encode_examples, iterate_batches, select_model_inputs
+from nlpbook_helpers.features import (
+    ClassificationDataset,
+    data_collator,
+    encode_examples,
+    iterate_batches,
+    predict_probabilities,
+    select_model_inputs,
+)
 
 NSMC_GOLDEN = [2, 2170, 832, 5045, 17, 17, 7992, 29734, 4040, 10720, 3]
 KLUE_GOLDEN = [2, 8327, 15760, 2483, 4260, 8446, 1895, 5623, 5969, 10319, 21, 4213, 10172, 3, 8327, 15760, 2491, 4020,

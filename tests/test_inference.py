@@ -15,17 +15,15 @@ from transformers import AutoConfig, AutoTokenizer
 
 from nlpbook_helpers.arguments import get_embedded_path
 from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.corpora import ClassificationExample, NsmcCorpus, get_short_names
-from nlpbook_helpers.dataset import ClassificationDataset
 from nlpbook_helpers.evaluation import (
     evaluate,
     find_worst_mistakes,
     plot_confusion_matrix,
     plot_learning_curve,
-    predict_probabilities,
 )
-from nlpbook_helpers.features import check_tokenizer
-from nlpbook_helpers.inference import Classifier
+from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, predict_probabilities
 
 
 @pytest.fixture

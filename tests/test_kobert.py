@@ -20,7 +20,7 @@ from nlpbook_helpers import (
     get_embedded_path,
     load_tokenizer,
 )
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 
 UNKNOWN = "영화 뷁"  # a syllable that the samples do not have
 

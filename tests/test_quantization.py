@@ -9,8 +9,9 @@ from conftest import REVIEWS
 from encoder_families import MAX_LENGTH, SIZES, make_family, needs_exporter
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
-from nlpbook_helpers import Classifier, quantization
-from nlpbook_helpers.quantization import QuantizationError, QuantizedModel, choose_scorer, quantize
+from nlpbook_helpers import Classifier
+from nlpbook_helpers.exporting import onnx as quantization
+from nlpbook_helpers.exporting.onnx import QuantizationError, QuantizedModel, choose_scorer, quantize
 
 pytestmark = needs_exporter
 TEXTS = [text for _, text, _ in REVIEWS if text] + ["영화 " * 40]
@@ -78,7 +79,7 @@ def test_the_graph_is_made_once_and_again_for_other_weights(make_model, tmp_path
     quantize(make_model(seed=1))
     assert len(list((tmp_path / "cache").iterdir())) == 2
     graph.write_bytes(graph.read_bytes()[:1_000])
-    with caplog.at_level(logging.WARNING, "nlpbook_helpers.quantization"):
+    with caplog.at_level(logging.WARNING, "nlpbook_helpers.exporting.onnx"):
         quantize(make_model())
     assert f"{graph.name} is damaged" in caplog.text
     monkeypatch.setattr(quantization, "_export_graph", None)
@@ -98,7 +99,7 @@ def test_where_no_graph_can_be_made_pytorch_answers(make_model, monkeypatch, cap
     monkeypatch.setattr(quantization, "LEAST_PARAMETERS", 1)
     monkeypatch.setattr(quantization, "supports_int8", lambda: True)
     model = Branching(make_model().config)
-    with caplog.at_level(logging.WARNING, "nlpbook_helpers.quantization"):
+    with caplog.at_level(logging.WARNING, "nlpbook_helpers.exporting.onnx"):
         assert choose_scorer(model, "auto") is model
     assert "answering with PyTorch: Branching has no ONNX graph" in caplog.text
     with pytest.raises(QuantizationError, match="Branching has no ONNX graph .*: use backend='torch'"):

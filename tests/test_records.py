@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader
 
 from nlpbook_helpers.checkpoints import load_checkpoint
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
 from nlpbook_helpers.evaluation import plot_learning_curve
-from nlpbook_helpers.records import compare_runs
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.task import ClassificationTask
-from nlpbook_helpers.trainer import get_trainer
+from nlpbook_helpers.trainer import compare_runs, get_trainer
 
 
 def read_record(folder: Path) -> dict:
@@ -51,7 +50,7 @@ def test_tensorboard_reads_what_was_logged(make_args, tokenizer, make_model, tmp
 
 
 def test_without_tensorboard_the_table_is_written_all_the_same(make_args, tokenizer, make_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("nlpbook_helpers.records.find_spec", lambda name: None)
+    monkeypatch.setattr("nlpbook_helpers.trainer.find_spec", lambda name: None)
     fit(make_args(), tokenizer, make_model())
     names = {path.name for path in (tmp_path / "models" / "logs" / "version_0").iterdir()}
     assert names == {"hparams.yaml", "metrics.csv"}

@@ -16,12 +16,12 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, find_best_checkpoint, load_checkpoint
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.dataset import ClassificationDataset, data_collator
+from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.resuming import STATE_NAME, ResumableLoader
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.trainer import get_trainer
 
-PRELOADED = ["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer", "nlpbook_helpers.dataset"]
+PRELOADED = ["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer", "nlpbook_helpers.features"]
 EPOCHS, STEPS = 3, 7  # 26 rows, 4 a batch
 
 

@@ -8,7 +8,7 @@ import pytest
 from pyarrow.parquet import write_table
 
 from nlpbook_helpers import CorpusError, read_rows
-from nlpbook_helpers.rows import get_values
+from nlpbook_helpers.corpora import get_values
 
 ROWS = [{"sentence": "비가 온다", "score": 1}, {"sentence": '그가, "최고"라고; 했다', "score": 2}]
 

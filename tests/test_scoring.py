@@ -15,7 +15,7 @@ import pytest
 from test_inference import save_bare, trained  # noqa: F401
 
 from nlpbook_helpers import Classifier, CorpusError, ScoringError, read_rows, score_batches, score_file, scoring
-from nlpbook_helpers.evaluation import predict_probabilities
+from nlpbook_helpers.features import predict_probabilities
 
 WORDS = ["정말", "재미있는", "영화", "지루한", "이야기", "배우가", "좋았다", "다시"]
 ADDED = ["predicted_label", "predicted_name", "probability_negative", "probability_positive"]
@@ -102,7 +102,7 @@ def test_what_an_open_quote_swallowed_is_kept_to_the_last_line(classifier, tmp_p
 
 
 def test_a_quote_that_is_never_closed_costs_its_row_and_not_the_memory(classifier, tmp_path, monkeypatch):
-    from nlpbook_helpers import rows
+    from nlpbook_helpers import corpora as rows
 
     monkeypatch.setattr(rows, "MAX_FIELD", 2_000)
     lines = ["text", "정말", '"지루한', *["다시 영화"] * 1_000]

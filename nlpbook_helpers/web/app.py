@@ -12,12 +12,19 @@ from flask import Flask, Response, current_app, jsonify, render_template, reques
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.web.access import ACCESS_KEY, check_host, is_limited, name_visitor, require_key
+from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, check_host, is_limited, name_visitor, require_key
 from nlpbook_helpers.web.batching import Batcher, OverloadError
-from nlpbook_helpers.web.errors import ApiError, describe_error, encode_error
-from nlpbook_helpers.web.openapi import describe_api
-from nlpbook_helpers.web.rate_limit import RateLimit
-from nlpbook_helpers.web.reading import BATCH_LIMIT, FIELD_LABELS, check_input, read_inputs, read_json
+from nlpbook_helpers.web.requests import (
+    BATCH_LIMIT,
+    FIELD_LABELS,
+    ApiError,
+    check_input,
+    describe_api,
+    describe_error,
+    encode_error,
+    read_inputs,
+    read_json,
+)
 
 FRAME_ANCESTORS = (
     "'self' http://localhost:* http://127.0.0.1:* https://*.colab.dev https://*.googleusercontent.com "

@@ -20,7 +20,7 @@ from waitress.task import ErrorTask
 from nlpbook_helpers.runtime import is_colab
 from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC
 from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, SECURITY_HEADERS
-from nlpbook_helpers.web.errors import describe_error, encode_error
+from nlpbook_helpers.web.requests import describe_error, encode_error
 from nlpbook_helpers.web.tunnel import COLAB_RULES, Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
 
 HOST = "127.0.0.1"

@@ -11,9 +11,9 @@ import torch
 from measuring import CHECKPOINTS_DIR, Inputs, Row, compare, limit
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.evaluation import predict_probabilities
-from nlpbook_helpers.inference import Classifier
+from nlpbook_helpers.features import predict_probabilities
 from nlpbook_helpers.scoring import score_batches
 
 PIPELINE_DOCUMENTS = 96  # fewer than ours, which take much less time each

@@ -14,10 +14,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from measuring import BENCHMARKS_DIR, CHECKPOINTS_DIR, Inputs, Row, find_median
 
+from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.evaluation import predict_probabilities
-from nlpbook_helpers.features import Features
-from nlpbook_helpers.inference import Classifier
+from nlpbook_helpers.features import Features, predict_probabilities
 from nlpbook_helpers.scoring import score_batches
 
 DOCUMENTS = (1_000, 5_000, 20_000, 50_000, 150_000)

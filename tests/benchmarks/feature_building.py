@@ -62,8 +62,7 @@ def measure_way(way: str, corpus_dir: str, corpus_name: str, encoder_dir: str) -
 
     from nlpbook_helpers.arguments import ClassificationTrainArguments
     from nlpbook_helpers.corpora import NsmcCorpus
-    from nlpbook_helpers.dataset import ClassificationDataset
-    from nlpbook_helpers.features import Features
+    from nlpbook_helpers.features import ClassificationDataset, Features
 
     args = ClassificationTrainArguments(
         encoder_dir, downstream_corpus_root_dir=corpus_dir, downstream_corpus_name=corpus_name,

@@ -15,8 +15,8 @@ from corpus_scoring import make_model, measure_accuracy
 from measuring import Inputs, Row, compare, find_median
 from transformers import AutoTokenizer, pipeline
 
+from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.inference import Classifier
 
 SENTENCES = 40
 TURN, UNTIMED = 10, 2

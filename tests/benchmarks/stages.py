@@ -15,9 +15,8 @@ from measuring import CHECKPOINTS_DIR, describe_machine
 
 from nlpbook_helpers import Classifier, read_rows, score_batches
 from nlpbook_helpers.corpora import ClassificationExample
-from nlpbook_helpers.evaluation import predict_probabilities
-from nlpbook_helpers.planning import plan_jobs
-from nlpbook_helpers.writing import ScoredBatch, merge_parts, write_part
+from nlpbook_helpers.features import predict_probabilities
+from nlpbook_helpers.scoring import ScoredBatch, merge_parts, plan_jobs, write_part
 
 PART_ROWS = 4_096
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from web_client import Answer, answer_sentence, call, make_full_function, read_error, wait_until
 
-from nlpbook_helpers.web import Server, get_web_service_app, rate_limit
-from nlpbook_helpers.web.rate_limit import RateLimit
+from nlpbook_helpers.web import Server, get_web_service_app
+from nlpbook_helpers.web import access as rate_limit
+from nlpbook_helpers.web.access import RateLimit
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 Serve = Callable[..., Server]

@@ -19,6 +19,7 @@ from nlpbook_helpers.runtime import find_version, get_cache_dir, supports_int8
 
 logger = logging.getLogger(__name__)
 
+
 Backend = Literal["auto", "torch", "onnx"]
 PACKAGES = ("onnxruntime", "onnx", "onnxscript")
 LEAST_PARAMETERS = 50_000_000  # a smaller model's weights are read fast enough in PyTorch, and it starts at once
