@@ -1,41 +1,150 @@
-"""The shell command, as a user runs it."""
+"""The commands, as a user types them."""
 
+import csv
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import fields
 from urllib.request import Request, urlopen
 
 import pytest
-from test_inference import save_bare, trained  # noqa: F401
 
-COMMAND = [sys.executable, "-u", "-m", "nlpbook_helpers", "serve"]
+from nlpbook_helpers import Classifier, ClassificationTrainArguments
+from nlpbook_helpers.__main__ import COMMANDS, main
+
+has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
-def test_serve_answers_until_ctrl_c(trained, tmp_path):  # noqa: F811
-    folder = str(tmp_path / "models")
-    command = [*COMMAND, "--port", "0", "--checkpoint", folder]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        match = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert match, line
+def start(*arguments: str, **settings) -> subprocess.Popen:
+    command = [sys.executable, "-u", "-m", "nlpbook_helpers", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+def test_help_comes_before_anything_large_is_imported():
+    code = "import sys; from nlpbook_helpers.__main__ import main; main(['train', '--help']); print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "transformers", "pandas", "flask"} & set(said.splitlines()[-1].split())
+
+
+def test_help_explains_every_option_of_every_command(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["train", "--help"]) == 0
+    said = capsys.readouterr().out
+    for field in fields(ClassificationTrainArguments):
+        assert re.search(rf"--{field.name} .*{re.escape(field.metadata['help'])}", said), field.name
+    for name, command in COMMANDS.items():
+        assert main([name, "--help"]) == 0
+        said = capsys.readouterr().out
+        for option in command.__annotations__.keys() - {"file", "settings", "return"}:
+            assert re.search(rf"--{option.replace('_', '-')} .*\w{{3}}", said), option
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], ""),
+        (["trian"], 'Did you mean "train"?'),
+        (["train", "--epoch", "3"], "Did you mean --epochs?"),
+        (["serve", "--chekpoint", "doccls"], "Did you mean --checkpoint"),
+        (["predict", "--checkpoint", "doccls"], "--input requires an argument"),
+        (["train", "--epochs", "three"], 'unable to convert "three" into int'),
+        (["serve", "--checkpoint", "doccls", "--tunnel", "ssh"], "Choose from"),
+    ],
+)
+def test_what_is_mistyped_gets_a_hint_and_status_2(arguments, sentence, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["serve", "--checkpoint", "."], r"no checkpoint \(\*\.ckpt\) found in \.: run the training notebook first"),
+        (["serve", "--checkpoint", "docls"], r"docls.*not there"),
+        (["serve", "--checkpoint", "doccls", "--port", "70000"], r"expected a port from 0 to 65535, got 70000"),
+        (["predict", "--checkpoint", "doccls", "--input", "gone.csv", "--output", "out.csv"], r"gone\.csv"),
+        (["export", "--checkpoint", ".", "--output", "out"], r"no checkpoint"),
+        (["train", "gone.json"], r"gone\.json: expected a JSON file of arguments"),
+        (["train", "--epochs", "0"], r"epochs: expected a whole number from 1 to 10,000, got 0"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_status_1(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert re.search(sentence, said)
+    assert said.count("\n") == 1
+
+
+def test_train_reads_a_file_of_arguments_and_the_command_line_wins(make_args, tmp_path, capsys):
+    given = {name: value for name, value in vars(make_args()).items() if value is not None} | {"epochs": 9}
+    given |= {"validation_size": 2, "fp16": True}
+    (tmp_path / "args.json").write_text(json.dumps(given), encoding="utf-8-sig")  # as Windows' editor writes it
+    arguments = [str(tmp_path / "args.json"), "--epochs", "1", "--no_resume", "--no-fp16", "--batch-size=2"]
+    assert main(["train", *arguments]) == 0
+    assert "set seed: 7" in capsys.readouterr().out
+    (made,) = (tmp_path / "models").glob("epoch=0-*.ckpt")
+    assert Classifier.from_checkpoint(made).labels
+
+
+def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = 'document\tscore\n"재미있다\t1\n지루하다\t0\n'  # a quote mark that is none
+    (tmp_path / "reviews.tsv").write_text(text, encoding="cp949")
+    where = ["--input", "reviews.tsv", "--output", "scored.csv", "--text-columns", "document"]
+    assert main(["predict", "--checkpoint", "doccls", *where, "--encoding", "cp949", "--no-quoting"]) == 0
+    assert "scored 2 rows" in capsys.readouterr().out
+    with (tmp_path / "scored.csv").open(encoding="utf-8") as file:
+        assert [row["document"] for row in csv.DictReader(file)] == ['"재미있다', "지루하다"]
+
+
+@has_no_sigint
+def test_serve_answers_until_ctrl_c_on_a_console_without_hangul(tmp_path):
+    begin = time.monotonic()
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    with start("serve", "--port", "0", "--checkpoint", "doccls", cwd=tmp_path, env=environment) as process:
+        assert process.stdout.readline().startswith(b"loading doccls")
+        assert time.monotonic() - begin < 2
+        line = process.stdout.readline().decode("cp1252")
+        url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert url, line
         body = json.dumps({"sentence": "정말 재미있는 영화"}).encode()
-        request = Request(match.group() + "/api", body, {"Content-Type": "application/json"})
+        request = Request(url.group() + "/api", body, {"Content-Type": "application/json"})
         with urlopen(request, timeout=10) as response:
-            assert json.load(response)["sentence"] == "정말 재미있는 영화"
+            assert json.load(response)["prediction"] == "긍정 (positive)"
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
-        assert process.stdout.read().splitlines()[-1] == "closed"
-    finally:
-        process.kill()
+        assert process.stdout.read().splitlines()[-1] == b"closed"
 
 
-def test_a_folder_without_a_checkpoint_is_one_sentence(tmp_path):
-    run = subprocess.run([*COMMAND, "--checkpoint", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert run.stdout == ""
-    assert re.fullmatch(r"no checkpoint \(\*\.ckpt\) found in .*: run the training notebook first.*\n", run.stderr)
+@has_no_sigint
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_ctrl_c_while_it_loads_is_no_traceback(seconds, tmp_path):
+    with start("serve", "--checkpoint", "doccls", cwd=tmp_path) as process:
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == 130, said
+        assert re.fullmatch(r"\nstopped: .*\n", said)
+
+
+@has_no_sigint
+def test_ctrl_c_while_it_trains_is_no_traceback(make_args, tmp_path):
+    settings = {name: value for name, value in vars(make_args(epochs=5_000)).items() if value is not None}
+    (tmp_path / "args.json").write_text(json.dumps(settings | {"monitor": "min train_loss"}))
+    with start("train", str(tmp_path / "args.json")) as process:
+        while b"training on CPU" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1].decode()
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert said.endswith("\nstopped: run again, train and predict go on with what is done\n")
