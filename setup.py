@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 # The one place of the repository's address; `make set-repo REPO=owner/name` changes it and the notebooks.
 URL = "https://github.com/your_account/nlpbook-notebooks"
@@ -15,12 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     url=URL,
     license="MIT",
-    packages=[
-        "nlpbook_helpers",
-        "nlpbook_helpers.exporting",
-        "nlpbook_helpers.web",
-        "nlpbook_helpers.checkpoints_data",
-    ],
+    packages=[*find_packages(include=["nlpbook_helpers*"]), "nlpbook_helpers.checkpoints_data"],
     # checkpoints/ lies beside the package in a clone and inside it once installed
     package_dir={"nlpbook_helpers.checkpoints_data": "checkpoints"},
     package_data={

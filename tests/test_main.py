@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from nlpbook_helpers import Classifier, ClassificationTrainArguments
+from nlpbook_helpers import ClassificationTrainArguments, Classifier
 from nlpbook_helpers.__main__ import COMMANDS, main
 
 has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")

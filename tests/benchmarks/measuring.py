@@ -1,6 +1,5 @@
-"""What every benchmark needs: inputs, medians with their spread, facts about the machine, rows of the table."""
+"""What every benchmark needs: inputs, medians, rows of the table, facts about the machine, fresh processes."""
 
-import json
 import os
 import platform
 import statistics
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 BENCHMARKS_DIR = Path(__file__).parent
-PACKAGE_DIR = BENCHMARKS_DIR.parents[1] / "nlpbook_helpers"
 CHECKPOINTS_DIR = BENCHMARKS_DIR.parents[1] / "checkpoints"
 
 
@@ -24,10 +22,59 @@ class Inputs:
     """Folder of corpora."""
     corpus_name: str
     """Folder of the corpus below it, in NSMC's form."""
-    encoder_dir: str
-    """Configuration and vocabulary; weights are random, which takes the same time."""
+    model_dir: str
+    """A classifier of kcbert-base's shape in Hugging Face layout; its weights are random, which takes the same time."""
     description: str
     """One line for the reader of the table."""
+    is_toy: bool = False
+    """Whether it is only asked if everything still runs, in seconds."""
+
+    def choose(self, full: int, toy: int) -> int:
+        """Return how often or how much: so that it can be believed, or so that it is soon over."""
+        return toy if self.is_toy else full
+
+    def get_texts(self, mode: str) -> list[str]:
+        """Return the corpus's texts, without the empty ones."""
+        from nlpbook_helpers import NsmcCorpus
+
+        examples = NsmcCorpus().get_examples(str(Path(self.corpus_dir, self.corpus_name)), mode)
+        return [example.text_a for example in examples if example.text_a.strip()]
+
+    def open_classifier(self, backend: Any = "torch") -> Any:
+        """Return our classifier over the model."""
+        from nlpbook_helpers import Classifier
+
+        return Classifier.from_checkpoint(self.model_dir, max_seq_length=128, backend=backend)
+
+
+def find_inputs(scratch: Path, is_toy: bool = False) -> Inputs:
+    """Return NSMC and kcbert-base's vocabulary where they are at hand, else what ships with the project.
+
+    Args:
+        scratch: A folder for the model.
+        is_toy: Take a model of two small layers.
+    """
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    corpora = Path(os.environ.get("NLPBOOK_CORPUS_DIR", "."))
+    vocabulary = corpora.parent / "models" / "kcbert-base"
+    is_real = not is_toy and (corpora / "nsmc").is_dir() and vocabulary.is_dir()
+    tokenizer: Any = AutoTokenizer.from_pretrained(vocabulary if is_real else CHECKPOINTS_DIR / "nlpbook-mini")
+    toy = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(7)
+    # but for these numbers kcbert-base has the shape that BertConfig has by itself
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=300, num_labels=2, **toy if is_toy else {})
+    BertForSequenceClassification(config).save_pretrained(scratch / "kcbert-shaped")
+    tokenizer.save_pretrained(scratch / "kcbert-shaped")
+    if is_real:
+        place = (str(corpora), "nsmc", str(scratch / "kcbert-shaped"))
+        return Inputs(*place, "NSMC (NLPBOOK_CORPUS_DIR), kcbert-base's vocabulary and shape")
+    samples = BENCHMARKS_DIR.parents[1] / "nlpbook_helpers" / "samples"
+    return Inputs(
+        str(samples), "nsmc-sample", str(scratch / "kcbert-shaped"),
+        f"the embedded sample and vocabulary, {'a toy' if is_toy else 'kcbert-base'}'s shape", is_toy,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +82,7 @@ class Row:
     """One line of the table."""
 
     id: str
-    """Of targets.md, for example "P1"."""
+    """For example "P1"."""
     what: str
     """What was measured, its unit included."""
     ours: tuple[float, ...] = ()
@@ -57,62 +104,24 @@ def compare(
 ) -> Row:
     """Make the row of a cost that shall be `target` times lower than the reference's.
 
-    Measurements made in turns are divided pair by pair, so that a drift of the machine cancels.
+    Both were measured in turns and are divided pair by pair, so that a drift of the machine cancels.
     """
-    is_paired = len(reference) == len(ours)
-    pairs = list(zip(reference, ours, strict=True)) if is_paired else [(find_median(reference), find_median(ours))]
-    ratio = find_median([theirs / own for theirs, own in pairs])
-    return Row(
-        id, what, tuple(ours), tuple(reference), ratio,
-        "" if target is None else f"{target:g} ×", None if target is None else ratio >= target, note,
-    )  # fmt: skip
+    ratio = find_median([theirs / own for theirs, own in zip(reference, ours, strict=True)])
+    is_met = None if target is None else ratio >= target
+    return Row(id, what, tuple(ours), tuple(reference), ratio, f"{target:g} ×" if target else "", is_met, note)
 
 
 def limit(
     id: str, what: str, ours: Sequence[float], most: float, reference: Sequence[float] = (), note: str = ""
 ) -> Row:
     """Make the row of a cost that shall be at most `most`."""
-    is_met = bool(find_median(ours) <= most)
-    return Row(id, what, tuple(ours), tuple(reference), None, f"at most {most:g}", is_met, note)
+    is_met = find_median(ours) <= most
+    return Row(id, what, tuple(ours), tuple(reference), None, f"at most {most:.3g}", is_met, note)
 
 
 def find_median(values: Sequence[float]) -> float:
     """Return the median, as a plain float whatever the values are."""
     return float(statistics.median(values))
-
-
-def find_inputs(scratch: Path) -> Inputs:
-    """Return NSMC and kcbert-base where they are at hand, else the embedded sample and an encoder of that shape.
-
-    Args:
-        scratch: A folder for what has to be made.
-    """
-    folder = Path(os.environ.get("NLPBOOK_CORPUS_DIR", ""))
-    encoder = folder.parent / "models" / "kcbert-base"
-    if (folder / "nsmc" / "ratings_train.txt").is_file() and (encoder / "vocab.txt").is_file():
-        return Inputs(
-            str(folder), "nsmc", str(encoder), "NSMC (NLPBOOK_CORPUS_DIR), kcbert-base's vocabulary and shape"
-        )
-    samples, encoder = PACKAGE_DIR / "samples", scratch / "kcbert-shaped"
-    _write_encoder(encoder, (samples / "nsmc-sample" / "ratings_train.txt").read_text(encoding="utf-8").splitlines())
-    return Inputs(
-        str(samples), "nsmc-sample", str(encoder),
-        "the embedded sample and a vocabulary made from it, kcbert-base's shape (set NLPBOOK_CORPUS_DIR for NSMC)",
-    )  # fmt: skip
-
-
-def _write_encoder(folder: Path, lines: list[str]) -> None:
-    """Write a configuration of kcbert-base's shape and a WordPiece vocabulary of some lines."""
-    from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
-    from transformers import BertConfig
-
-    trained = BertWordPieceTokenizer(lowercase=False, strip_accents=False)
-    trained.train_from_iterator(iter(lines), vocab_size=30_000, min_frequency=1, show_progress=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    trained.save_model(str(folder))
-    settings = json.dumps({"do_lower_case": False, "model_max_length": 300, "tokenizer_class": "BertTokenizer"})
-    (folder / "tokenizer_config.json").write_text(settings)
-    BertConfig(vocab_size=30_000, max_position_embeddings=300).save_pretrained(folder)
 
 
 def describe_machine() -> dict[str, Any]:
@@ -137,16 +146,14 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def run_python(*arguments: str, environment: dict[str, str] | None = None) -> str:
-    """Run a fresh Python on the benchmarks' folder and return the last line that it printed.
+def run_python(*arguments: str, **environment: str) -> str:
+    """Run a fresh Python in the benchmarks' folder and return the last line that it printed.
 
     Raises:
-        RuntimeError: It failed; the message holds what it said.
+        RuntimeError: It failed; the message holds the end of what it said.
     """
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=BENCHMARKS_DIR, env=os.environ | (environment or {}),
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=BENCHMARKS_DIR, env=os.environ | environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"{' '.join(arguments)} failed: {done.stderr.strip()[-500:]}")
     return (done.stdout.strip().splitlines() or [""])[-1]
