@@ -95,8 +95,9 @@ def predict(
         gpus_per_worker: for ray: 0.5 lets two share a GPU
     """
     _announce(f"loading {checkpoint}")
-    # of PyTorch on a CPU, which reads it at its first product: as fast as the 1,024 kernels it keeps else, 1 GB less
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    from nlpbook_helpers.scoring import KEPT_KERNELS
+
+    os.environ.setdefault(*KEPT_KERNELS)
     classifier = nlpbook.Classifier.from_checkpoint(_find(checkpoint), max_seq_length=max_seq_length)
     summary = nlpbook.score_file(
         classifier, input, output, text_columns, overwrite, engine, address, gpus_per_worker, encoding, quoting

@@ -471,7 +471,7 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editor writes a mark before it
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a JSON file of arguments ({error}): correct it, or the path") from None
     if not isinstance(fields, dict):
