@@ -30,7 +30,7 @@ _PUBLIC_NAMES = {
     "evaluation": ["evaluate", "find_worst_mistakes", "plot_confusion_matrix", "plot_learning_curve"],
     "classifier": ["Classifier", "load_tokenizer"],
     "trainer": ["compare_runs", "get_trainer", "train"],
-    "scoring": ["ScoringError", "score_batches", "score_file"],
+    "scoring": ["ScoringError", "score_file"],
     "exporting.hub": ["export"],
     "exporting.onnx": ["QuantizationError"],
     "web": ["get_web_service_app", "serve"],

@@ -1,17 +1,25 @@
-"""What the READMEs show runs as it stands."""
+"""What the READMEs show runs as it stands, and what they name is there."""
 
+import ast
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nlpbook_helpers.__main__ import COMMANDS
+
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "nlpbook_helpers"
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_the_example_with_your_own_texts_runs(name, tmp_path, monkeypatch, encoder_dir):
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)
+@pytest.fixture(params=["README.md", "README.ko.md"])
+def text(request) -> str:
+    return (ROOT / request.param).read_text(encoding="utf-8")
+
+
+def test_the_example_with_your_own_texts_runs(text, tmp_path, monkeypatch, encoder_dir):
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     labels = re.findall(r'labels=\["(.+?)", "(.+?)"\]', code)[0]
     rows = [f"{text},{label}" for text in ("정말 좋았다", "다시 보고 싶다") for label in labels] * 5
     (tmp_path / "corpora" / "mine").mkdir(parents=True)
@@ -28,12 +36,23 @@ def test_the_example_with_your_own_texts_runs(name, tmp_path, monkeypatch, encod
     assert list((tmp_path / "models" / "mine").glob("*.ckpt"))
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ko.md"])
-def test_every_room_and_target_named_is_there(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
+def test_every_target_command_and_option_named_is_there(text):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    rooms = {path.stem for path in (ROOT / "nlpbook_helpers").glob("*") if path.suffix == ".py" or path.is_dir()}
-    listed = set(re.findall(r"^  (\w+)/?  +", text, re.MULTILINE))
-    assert listed == rooms - {"__init__", "__main__", "__pycache__", "samples"}
+    shown = re.findall(r"^(?:\S+=\S+ )?nlpbook (\w+)( [^#\n]*)", text, re.MULTILINE)
+    assert {name for name, _ in shown} == set(COMMANDS)
+    for name, options in shown:
+        known = COMMANDS[name].__annotations__ if name != "train" else {"epochs"}
+        assert set(re.findall(r"--([a-z-]+)", options)) <= set(known), options
+
+
+def test_the_map_names_every_room_and_none_imports_one_below_it(text):
+    rooms = re.findall(r"^  (\w+)/?  +", text, re.MULTILINE)
+    assert sorted(rooms) == sorted({path.stem for path in PACKAGE.glob("[a-z]*") if path.name != "samples"})
+    for path in PACKAGE.rglob("[a-z]*.py"):
+        imported = "\n".join(ast.unparse(node) for node in ast.parse(path.read_text("utf-8")).body)
+        imported = set(re.findall(r"^(?:from|import) nlpbook_helpers(?:\.| import )(\w+)", imported, re.MULTILINE))
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        below = rooms[rooms.index(room) + 1 :]
+        assert not imported & set(below), path
