@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nlpbook_helpers.classifier import Classifier
-from nlpbook_helpers.corpora import find_path, read_rows
+from nlpbook_helpers.reading import find_path, read_rows
 from nlpbook_helpers.runtime import get_cache_dir
 from nlpbook_helpers.scoring.answers import create, get_refused_path, merge_parts, write_part
 from nlpbook_helpers.scoring.engines import KEPT_KERNELS, Scored, score_here, score_on_ray

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nlpbook_helpers.corpora import Row
+from nlpbook_helpers.reading import Row
 from nlpbook_helpers.scoring.inputs import PART, Batch, Job, ScoringError
 
 WRITTEN_ROWS = 4_096  # held at once while outputs are written

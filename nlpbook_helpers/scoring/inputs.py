@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nlpbook_helpers import corpora
+from nlpbook_helpers import reading
 from nlpbook_helpers.classifier import Classifier
-from nlpbook_helpers.corpora import BadRow, ClassificationExample, CorpusError, NumberedRows, Row
+from nlpbook_helpers.corpora import ClassificationExample, get_short_names
+from nlpbook_helpers.reading import BadRow, CorpusError, NumberedRows, Row
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
@@ -115,7 +116,7 @@ def _find_files(folder: Path) -> list[Path]:
 
 def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any) -> tuple[str, ...]:
     """Choose the columns that hold the texts: those of the training if they are there, else usual names."""
-    usual = [classifier.text_columns, classifier.input_names, *corpora.USUAL_COLUMNS[len(classifier.input_names)]]
+    usual = [classifier.text_columns, classifier.input_names, *reading.USUAL_COLUMNS[len(classifier.input_names)]]
     row = next(filter(None, (_read_first_row(path, (), read) for path in paths)), None)
     if row is None:
         raise CorpusError(f"{paths[0]} holds no row to score: expected a header and rows")
@@ -146,9 +147,9 @@ def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read
     fields = [pa.field(name, pa.string()) for name in _read_first_row(path, columns, read) or columns]
     if path.suffix.lower() == ".parquet":
         with path.open("rb") as file:
-            fields = [field.with_name(corpora.normalize_text(field.name)) for field in pq.read_schema(file)]
+            fields = [field.with_name(reading.normalize_text(field.name)) for field in pq.read_schema(file)]
     added = {"predicted_label": "int64", "predicted_name": "string"}
-    added |= {f"probability_{corpora.get_short_names(label)[1]}": "float64" for label in labels} | {"remark": "string"}
+    added |= {f"probability_{get_short_names(label)[1]}": "float64" for label in labels} | {"remark": "string"}
     if taken := [field.name for field in fields if field.name in added]:
         raise ScoringError(f"{path}: expected no columns {taken}, which are added: rename them")
     return pa.schema([*fields, *pa.schema(added)])
@@ -191,11 +192,11 @@ def _check_row(row: Row, text_columns: Sequence[str]) -> ClassificationExample |
     if isinstance(row, BadRow):
         return row.reason
     try:
-        texts = corpora.get_values(row, text_columns)
+        texts = reading.get_values(row, text_columns)
         json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
     except UnicodeEncodeError:
         return "a column holds what is not UTF-8: save the file as UTF-8, or name its encoding (encoding=…)"
     except CorpusError as error:
         return str(error)
-    empty = [name for name, text in zip(text_columns, texts, strict=True) if corpora.is_blank(text)]
+    empty = [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]
     return f"{empty[0]}: expected a text, got an empty one" if empty else ClassificationExample(*texts)
