@@ -99,8 +99,8 @@ def _score_jobs(
     looks = [look_at(job.source) for job in jobs]
     _begin(folder, jobs, _describe_run(classifier, jobs, looks), overwrite)
     begin, earlier = time.perf_counter(), sum(job.count_done() for job in jobs)
-    rows = [rows for _, rows in looks]
-    _keep_answers(score(classifier, chain.from_iterable(map(read_batches, jobs))), rows, earlier)
+    total = None if any(rows is None for _, rows in looks) else sum(rows or 0 for _, rows in looks)
+    _keep_answers(score(classifier, chain.from_iterable(map(read_batches, jobs))), total, earlier)
     if changed := [job.source for job, look in zip(jobs, looks, strict=True) if look_at(job.source) != look]:
         raise ScoringError(f"{changed[0]} has changed while it was scored: overwrite=True (--overwrite) starts anew")
     answers = chain.from_iterable(job.read_answers() for job in jobs)
@@ -156,13 +156,14 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
         partial_path.write_text(json.dumps(earlier | run, ensure_ascii=False), encoding="utf-8")
 
 
-def _keep_answers(scored: Scored, rows: list[int | None], earlier: int) -> None:
-    """Write answers as they come, with a bar on a terminal, and a line now and then in a log."""
-    total = None if None in rows else sum(filter(None, rows))
-    looks: dict[str, Any] = {"unit": " rows", "unit_scale": True, "delay": 1}
-    if not sys.stderr.isatty():
-        looks |= {"mininterval": SECONDS_BETWEEN_LINES, "bar_format": "{n_fmt} of {total_fmt} rows, {rate_fmt}\n"}
-    with closing(scored), tqdm(total=total, initial=earlier, **looks) as bar:
+def _keep_answers(scored: Scored, total: int | None, done: int) -> None:
+    """Write answers as they come, with a bar on a terminal, and a line now and then in a log or a notebook."""
+    said = time.monotonic()
+    with closing(scored), tqdm(total=total, initial=done, unit=" rows", unit_scale=True, disable=None) as bar:
         for batch, probabilities, remarks in scored:
             write_part(batch, probabilities, remarks)
+            done += len(batch.answers)
             bar.update(len(batch.answers))
+            if bar.disable and time.monotonic() - said > SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                print(f"{done:,} rows scored" + (f" of about {total:,}" if total else ""), file=sys.stderr)

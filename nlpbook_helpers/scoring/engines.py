@@ -21,7 +21,6 @@ KEPT_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 RAY_SETTINGS = {  # Ray reads them when it is imported; whoever has set them keeps them
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else a warning about each worker; what is wrong comes as an exception
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else a paragraph about each worker that died, whose work another does
 }
 REMARK = "mostly unknown to the tokenizer"
 
