@@ -1,0 +1,169 @@
+"""How is a whole file scored? Row by row in bounded memory, nothing lost, going on where it stopped.
+
+The input is read twice: its rows are scored in batches, whose answers are kept in a folder of parts; when all are
+there, one merge reads the rows again, puts answers beside them and refuses to end if one is missing.
+"""
+
+import json
+import shutil
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from nlpbook_helpers.classifier import Classifier
+from nlpbook_helpers.reading import find_path, read_rows
+from nlpbook_helpers.runtime import get_cache_dir
+from nlpbook_helpers.scoring.answers import create, get_refused_path, merge_parts, write_part
+from nlpbook_helpers.scoring.engines import KEPT_KERNELS, Scored, score_here, score_on_ray
+from nlpbook_helpers.scoring.inputs import Job, ScoringError, look_at, plan_jobs, read_batches
+
+__all__ = ["KEPT_KERNELS", "ScoringError", "score_file"]
+
+SECONDS_BETWEEN_LINES = 30  # of progress in a log, where a bar would be thousands of them
+
+
+def score_file(
+    classifier: Classifier, input_path: str | Path, output_path: str | Path, text_columns: Sequence[str] | None = None,
+    overwrite: bool = False, engine: Literal["local", "ray"] = "local", address: str | None = None,
+    gpus_per_worker: float = 1, encoding: str = "utf-8", quoting: bool = True,
+) -> str:  # fmt: skip
+    """Score every row of a file, or of all files in a folder; interrupted, the same call goes on. See `scoring`.
+
+    Args:
+        classifier: What scores.
+        input_path: CSV, TSV, JSONL, JSON, Parquet (see `read_rows`) or a folder; local, or an address (`s3://…`).
+        output_path: A `.csv`, `.tsv`, `.jsonl` or `.parquet` file; for a folder, a folder.
+        text_columns: Names of the texts' columns; default: those of the training, else usual ones that are there.
+        overwrite: Start anew, and replace outputs that exist.
+        engine: "local", this process; or "ray", which does not pay on one small machine.
+        address: Of a Ray cluster, see `score_on_ray`.
+        gpus_per_worker: For Ray, 0.5 lets two workers share a GPU.
+        encoding: Of text files, see `read_rows`.
+        quoting: Whether quotes enclose texts in CSV and TSV, see `read_rows`.
+
+    Returns:
+        One line: rows, rate, labels, refused rows, where.
+
+    Raises:
+        CorpusError: The input is missing or its columns are.
+        ScoringError: The output exists or is being written, an interrupted run differs, no row can be scored, …
+    """
+    engines = {"local": score_here, "ray": partial(score_on_ray, address=address, gpus_per_worker=gpus_per_worker)}
+    if engine not in engines:
+        raise ScoringError(f"engine: expected one of {list(engines)}, got {engine!r}")
+    read = partial(read_rows, keep_errors=True, encoding=encoding, quoting=quoting)
+    source, output = find_path(input_path), find_path(output_path)
+    folder = _get_folder(output)
+    jobs = plan_jobs(classifier, source, output, folder / "parts", text_columns, read)
+    with _own(folder, output):
+        return _score_jobs(classifier, jobs, engines[engine], output, folder, overwrite)
+
+
+def _get_folder(output: Path) -> Path:
+    """Return the folder of what is known until all is: beside an output on a disk, in the cache for one far away."""
+    if isinstance(output, Path):
+        return output.with_name(f"{output.name}.parts")
+    return get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
+
+
+@contextmanager
+def _own(folder: Path, output: Path) -> Iterator[None]:
+    """Let nobody else write this output; the folder stays as long as `run.json` says that there is more to do."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock", timeout=0):
+            try:
+                yield
+            finally:
+                if not (folder / "run.json").exists():
+                    shutil.rmtree(folder, ignore_errors=True)
+    except Timeout:
+        raise ScoringError(f"{output}: another run is writing it: wait for its end, or name another output") from None
+
+
+def _score_jobs(
+    classifier: Classifier, jobs: list[Job], score: Any, output: Path, folder: Path, overwrite: bool
+) -> str:
+    """Score the rows that have no answer yet, write the outputs, and say what was done."""
+    looks = [look_at(job.source) for job in jobs]
+    _begin(folder, jobs, _describe_run(classifier, jobs, looks), overwrite)
+    begin, earlier = time.perf_counter(), sum(job.count_done() for job in jobs)
+    total = None if any(rows is None for _, rows in looks) else sum(rows or 0 for _, rows in looks)
+    _keep_answers(score(classifier, chain.from_iterable(map(read_batches, jobs))), total, earlier)
+    if changed := [job.source for job, look in zip(jobs, looks, strict=True) if look_at(job.source) != look]:
+        raise ScoringError(f"{changed[0]} has changed while it was scored: overwrite=True (--overwrite) starts anew")
+    answers = chain.from_iterable(job.read_answers() for job in jobs)
+    first = next(answers, None)
+    if first is None or (first["reason"] and all(answer["reason"] for answer in answers)):
+        (folder / "run.json").unlink()  # there is nothing to go on with
+        found = f"line {first['line']}: {first['reason']}" if first else "there is none"
+        raise ScoringError(f"{jobs[0].source}: expected rows to score, got none that can be scored ({found})")
+    counts = sum((merge_parts(job) for job in jobs), Counter())
+    (folder / "run.json").unlink()
+    seconds = time.perf_counter() - begin
+    rate = f"{seconds:,.1f} s, {(counts.total() - earlier) / seconds:,.0f} rows/s"
+    rate += f" ({earlier:,} rows were done before)" if earlier else ""
+    files = f" of {len(jobs):,} files" if len(jobs) > 1 else ""
+    found = ", ".join(f"{label} {counts[label]:,}" for label in classifier.labels)
+    place = f" (see {get_refused_path(output if jobs[0].output == output else output / '*')})" if counts[None] else ""
+    scored, refused = counts.total() - counts[None], f"{counts[None]:,} refused{place}"
+    return f"scored {scored:,} rows{files} in {rate}: {found}; {refused}; written: {output}"
+
+
+def _describe_run(classifier: Classifier, jobs: list[Job], looks: list[tuple[str, int | None]]) -> dict[str, Any]:
+    """Name all that the answers depend on."""
+    weights = 0
+    for tensor in classifier.model.state_dict().values():
+        weights = zlib.crc32(tensor.contiguous().cpu().flatten().view(torch.uint8).numpy(), weights)
+    return {
+        "checkpoint": f"{classifier.info.get('checkpoint', '')} {weights:08x}",
+        "backend": type(classifier.scorer).__name__,
+        "text columns": list(jobs[0].text_columns),
+        "max_seq_length": classifier.max_seq_length,
+        "stride": classifier.stride,
+        "reading": str(jobs[0].read.keywords),
+        **{f"input {job.source}": content for job, (content, _) in zip(jobs, looks, strict=True)},
+    }
+
+
+def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) -> None:
+    """Go on with the same run that was interrupted, or start a new one; refuse to mix the answers of two."""
+    path, earlier = folder / "run.json", {}
+    if path.exists() and not overwrite:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        changed = [f"{key} ({earlier[key]} → {run[key]})" for key in run if earlier.get(key, run[key]) != run[key]]
+        if changed:
+            raise ScoringError(
+                f"{folder}: expected the run that was interrupted, got another {', '.join(changed)}: repeat it as it "
+                "was, or overwrite=True (--overwrite) starts anew"
+            )
+    else:
+        if taken := [job.output for job in jobs if job.output.exists() and not overwrite]:
+            raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+    with create(path, folder) as partial_path:
+        partial_path.write_text(json.dumps(earlier | run, ensure_ascii=False), encoding="utf-8")
+
+
+def _keep_answers(scored: Scored, total: int | None, done: int) -> None:
+    """Write answers as they come, with a bar on a terminal, and a line now and then in a log or a notebook."""
+    said = time.monotonic()
+    with closing(scored), tqdm(total=total, initial=done, unit=" rows", unit_scale=True, disable=None) as bar:
+        for batch, probabilities, remarks in scored:
+            write_part(batch, probabilities, remarks)
+            done += len(batch.answers)
+            bar.update(len(batch.answers))
+            if bar.disable and time.monotonic() - said > SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                print(f"{done:,} rows scored" + (f" of about {total:,}" if total else ""), file=sys.stderr)

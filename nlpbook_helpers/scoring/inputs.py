@@ -1,0 +1,201 @@
+"""Which rows are scored, and where do their answers go? All that can be refused is refused before the first row."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count, islice, takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nlpbook_helpers import reading
+from nlpbook_helpers.classifier import Classifier
+from nlpbook_helpers.corpora import ClassificationExample, get_short_names
+from nlpbook_helpers.reading import BadRow, CorpusError, NumberedRows, Row
+
+OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
+BATCH_ROWS = 4_096  # sorted by length together: more would hardly save padding, and their texts are held in memory
+BATCH_CHARACTERS = 2_000_000  # the same bound for long texts
+PART = pa.schema({"line": "int64", "reason": "string", "probabilities": pa.list_(pa.float32()), "remark": "string"})
+
+
+class ScoringError(ValueError):
+    """A file cannot be scored as asked: the output exists, an interrupted run was another one, columns collide."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to score.
+
+    Attributes:
+        source: Where it is.
+        output: Where it goes.
+        parts: Folder of its answers, until all are there.
+        text_columns: Names of the texts' columns.
+        labels: Names of the model's outputs, in their order.
+        schema: Of the output: the input's columns, all of them text unless it is Parquet, and those that are added.
+        read: `read_rows`, told how to read.
+    """
+
+    source: Path
+    output: Path
+    parts: Path
+    text_columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    schema: pa.Schema
+    read: Callable[..., NumberedRows]
+
+    def find_parts(self) -> list[Path]:
+        """Return the parts that are there, in their order. One behind a gap says nothing, it is written again."""
+        return list(takewhile(Path.exists, (self.parts / f"{number:06}.parquet" for number in count())))
+
+    def count_done(self) -> int:
+        """Return how many rows have an answer, refused ones included."""
+        return sum(pq.read_metadata(part).num_rows for part in self.find_parts())
+
+    def read_answers(self) -> Iterator[dict[str, Any]]:
+        """Yield what is known of the rows that are done, in their order; see `PART`."""
+        for part in self.find_parts():
+            yield from pq.ParquetFile(part).read().to_pylist()
+
+
+class Batch(NamedTuple):
+    """Rows that are scored together: `answers`, rows of `PART`, and `examples`, the texts of those without a reason."""
+
+    job: Job
+    number: int
+    answers: list[dict[str, Any]]
+    examples: list[ClassificationExample]
+
+
+def plan_jobs(
+    classifier: Classifier, source: Path, output: Path, parts: Path, text_columns: Sequence[str] | None, read: Any
+) -> list[Job]:
+    """Look at every file of the input, and say where its answers go; all that can be refused is refused now.
+
+    Args:
+        classifier: What will score them.
+        source: A file, or a folder of files.
+        output: A file for a file, a folder for a folder.
+        parts: Folder where answers are kept until all are there.
+        text_columns: Names of the texts' columns; default: see `score_file`.
+        read: `read_rows`, told how to read.
+    """
+    if source.is_dir() == (output.suffix.lower() in OUTPUT_SUFFIXES):
+        expected = "a folder, as the input is one" if source.is_dir() else f"a file, one of {OUTPUT_SUFFIXES}"
+        raise ScoringError(f"output: expected {expected}, got {output}: name another")
+    if source.resolve() in (output.resolve(), *output.resolve().parents):
+        raise ScoringError(f"output: expected another place than the input {source}, got {output}: name another")
+    paths = _find_files(source) if source.is_dir() else [source]
+    columns = tuple(text_columns or _find_text_columns(classifier, paths, read))
+    if len(columns) != len(classifier.input_names):
+        raise ScoringError(f"text columns: expected one for each of {classifier.input_names}, got {list(columns)}")
+    jobs = []
+    for path in paths:
+        name = path.relative_to(source).as_posix() if path != source else ""
+        target = output / name if name else output
+        if target.suffix.lower() not in OUTPUT_SUFFIXES:
+            target = target.with_name(f"{target.name}.jsonl")
+        schema = _make_schema(path, columns, classifier.labels, read)
+        jobs.append(Job(path, target, parts / name, columns, tuple(classifier.labels), schema, read))
+    return jobs
+
+
+def _find_files(folder: Path) -> list[Path]:
+    """Return the files that can be read, hidden ones left out."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    names = [name for name in sorted(found) if name.lower().removesuffix(".gz").endswith(INPUT_SUFFIXES)]
+    if not (paths := [found[name] for name in names if "/." not in f"/{name}"]):
+        raise CorpusError(f"expected files that end with one of {INPUT_SUFFIXES} in {folder}, found none")
+    return paths
+
+
+def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any) -> tuple[str, ...]:
+    """Choose the columns that hold the texts: those of the training if they are there, else usual names."""
+    usual = [classifier.text_columns, classifier.input_names, *reading.USUAL_COLUMNS[len(classifier.input_names)]]
+    row = next(filter(None, (_read_first_row(path, (), read) for path in paths)), None)
+    if row is None:
+        raise CorpusError(f"{paths[0]} holds no row to score: expected a header and rows")
+    for names in usual:
+        if names and set(names) <= row.keys():
+            return tuple(names)
+    known = ", ".join(dict.fromkeys("+".join(names) for names in usual if names))
+    raise CorpusError(
+        f"{paths[0]}: expected text columns of a usual name ({known}), found {list(row)}: name them "
+        "(text_columns=[…], --text-columns)"
+    )
+
+
+def _read_first_row(path: Path, columns: Sequence[str], read: Callable[..., NumberedRows]) -> Row | None:
+    """Return the first row that can be read, None if there is none at all; refuse a file of bad rows only."""
+    reason = ""
+    for line, row in read(path, columns):
+        if not isinstance(row, BadRow):
+            return row
+        reason = reason or f"line {line}: {row.reason}"
+    if reason:
+        raise CorpusError(f"{path}: no row can be read; {reason}")
+    return None
+
+
+def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read: Any) -> pa.Schema:
+    """Return the output's columns; reading a row of the input also refuses a file that lacks the texts' columns."""
+    fields = [pa.field(name, pa.string()) for name in _read_first_row(path, columns, read) or columns]
+    if path.suffix.lower() == ".parquet":
+        with path.open("rb") as file:
+            fields = [field.with_name(reading.normalize_text(field.name)) for field in pq.read_schema(file)]
+    added = {"predicted_label": "int64", "predicted_name": "string"}
+    added |= {f"probability_{get_short_names(label)[1]}": "float64" for label in labels} | {"remark": "string"}
+    if taken := [field.name for field in fields if field.name in added]:
+        raise ScoringError(f"{path}: expected no columns {taken}, which are added: rename them")
+    return pa.schema([*fields, *pa.schema(added)])
+
+
+def look_at(path: Path) -> tuple[str, int | None]:
+    """Return what tells a file's content from another, and about how many rows it has; None if nobody knows.
+
+    A time stamp would tell less: a copied or restored file has another, a file written anew may have the same.
+    """
+    if not isinstance(path, Path):  # far away: the store's own sign, such as an ETag
+        return str(path.fs.ukey(path.path)), None
+    digest, lines = hashlib.blake2b(digest_size=8), 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+            lines += block.count(b"\n")
+    return digest.hexdigest(), lines if path.suffix.lower() in (".csv", ".tsv", ".jsonl") else None
+
+
+def read_batches(job: Job) -> Iterator[Batch]:
+    """Read a file's rows in batches, from the first one that has no answer yet."""
+    batch, characters = Batch(job, len(job.find_parts()), [], []), 0
+    for line, row in islice(job.read(job.source, job.text_columns), job.count_done(), None):
+        checked = _check_row(row, job.text_columns)
+        if isinstance(checked, ClassificationExample):
+            batch.examples.append(checked)
+            characters += len(checked.text_a) + len(checked.text_b or "")
+        batch.answers.append({"line": line, "reason": checked if isinstance(checked, str) else None})
+        if len(batch.answers) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = Batch(job, batch.number + 1, [], []), 0
+    if batch.answers:
+        yield batch
+
+
+def _check_row(row: Row, text_columns: Sequence[str]) -> ClassificationExample | str:
+    """Return the row's texts, or why it cannot be scored."""
+    if isinstance(row, BadRow):
+        return row.reason
+    try:
+        texts = reading.get_values(row, text_columns)
+        json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
+    except UnicodeEncodeError:
+        return "a column holds what is not UTF-8: save the file as UTF-8, or name its encoding (encoding=…)"
+    except CorpusError as error:
+        return str(error)
+    empty = [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]
+    return f"{empty[0]}: expected a text, got an empty one" if empty else ClassificationExample(*texts)

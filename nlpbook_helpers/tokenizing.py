@@ -1,0 +1,287 @@
+"""How does text become numbers? Columns of token ids, without a Python object per example."""
+
+import logging
+import os
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nlpbook_helpers.corpora import ClassificationExample, CorpusError, normalize_text
+
+logger = logging.getLogger(__name__)
+
+CHUNK_SIZE = 2_000  # examples tokenized at once; bounds the memory of Python lists
+MOST_SPARE_ROWS = 1_024  # of an embedding beyond the tokenizer's ids: rounded up, or kept free for additions
+MAX_UNKNOWN_SHARE = 0.3  # of a corpus's tokens
+KINDS = {
+    "input_ids": np.uint16, "lengths": np.int64, "first_lengths": np.int32, "labels": np.int16, "groups": np.uint32,
+    "documents": np.int64,
+}  # fmt: skip
+
+
+class Features:
+    """Tokenized examples as columns; nothing in it grows with Python objects per example.
+
+    Attributes:
+        input_ids: uint16 or int32, (total tokens,): the ids of all examples, one after another.
+        offsets: int64, (examples + 1,): example `i` is `input_ids[offsets[i]:offsets[i + 1]]`.
+        first_lengths: int32, (examples,): tokens of the first segment; the rest have token type 1.
+        labels: int16, (examples,): positions in the corpus's labels; -1 if unknown.
+        groups: uint32, (examples,): equal where the first texts are equal (their CRC-32).
+        pad_token_id: What fills up shorter rows of a batch.
+        has_token_types: Whether the tokenizer gives `token_type_ids`.
+        documents: int64, (examples,): which document an example is a window of; None where every example is whole.
+    """
+
+    columns = ("input_ids", "offsets", "first_lengths", "labels", "groups")
+
+    def __init__(self, arrays: dict[str, np.ndarray], pad_token_id: int, has_token_types: bool) -> None:
+        self.input_ids, self.offsets, self.first_lengths, self.labels, self.groups = (
+            arrays[name] for name in self.columns
+        )
+        self.pad_token_id, self.has_token_types = pad_token_id, has_token_types
+        self.documents = arrays.get("documents")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64, (examples,): tokens per example."""
+        return np.diff(self.offsets)
+
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the tokens of some examples: int64, (rows,)."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
+    def make_batch(self, rows: Sequence[int] | np.ndarray, length: int = 0) -> dict[str, torch.Tensor]:
+        """Pad the rows to the longest of them, or to `length` tokens if that is more.
+
+        Returns:
+            `input_ids`, `attention_mask`, `token_type_ids` (if the encoder has them): int64, (batch, longest);
+            `labels`: int64, (batch,).
+        """
+        rows = np.asarray(rows)
+        starts, lengths = self.offsets[rows], self.lengths_of(rows)
+        positions = np.arange(lengths.max(initial=length))
+        is_token = positions < lengths[:, None]
+        flat = np.minimum(starts[:, None] + positions, len(self.input_ids) - 1)
+        batch = {
+            "input_ids": np.where(is_token, self.input_ids[flat], self.pad_token_id),
+            "attention_mask": is_token,
+        }
+        if self.has_token_types:
+            batch["token_type_ids"] = is_token & (positions >= self.first_lengths[rows][:, None])
+        batch["labels"] = self.labels[rows]
+        return {name: torch.from_numpy(column.astype(np.int64)) for name, column in batch.items()}
+
+
+def encode_examples(
+    tokenizer: Any,
+    examples: Iterable[ClassificationExample],
+    label_ids: dict[str, int],
+    max_seq_length: int,
+    stride: int | None = None,
+) -> Features:
+    """Tokenize examples into columns, `CHUNK_SIZE` at a time, so that a stream is never held whole.
+
+    Pairs are cut longest first, so that neither text is emptied. Texts are brought to NFC. What takes more than two
+    seconds is logged.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        examples: Texts and labels; a label of None becomes -1.
+        label_ids: Label → position.
+        max_seq_length: Tokens per example at most, special tokens included.
+        stride: None cuts longer texts; a number makes windows of them that overlap by so many tokens, each an
+            example of its own (see `Features.documents`). Pairs are cut all the same.
+
+    Raises:
+        ValueError: The tokenizer's limit is lower.
+        CorpusError: A label is not one of `label_ids`.
+    """
+    _check_limit(tokenizer, max_seq_length)
+    kinds = KINDS if len(tokenizer) <= 2**16 else KINDS | {"input_ids": np.int32}
+    parts = [{name: np.zeros(0, kind) for name, kind in kinds.items()}]
+    stream, count, silent_until = iter(examples), 0, time.monotonic() + 2
+    while chunk := list(islice(stream, CHUNK_SIZE)):
+        columns = _encode_chunk(tokenizer, chunk, label_ids, max_seq_length, stride)
+        parts.append({name: np.fromiter(column, kinds[name]) for name, column in columns.items()})
+        parts[-1]["documents"] += count
+        count += len(chunk)
+        if time.monotonic() > silent_until:
+            logger.info("tokenized %s texts so far", f"{count:,}")
+            silent_until = time.monotonic() + 10
+    arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in KINDS}
+    arrays["offsets"] = np.concatenate([[0], np.cumsum(arrays.pop("lengths"))])
+    if stride is None:
+        del arrays["documents"]
+    return Features(arrays, *_get_padding(tokenizer))
+
+
+def _check_limit(tokenizer: Any, max_seq_length: int) -> None:
+    limit = tokenizer.model_max_length
+    if max_seq_length > limit:
+        raise ValueError(
+            f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it, or, if "
+            f"the encoder reads more than its tokenizer says, load that with model_max_length={max_seq_length}"
+        )
+
+
+def _encode_chunk(
+    tokenizer: Any, chunk: list[ClassificationExample], label_ids: dict[str, int], max_seq_length: int,
+    stride: int | None,
+) -> dict[str, Iterable[int]]:  # fmt: skip
+    """Return columns of some examples or their windows; `documents` are positions in the chunk."""
+    texts = [normalize_text(example.text_a) for example in chunk]
+    pairs = [normalize_text(example.text_b) for example in chunk if example.text_b is not None]
+    arguments = {"truncation": True, "max_length": max_seq_length, "return_attention_mask": False}
+    owners, first_lengths = range(len(texts)), None
+    if pairs:
+        encoded = tokenizer(texts, pairs, return_token_type_ids=True, **arguments)
+        ids, first_lengths = encoded["input_ids"], (row.count(0) for row in encoded["token_type_ids"])
+    elif stride is None:
+        ids = tokenizer(texts, return_token_type_ids=False, **arguments)["input_ids"]
+    elif tokenizer.is_fast:
+        encoded = tokenizer(
+            texts, stride=stride, return_overflowing_tokens=True, return_token_type_ids=False, **arguments
+        )
+        ids, owners = encoded["input_ids"], encoded["overflow_to_sample_mapping"]
+    else:
+        ids, owners = _cut_windows(tokenizer, texts, max_seq_length, stride)
+    return {
+        "input_ids": chain.from_iterable(ids),
+        "lengths": map(len, ids),
+        "first_lengths": first_lengths or map(len, ids),
+        "labels": (_get_label_id(chunk[owner].label, label_ids) for owner in owners),
+        "groups": (zlib.crc32(texts[owner].encode("utf-8", "surrogatepass")) for owner in owners),
+        "documents": owners,
+    }
+
+
+def _cut_windows(
+    tokenizer: Any, texts: list[str], max_seq_length: int, stride: int
+) -> tuple[list[list[int]], list[int]]:
+    """Return overlapping windows, and of which text each is: a slow tokenizer returns what overflows as one piece."""
+    body = max_seq_length - tokenizer.num_special_tokens_to_add()
+    whole = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    starts = [
+        (owner, start)
+        for owner, ids in enumerate(whole)
+        for start in range(0, max(1, len(ids) - stride), body - stride)
+    ]
+    ids = [tokenizer.build_inputs_with_special_tokens(whole[owner][start : start + body]) for owner, start in starts]
+    return ids, [owner for owner, _ in starts]
+
+
+def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
+    if label is not None and label not in label_ids:
+        raise CorpusError(
+            f"expected labels {list(label_ids)}, got {label!r}: correct the rows or the corpus's get_labels()"
+        )
+    return -1 if label is None else label_ids[label]
+
+
+def _get_padding(tokenizer: Any) -> tuple[int, bool]:
+    # a slow tokenizer, such as KoBERT's, tells segments apart without naming token types among its outputs
+    return tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names or not tokenizer.is_fast
+
+
+def check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:
+    """Stop when the tokenizer turns much of a corpus into its unknown token: nothing could be learned from it."""
+    unknown = float((ids == tokenizer.unk_token_id).mean()) if len(ids) and tokenizer.unk_token_id is not None else 0
+    if unknown > MAX_UNKNOWN_SHARE:
+        raise ValueError(
+            f"expected a tokenizer that knows this text, got {unknown:.0%} {tokenizer.unk_token} from "
+            f"{tokenizer.name_or_path}: load it with do_lower_case=False (lower-casing takes Hangul apart), or "
+            "choose an encoder of the text's language"
+        )
+
+
+def find_mostly_unknown(tokenizer: Any, features: Features) -> np.ndarray:
+    """Say of which texts the tokenizer does not know half or more: what a model answers to them means nothing.
+
+    A WordPiece tokenizer makes one unknown token of a word of more than 100 letters, as of 500 times "ㅋ".
+
+    Returns:
+        bool, (documents,) if there are windows, else (examples,).
+    """
+    documents = np.arange(len(features)) if features.documents is None else features.documents
+    owners, count = np.repeat(documents, features.lengths), int(documents.max(initial=-1)) + 1
+    unknown = features.input_ids == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id)
+    is_known = ~np.isin(features.input_ids, tokenizer.all_special_ids)
+    known, lost = (np.bincount(owners, which, count) for which in (is_known, unknown))
+    return (lost > 0) & (lost >= known)
+
+
+def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer of another encoder: its ids would mean other words, and a training would end at chance.
+
+    An embedding may have a few rows more than the tokenizer has ids, as many encoders do. A padding id of 0 in the
+    configuration is what it holds when nobody has set it, so only another number contradicts the tokenizer.
+
+    Args:
+        model_or_config: A Hugging Face model or its configuration.
+        tokenizer: A Hugging Face tokenizer.
+
+    Raises:
+        ValueError: More ids than embeddings, far fewer, or special tokens with other ids.
+    """
+    config = getattr(model_or_config, "config", model_or_config)
+    rows, ids = getattr(config, "vocab_size", None) or len(tokenizer), len(tokenizer)
+    problem = ""
+    if not ids <= rows <= ids + max(MOST_SPARE_ROWS, rows // 100):
+        problem = f"got {ids:,} token ids for {rows:,} embeddings"
+    for name in ("pad", "unk", "cls", "sep", "mask"):
+        expected, got = getattr(config, f"{name}_token_id", None), getattr(tokenizer, f"{name}_token_id")
+        if expected and expected < rows and got is not None and expected != got and not problem:
+            problem = f"whose {name}_token_id is {expected}, got one whose {name}_token_id is {got}"
+    if problem:
+        names = (
+            getattr(config, "name_or_path", "") or config.model_type,
+            tokenizer.name_or_path or type(tokenizer).__name__,
+        )
+        # a folder by its last part: where it lies on this machine is nobody's business
+        model, own = (Path(name).name if Path(name).is_absolute() else name for name in names)
+        raise ValueError(
+            f"expected a tokenizer that belongs to the model, {problem}: load model ({model}) and tokenizer ({own}) "
+            "from the same name"
+        )
+
+
+def read_cache(path: Path, tokenizer: Any) -> Features | None:
+    """Return cached features, memory-mapped, not copied; None if there are none, or damaged ones."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.exists():
+        return None
+    try:
+        arrays = {name: tensor.numpy() for name, tensor in load_file(path).items()}
+    except SafetensorError as error:
+        logger.warning("%s is damaged (%s): tokenizing again", path.name, error)
+        return None
+    logger.info("loaded features from cache %s", path.name)
+    return Features(arrays, *_get_padding(tokenizer))
+
+
+def write_cache(path: Path, features: Features) -> None:
+    """Write beside and rename, so that an interrupted run leaves no half a cache; a full disk only costs the cache."""
+    from safetensors.torch import save_file
+
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(features, name))) for name in Features.columns}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+            partial = Path(temporary) / path.name
+            save_file(tensors, partial)
+            os.replace(partial, path)
+    except OSError as error:
+        logger.warning("features are not cached: %s", error)
