@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -278,8 +279,12 @@ def normalize_label(value: Any) -> str:
     """
     if isinstance(value, list | dict):
         raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
-    words = "" if value is None else normalize_text(str(value)).split()
-    label = " ".join(words).strip("\u200b\u200c\u200d\u2060\ufeff")
+    return "" if value is None else _normalize_label(str(value))
+
+
+@lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
+def _normalize_label(text: str) -> str:
+    label = " ".join(normalize_text(text).split()).strip("\u200b\u200c\u200d\u2060\ufeff")
     whole = WHOLE_NUMBER.fullmatch(label)
     return str(int(whole[1])) if whole else label
 

@@ -5,7 +5,6 @@ import csv
 import gzip
 import io
 import json
-import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +83,7 @@ def read_rows(
     path: str | Path, columns: Sequence[str], delimiter: str | None = None, keep_errors: bool = False,
     encoding: str = "utf-8", quoting: bool = True,
 ) -> NumberedRows:  # fmt: skip
-    """Yield line number and row (name → value) of a file; all but an array in JSON one row in memory at a time.
+    """Yield line number and row of a file, one row in memory at a time unless it is an array in JSON.
 
     The suffix tells the format, `.gz` may follow: `.json` and `.jsonl` hold an array of objects or an object a line,
     `.parquet` needs pyarrow, anything else is text with a header. `get_values` takes the texts out of a row.
@@ -94,39 +93,41 @@ def read_rows(
         columns: Names that the file must have; there may be more.
         delimiter: Between columns of text files; default: a comma, a semicolon or a tab, as the header shows.
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
-        encoding: Of text. Bytes that are not of it become half surrogate pairs, for `get_values` to refuse.
-        quoting: Whether texts that hold delimiters or quotes are quoted, and their quotes doubled (RFC 4180); False
-            takes every character as it stands.
+        encoding: Of text. Bytes that are not in it become half surrogate pairs, for `get_values` to refuse.
+        quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
 
     Yields:
-        Lines are counted from 1 with the header; of a text that spans lines the last counts. Rows of JSON arrays and
-        Parquet are counted from 1.
+        Lines are counted from 1 with the header, rows of JSON arrays and Parquet from 1.
 
     Raises:
-        MissingColumnsError: The file lacks some of `columns`.
         CorpusError: There is no such file, it is of another encoding or format, or a row cannot be read.
     """
     path = find_path(path)
     if not path.is_file():
         raise CorpusError(f"expected a file at {path}, found none: correct the path")
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
     with path.open("rb") as opened:
-        file: Any = gzip.GzipFile(fileobj=opened) if name.endswith(".gz") else opened
-        if suffix == ".parquet":
-            rows = _read_parquet(path, file, columns)
-        elif suffix in (".json", ".jsonl"):
-            rows = _read_json(_decode(path, file, encoding))
-        else:
-            usual = "\t" if suffix == ".tsv" else ","
-            rows = _read_separated(path, _decode(path, file, encoding), columns, delimiter, usual, quoting)
         try:
-            for number, row in rows:
+            for number, row in _read(path, opened, columns, delimiter, encoding, quoting):
                 if isinstance(row, BadRow) and not keep_errors:
                     raise CorpusError(f"{path}, line {number}: {row.reason}")
                 yield number, row
         except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
             raise CorpusError(f"{path}: {error}: expected a whole file with a header, write it again") from error
+
+
+def _read(
+    path: Path, file: Any, columns: Sequence[str], delimiter: str | None, encoding: str, quoting: bool
+) -> NumberedRows:
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
+    if name.endswith(".gz"):
+        file = gzip.GzipFile(fileobj=file)
+    if suffix == ".parquet":
+        return _read_parquet(path, file, columns)
+    lines = _decode(path, file, encoding)
+    if suffix in (".json", ".jsonl"):
+        return _read_json(lines)
+    return _read_separated(path, lines, columns, delimiter, "\t" if suffix == ".tsv" else ",", quoting)
 
 
 def get_values(row: Row, columns: Sequence[str]) -> list[str]:
@@ -135,20 +136,24 @@ def get_values(row: Row, columns: Sequence[str]) -> list[str]:
     Raises:
         CorpusError: A value is missing, or no text; the caller adds the line.
     """
-    values = [_to_text(row.get(normalize_text(name))) for name in columns]
-    if absent := [name for name, value in zip(columns, values, strict=True) if value is None]:
-        raise CorpusError(f"expected a value in {absent}, the row has none")
-    if half := re.search("[\ud800-\udfff]", "".join(map(str, values))):
-        byte = ord(half[0]) - 0xDC00  # so `surrogateescape` hides a byte
+    return [_to_text(name, row.get(normalize_text(name))) for name in columns]
+
+
+def _to_text(name: str, value: Any) -> str:
+    if value is None or value != value:  # not a number: so pandas and Parquet write that there is none
+        raise CorpusError(f"expected a value in {name!r}, the row has none")
+    if not isinstance(value, str | int | float):
+        raise CorpusError(f"expected a text in {name!r}, got {type(value).__name__}")
+    # whole numbers get a point when a value of the column is missing
+    is_whole = isinstance(value, float) and value.is_integer()
+    text = value if isinstance(value, str) else str(int(value) if is_whole else value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00  # so `surrogateescape` hides it
         found = f"byte {byte:#04x} is not UTF-8" if 0x80 <= byte <= 0xFF else "half a surrogate pair"
-        raise CorpusError(f"{found}; save the file as UTF-8, or name its encoding (encoding=…)")
-    return [str(value) for value in values]
-
-
-def _to_text(value: Any) -> str | None:
-    if isinstance(value, float):  # Parquet and JSON write whole numbers so when a value of the column is missing
-        return None if value != value else str(int(value)) if value.is_integer() else str(value)
-    return normalize_text(str(value)) if isinstance(value, str | int) else None
+        raise CorpusError(f"{name}: {found}; save the file as UTF-8, or name its encoding (encoding=…)") from None
+    return normalize_text(text)
 
 
 def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
