@@ -24,8 +24,10 @@ USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
     2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
 }  # fmt: skip
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
-UNQUOTED = "or, if the file is written without quotes, read it with quoting=False"
+UNQUOTED = "if the file is written without quotes, read it with quoting=False"
 PARQUET_ROWS = 1_024  # turned into Python objects at once
+# The process's limit of a text, which bounds what an open quote takes in: raised once, for long documents.
+csv.field_size_limit(max(2**24, csv.field_size_limit()))
 # Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
 UNSEEN = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
 
@@ -45,7 +47,7 @@ class MissingColumnsError(CorpusError):
 
 
 class BadRow(dict):
-    """What is known of a row that could not be read: why (`reason`), and its text in the file (`raw`), if needed."""
+    """What is known of a row that could not be read: why (`reason`), and what stands in the file (`raw`)."""
 
     def __init__(self, reason: str, row: Row | None = None, raw: str = "") -> None:
         super().__init__(row or {})
@@ -63,11 +65,7 @@ def is_blank(text: str) -> bool:
 
 
 def find_path(address: str | Path) -> Path:
-    """Return the path of an address: a local one, or one that fsspec reaches (`s3://…`, `gs://…`, `https://…`).
-
-    Raises:
-        CorpusError: A package for this kind of address is missing, or nobody knows it.
-    """
+    """Return the path of an address: a local one, or one that fsspec reaches (`s3://…`, `gs://…`, `https://…`)."""
     if not isinstance(address, str) or "://" not in address:
         return Path(address) if isinstance(address, str) else address
     try:
@@ -75,7 +73,7 @@ def find_path(address: str | Path) -> Path:
 
         path: Any = UPath(address)
         return Path(path.path) if path.protocol == "file" else path
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError) as error:  # its package is missing, or nobody knows such addresses
         raise CorpusError(f"{address}: {error}; install what is missing, or correct the address") from error
 
 
@@ -83,7 +81,7 @@ def read_rows(
     path: str | Path, columns: Sequence[str], delimiter: str | None = None, keep_errors: bool = False,
     encoding: str = "utf-8", quoting: bool = True,
 ) -> NumberedRows:  # fmt: skip
-    """Yield line number and row of a file, one row in memory at a time unless it is an array in JSON.
+    """Yield line number (from 1, with the header) and row; only of an array in JSON are all in memory at a time.
 
     The suffix tells the format, `.gz` may follow: `.json` and `.jsonl` hold an array of objects or an object a line,
     `.parquet` needs pyarrow, anything else is text with a header. `get_values` takes the texts out of a row.
@@ -95,9 +93,6 @@ def read_rows(
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
         encoding: Of text. Bytes that are not in it become half surrogate pairs, for `get_values` to refuse.
         quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
-
-    Yields:
-        Lines are counted from 1 with the header, rows of JSON arrays and Parquet from 1.
 
     Raises:
         CorpusError: There is no such file, it is of another encoding or format, or a row cannot be read.
@@ -166,17 +161,21 @@ def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
         raise CorpusError(f"{path} is a workbook, expected text: save it as 'CSV UTF-8' in Excel")
     likely = _guess_encoding(sample)
     try:
-        encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-        fits = likely is not None and _decode_sample(sample, encoding) == _decode_sample(sample, likely)
+        is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+        fits = (
+            likely == "utf-8"
+            if is_utf8
+            else _decode_sample(sample, encoding) == _decode_sample(sample, likely or encoding)
+        )
     except LookupError:
         raise CorpusError(f"encoding: expected a name like 'utf-8' or 'cp949', got {encoding!r}") from None
     # UTF can be told from others; what else a reader names is believed, since many encodings take any byte
-    if not fits and (encoding == "utf-8-sig" or (likely or "").startswith("utf")):
+    if not fits and (is_utf8 or str(likely).startswith("utf")):
         advice = (
             f"it looks like {likely}: name it (encoding={likely!r})" if likely else "name its encoding (encoding=…)"
         )
         raise CorpusError(f"{path} is not in the encoding {encoding!r}; {advice}, or save it as UTF-8")
-    yield from io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
+    yield from io.TextIOWrapper(file, "utf-8-sig" if is_utf8 else encoding, errors="surrogateescape", newline="")
 
 
 def _guess_encoding(sample: bytes) -> str | None:
@@ -185,9 +184,9 @@ def _guess_encoding(sample: bytes) -> str | None:
         return "utf-32" if sample.startswith(codecs.BOM_UTF32_LE) else "utf-16"
     if sample.count(0) > len(sample) / 50:
         return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
-    text = _decode_sample(sample, "utf-8-sig")
+    text = _decode_sample(sample, "utf-8")
     if 2 * text.count("\ufffd") <= sum(not char.isascii() for char in text):  # single bad bytes are their rows' fault
-        return "utf-8-sig"
+        return "utf-8"
     return None if "\ufffd" in _decode_sample(sample, "cp949") else "cp949"
 
 
@@ -220,7 +219,7 @@ def _read_separated(
         except StopIteration:
             return
         except csv.Error as error:  # an open quote takes in the lines below it: the first is the one to look at
-            reason = f"{error}; expected a text with quotes to be quoted and they doubled, {UNQUOTED}"
+            reason = f"{error}; expected a text with quotes to be quoted and they doubled; {UNQUOTED}"
             yield first, BadRow(reason, raw="".join(held))
             continue
         if not values:  # an empty line
@@ -229,7 +228,9 @@ def _read_separated(
         if len(row) < len(names) or any(values[len(names) :]):
             row = BadRow(f"expected {len(names)} columns, got {len(values)}", row)
         if len(held) > 1 and _are_whole_rows(held, delimiter, len(names)):
-            row = BadRow(f"a quoted text takes in whole rows, from line {first}: {UNQUOTED}", raw="".join(held))
+            row = BadRow(
+                f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}", raw="".join(held)
+            )
         yield reader.line_num, row
 
 
@@ -252,11 +253,10 @@ def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> 
 
 
 def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int) -> bool:
-    """Say whether the lines of one text have as many columns each as the file.
+    """Say whether the lines of a text have as many columns each as the file.
 
-    In a file without quotes, one at the beginning of a text and another at the end of one further below would take
-    in all rows between. A comma may stand in a text of several lines, so that two columns divided by one prove
-    nothing unless the second is a number.
+    In a file without quotes, one that begins a text and one that ends another below take in all rows between. Commas
+    stand in texts too, so that two columns divided by one prove nothing unless the second is a number.
     """
     pieces = [line.strip().split(delimiter) for line in lines if line.strip()]
     proves = delimiter == "\t" or width > 2 or all(row[-1].strip().isdecimal() for row in pieces)
