@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,20 +43,18 @@ class ClassificationExample(NamedTuple):
 
 
 class CsvCorpus:
-    """Documents or pairs in files with named columns; see `read_rows` for the formats.
+    """Documents or pairs in files with named columns, see `read_rows`.
 
     Args:
         text_columns: One column name for documents, two for pairs; also the names of the inference inputs.
-        label_column: The column of the label. Labels are compared without outer white space and needless `.0`.
-        labels: Every label of the file, in the order of the model's outputs. Or a mapping, label in the file → label
-            of the model, which may merge some. Or None: the labels of the training file, sorted, for every mode; they
-            are known once a file has been read.
+        label_column: The column of the label, see `normalize_label`.
+        labels: Every label, in the order of the model's outputs. Or a mapping, label in the file → label of the model,
+            which may merge some. Or None: the labels of the training file, sorted, for every mode.
         label_names: What readers see, "한국어 (english)", in the order of the labels; default: the labels.
         files: Mode → file names, the first that exists is read.
         delimiter: Between columns of text files; default: what the header shows.
         skip_bad_rows: Leave out rows that cannot be read or have an unknown label, and say how many.
-        encoding: Of text files.
-        quoting: False reads text files that are written without quotes.
+        encoding, quoting: Of text files, see `read_rows`.
     """
 
     undecided_label: str | None = None
@@ -139,7 +138,7 @@ class CsvCorpus:
 
     def _infer_labels(self, path: Path) -> None:
         counts: Counter[str] = Counter()
-        for _, row in read_rows(path, [self.label_column], keep_errors=True, **self.reading):
+        for _, row in read_rows(path, [self.label_column], keep_errors=self.skip_bad_rows, **self.reading):
             try:
                 counts[normalize_label(row.get(self.label_column))] += 1
             except CorpusError as error:
@@ -156,15 +155,13 @@ class CsvCorpus:
         """Read every row of a mode's file, in file order; see `iterate_examples`."""
         return list(self.iterate_examples(folder, mode, check_labels))
 
-    def iterate_examples(
-        self, folder: str | Path, mode: str, check_labels: bool = True
-    ) -> Iterator[ClassificationExample]:
+    def iterate_examples(self, folder: str | Path, mode: str, check_labels: bool = True) -> Iterator:
         """Yield a mode's examples, in file order.
 
         Args:
             folder: Where the corpus's files are.
             mode: One of `files`.
-            check_labels: False lets unknown labels through, so that they can be counted.
+            check_labels: False lets unknown labels through, to be counted.
 
         Raises:
             CorpusError: There is no file, or it or a row is malformed (file and line are named).
@@ -202,7 +199,7 @@ class CsvCorpus:
         if label == self.label_column and texts == [*self.text_columns]:
             raise CorpusError("the header stands here once more, as where files were pasted together: delete the line")
         if check_labels and label not in self.label_of:
-            got = "none" if label.casefold() in MISSING_LABELS else repr(label)
+            got = "no label" if label.casefold() in MISSING_LABELS else repr(label)
             raise CorpusError(f"{self.label_column}: expected one of {list(self.label_of)}, got {got}")
         return ClassificationExample(texts[0], texts[1] if len(texts) == 2 else None, self.label_of.get(label, label))
 
@@ -210,8 +207,7 @@ class CsvCorpus:
 class NsmcCorpus(CsvCorpus):
     """Naver sentiment movie corpus: 150,000 film reviews to learn from, 50,000 to test on.
 
-    Tab-separated with a header `id document label`; texts with quotes are quoted and their quotes doubled.
-    Source: https://github.com/e9t/nsmc (CC0).
+    Tab-separated, quoted as CSV is. Source: https://github.com/e9t/nsmc (CC0).
     """
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
@@ -224,8 +220,7 @@ class NsmcCorpus(CsvCorpus):
 class KlueNLICorpus(CsvCorpus):
     """KLUE natural language inference: does the hypothesis follow from the premise? 24,998 + 3,000 pairs.
 
-    A JSON array of objects with `premise`, `hypothesis` and `gold_label`; other fields are ignored. The official
-    test labels are secret, so `mode="test"` is the official dev file.
+    The official test labels are secret, so `mode="test"` is the official dev file.
     Source: https://github.com/KLUE-benchmark/KLUE (CC BY-SA 4.0).
     """
 
@@ -242,11 +237,7 @@ class KlueNLICorpus(CsvCorpus):
 
 
 def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
-    """Return the corpus that the arguments name: NSMC, KLUE-NLI, one of their samples, or a reader's own files.
-
-    Raises:
-        ValueError: The task reads another number of texts than there are columns.
-    """
+    """Return the corpus that the arguments name: NSMC, KLUE-NLI, one of their samples, or a reader's own files."""
     known = {"nsmc": NsmcCorpus, "klue-nli": KlueNLICorpus}.get(args.downstream_corpus_name.removesuffix("-sample"))
     is_pair = args.downstream_task_name == "pair-classification"
     if known and not args.text_columns:
@@ -271,15 +262,15 @@ def get_short_names(label_name: str) -> tuple[str, str]:
 
 
 def normalize_label(value: Any) -> str:
-    """Return a label as it is compared: composed, without outer or double white space, 1.0 as 1; "" for none.
-
-    Raises:
-        CorpusError: There are several labels.
-    """
+    """Return a label as it is compared: composed, without outer or double white space, 1.0 as 1; "" for none."""
     if isinstance(value, list | dict):
         raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
-    words = "" if value is None else normalize_text(str(value)).split()
-    label = " ".join(words).strip("\u200b\u200c\u200d\u2060\ufeff")
+    return "" if value is None else _normalize_label(str(value))
+
+
+@lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
+def _normalize_label(text: str) -> str:
+    label = " ".join(normalize_text(text).split()).strip("\u200b\u200c\u200d\u2060\ufeff")
     whole = WHOLE_NUMBER.fullmatch(label)
     return str(int(whole[1])) if whole else label
 

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,33 +28,29 @@ class RemoteFile:
     """File names under which readers may already have it."""
 
 
-_KLUE_NLI = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1/klue-nli-v1.1_"
-_HATE_SPEECH = "https://raw.githubusercontent.com/kocohub/korean-hate-speech/master/labeled/"
+def _list_files(folder: str, git_blobs: dict[str, str]) -> dict[str, RemoteFile]:
+    """List files of a folder on GitHub under their names here; KLUE's get the names that Korpora gives them."""
+    url = f"https://raw.githubusercontent.com/{folder}/"
+    return {
+        name.replace("klue-nli-v1.1", "klue_nli"): RemoteFile(url + name, git_blob, (name,))
+        for name, git_blob in git_blobs.items()
+    }
+
+
 REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
-    "nsmc": {
-        f"ratings_{mode}.txt": RemoteFile(
-            f"https://raw.githubusercontent.com/e9t/nsmc/master/ratings_{mode}.txt", git_blob
-        )
-        for mode, git_blob in (
-            ("train", "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876"),
-            ("test", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"),
-        )
-    },
-    "klue-nli": {
-        f"klue_nli_{mode}.json": RemoteFile(f"{_KLUE_NLI}{mode}.json", git_blob, (f"klue-nli-v1.1_{mode}.json",))
-        for mode, git_blob in (
-            ("train", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"),
-            ("dev", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
-        )
-    },
-    "korean-hate-speech": {
-        f"{mode}.tsv": RemoteFile(f"{_HATE_SPEECH}{mode}.tsv", git_blob)
-        for mode, git_blob in (
-            ("train", "a7663ec2ee2837b5e38a6c49ca47caee84eea894"),
-            ("dev", "a2b083b74c72a4dab444ddc6b3e83fa269306b24"),
-        )
-    },
-}
+    "nsmc": _list_files("e9t/nsmc/master", {
+        "ratings_train.txt": "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876",
+        "ratings_test.txt": "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367",
+    }),
+    "klue-nli": _list_files("KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1", {
+        "klue-nli-v1.1_train.json": "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618",
+        "klue-nli-v1.1_dev.json": "db052b2459c68d1ec57dd1573bfe90a9bb3f8157",
+    }),
+    "korean-hate-speech": _list_files("kocohub/korean-hate-speech/master/labeled", {
+        "train.tsv": "a7663ec2ee2837b5e38a6c49ca47caee84eea894",
+        "dev.tsv": "a2b083b74c72a4dab444ddc6b3e83fa269306b24",
+    }),
+}  # fmt: skip
 
 
 def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
@@ -83,21 +78,13 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
             f"and {folder} is missing or empty: put your corpus there"
         )
     for file_name, remote in REMOTE_FILES[name].items():
-        if not args.force_download and _find_file(folder, file_name, remote):
-            continue
-        # of several processes on a machine the first downloads, the others find the file
+        # of several processes on a machine the first downloads, the others wait and find the file
         with lock(folder / file_name):
-            if not (args.force_download and is_first_here()) and _find_file(folder, file_name, remote):
-                continue
-            download = _download_with_pooch if name == "klue-nli" else _download_with_korpora
-            _fetch_verified(folder / file_name, remote, download)
-
-
-def _find_file(folder: Path, file_name: str, remote: RemoteFile) -> bool:
-    there = [known for known in (file_name, *remote.other_names) if (folder / known).exists()]
-    if there:
-        logger.info("%s: %s is already there", folder.name, there[0])
-    return bool(there)
+            there = [known for known in (file_name, *remote.other_names) if (folder / known).exists()]
+            if there and not (args.force_download and is_first_here()):
+                logger.info("%s: %s is already there", name, there[0])
+            else:
+                _fetch_verified(folder / file_name, remote)
 
 
 def compute_git_blob_id(content: bytes) -> str:
@@ -108,14 +95,14 @@ def compute_git_blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _fetch_verified(target: Path, remote: RemoteFile, download: Callable[[str, Path], None]) -> None:
+def _fetch_verified(target: Path, remote: RemoteFile) -> None:
     """Download into a folder beside `target` (so that the rename is atomic), verify, rename."""
     by_hand = f"download {remote.url} in a browser and save it as {target}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
             partial = Path(temporary) / target.name
-            download(remote.url, partial)
+            _download(remote.url, partial, target.parent.name)
             found = compute_git_blob_id(partial.read_bytes())
             if found != remote.git_blob:
                 raise DownloadError(
@@ -130,14 +117,13 @@ def _fetch_verified(target: Path, remote: RemoteFile, download: Callable[[str, P
     logger.info("downloaded and verified %s", target.name)
 
 
-def _download_with_korpora(url: str, path: Path) -> None:
+def _download(url: str, path: Path, corpus_name: str) -> None:
+    if corpus_name == "klue-nli":  # which Korpora does not know
+        import pooch
+
+        pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
+        return
     # Korpora's downloader, not its loader: the loader asks the server even for files that exist.
     from Korpora.utils import web_download
 
-    web_download(url, str(path), corpus_name=path.parent.parent.name, force_download=True)
-
-
-def _download_with_pooch(url: str, path: Path) -> None:
-    import pooch
-
-    pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
+    web_download(url, str(path), corpus_name=corpus_name, force_download=True)

@@ -52,8 +52,7 @@ def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]
     """Turn examples of a `ClassificationDataset` into one padded batch (`collate_fn` of a `DataLoader`).
 
     Args:
-        examples: What a loader fetched; a plain list of examples works too, and is padded with 0, which the
-            attention mask hides.
+        examples: What a loader fetched; a plain list works too, and is padded with 0, which the mask hides.
 
     Returns:
         int64 tensors: `input_ids`, `attention_mask`, `token_type_ids` (batch, longest), `labels` (batch,).
@@ -76,13 +75,9 @@ class ClassificationDataset(Dataset):
 
     Args:
         args: Corpus name and folder, length, cache and split.
-        corpus: Anything with `get_examples(folder, mode)`, `get_labels()` and `num_labels`.
-        tokenizer: A Hugging Face tokenizer.
+        corpus: Anything with `get_examples(folder, mode)`, `get_labels()` and `num_labels`, as in the book.
+        tokenizer: A Hugging Face tokenizer; one that does not know the texts' script is a ValueError.
         mode: `train`, `val` or `test`.
-
-    Raises:
-        ValueError: Unknown mode, `val` without `validation_size`, or a tokenizer that does not know the texts' script.
-        CorpusError: The file is missing or malformed.
     """
 
     def __init__(self, args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, mode: str = "train") -> None:
@@ -108,7 +103,7 @@ class ClassificationDataset(Dataset):
 
     @property
     def folder(self) -> Path:
-        """The corpus's folder."""
+        """Where the corpus's files are."""
         return Path(str(self.args.downstream_corpus_root_dir)) / self.args.downstream_corpus_name
 
     @property
@@ -168,7 +163,7 @@ class ClassificationDataset(Dataset):
         return features
 
     def _get_cache_path(self) -> Path:
-        """Name a file by all that its numbers depend on: content, reading, tokenizer, length and this code."""
+        """Name a file by all that its numbers depend on."""
         file = self.corpus.find_file(self.folder, self.file_mode)
         reading = (type(self.corpus).__name__, sorted((key, str(value)) for key, value in vars(self.corpus).items()))
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -202,10 +197,10 @@ class ClassificationDataset(Dataset):
                 np.arange(len(first)), test_size=share, stratify=kinds, random_state=SPLIT_SEED
             )
         except ValueError:
+            least, most = len(np.unique(kinds)), len(first) - len(np.unique(kinds))
             raise ValueError(
-                f"validation_size: cannot hold {size} of {len(rows):,} rows out with every label on both sides (rows "
-                f"with equal first texts stay together: {len(first):,} groups): choose a size at which each label has "
-                "a row on each side, or add rows"
+                f"validation_size: cannot hold {size} of {len(rows):,} rows out: expected {least} to {most} (rows with "
+                "equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
@@ -226,7 +221,7 @@ class ClassificationDataset(Dataset):
             logger.warning("%s: no example of label %s, so that nothing can be said of it", self.mode, absent)
 
     def _warn_of_cut_texts(self) -> None:
-        """Say how many texts are learned from in part, and how long they are; prediction reads them in windows."""
+        """Say how many texts are learned from in part, and how long they are."""
         limit = self.args.max_seq_length
         full = np.flatnonzero(self.features.lengths_of(self.rows) >= limit)
         if not len(full):
@@ -242,9 +237,7 @@ class ClassificationDataset(Dataset):
 
 
 def iterate_batches(lengths: np.ndarray, batch_tokens: int, padding_tokens: int | None = None) -> Iterator[np.ndarray]:
-    """Yield positions of similar length, longest first.
-
-    Longest first, so that a batch that does not fit into memory fails at once and not at the end.
+    """Yield positions of similar length, longest first: what does not fit into memory fails at once.
 
     Args:
         lengths: Tokens of each example.
@@ -281,8 +274,7 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
         batch_tokens: Padded tokens per batch.
 
     Returns:
-        float32, (examples, labels); each row sums to one. Windows of a long document are averaged: then (documents,
-        labels).
+        float32, (examples, labels), or (documents, labels), averaged over windows; each row sums to one.
     """
     was_training = model.training
     if was_training:  # for one sentence the walk through all modules would take an eighth of the time

@@ -5,7 +5,6 @@ import csv
 import gzip
 import io
 import json
-import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +24,10 @@ USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
     2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
 }  # fmt: skip
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
-UNQUOTED = "or, if the file is written without quotes, read it with quoting=False"
+UNQUOTED = "if the file is written without quotes, read it with quoting=False"
 PARQUET_ROWS = 1_024  # turned into Python objects at once
+# The process's limit of a text, which bounds what an open quote takes in: raised once, for long documents.
+csv.field_size_limit(max(2**24, csv.field_size_limit()))
 # Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
 UNSEEN = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
 
@@ -46,7 +47,7 @@ class MissingColumnsError(CorpusError):
 
 
 class BadRow(dict):
-    """What is known of a row that could not be read: why (`reason`), and its text in the file (`raw`), if needed."""
+    """What is known of a row that could not be read: why (`reason`), and what stands in the file (`raw`)."""
 
     def __init__(self, reason: str, row: Row | None = None, raw: str = "") -> None:
         super().__init__(row or {})
@@ -64,11 +65,7 @@ def is_blank(text: str) -> bool:
 
 
 def find_path(address: str | Path) -> Path:
-    """Return the path of an address: a local one, or one that fsspec reaches (`s3://…`, `gs://…`, `https://…`).
-
-    Raises:
-        CorpusError: A package for this kind of address is missing, or nobody knows it.
-    """
+    """Return the path of an address: a local one, or one that fsspec reaches (`s3://…`, `gs://…`, `https://…`)."""
     if not isinstance(address, str) or "://" not in address:
         return Path(address) if isinstance(address, str) else address
     try:
@@ -76,7 +73,7 @@ def find_path(address: str | Path) -> Path:
 
         path: Any = UPath(address)
         return Path(path.path) if path.protocol == "file" else path
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError) as error:  # its package is missing, or nobody knows such addresses
         raise CorpusError(f"{address}: {error}; install what is missing, or correct the address") from error
 
 
@@ -84,7 +81,7 @@ def read_rows(
     path: str | Path, columns: Sequence[str], delimiter: str | None = None, keep_errors: bool = False,
     encoding: str = "utf-8", quoting: bool = True,
 ) -> NumberedRows:  # fmt: skip
-    """Yield line number and row (name → value) of a file; all but an array in JSON one row in memory at a time.
+    """Yield line number (from 1, with the header) and row; only of an array in JSON are all in memory at a time.
 
     The suffix tells the format, `.gz` may follow: `.json` and `.jsonl` hold an array of objects or an object a line,
     `.parquet` needs pyarrow, anything else is text with a header. `get_values` takes the texts out of a row.
@@ -94,39 +91,38 @@ def read_rows(
         columns: Names that the file must have; there may be more.
         delimiter: Between columns of text files; default: a comma, a semicolon or a tab, as the header shows.
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
-        encoding: Of text. Bytes that are not of it become half surrogate pairs, for `get_values` to refuse.
-        quoting: Whether texts that hold delimiters or quotes are quoted, and their quotes doubled (RFC 4180); False
-            takes every character as it stands.
-
-    Yields:
-        Lines are counted from 1 with the header; of a text that spans lines the last counts. Rows of JSON arrays and
-        Parquet are counted from 1.
+        encoding: Of text. Bytes that are not in it become half surrogate pairs, for `get_values` to refuse.
+        quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
 
     Raises:
-        MissingColumnsError: The file lacks some of `columns`.
         CorpusError: There is no such file, it is of another encoding or format, or a row cannot be read.
     """
     path = find_path(path)
     if not path.is_file():
         raise CorpusError(f"expected a file at {path}, found none: correct the path")
-    name = path.name.lower()
-    suffix = Path(name.removesuffix(".gz")).suffix
     with path.open("rb") as opened:
-        file: Any = gzip.GzipFile(fileobj=opened) if name.endswith(".gz") else opened
-        if suffix == ".parquet":
-            rows = _read_parquet(path, file, columns)
-        elif suffix in (".json", ".jsonl"):
-            rows = _read_json(_decode(path, file, encoding))
-        else:
-            usual = "\t" if suffix == ".tsv" else ","
-            rows = _read_separated(path, _decode(path, file, encoding), columns, delimiter, usual, quoting)
         try:
-            for number, row in rows:
+            for number, row in _read(path, opened, columns, delimiter, encoding, quoting):
                 if isinstance(row, BadRow) and not keep_errors:
                     raise CorpusError(f"{path}, line {number}: {row.reason}")
                 yield number, row
         except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
             raise CorpusError(f"{path}: {error}: expected a whole file with a header, write it again") from error
+
+
+def _read(
+    path: Path, file: Any, columns: Sequence[str], delimiter: str | None, encoding: str, quoting: bool
+) -> NumberedRows:
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
+    if name.endswith(".gz"):
+        file = gzip.GzipFile(fileobj=file)
+    if suffix == ".parquet":
+        return _read_parquet(path, file, columns)
+    lines = _decode(path, file, encoding)
+    if suffix in (".json", ".jsonl"):
+        return _read_json(lines)
+    return _read_separated(path, lines, columns, delimiter, "\t" if suffix == ".tsv" else ",", quoting)
 
 
 def get_values(row: Row, columns: Sequence[str]) -> list[str]:
@@ -135,20 +131,24 @@ def get_values(row: Row, columns: Sequence[str]) -> list[str]:
     Raises:
         CorpusError: A value is missing, or no text; the caller adds the line.
     """
-    values = [_to_text(row.get(normalize_text(name))) for name in columns]
-    if absent := [name for name, value in zip(columns, values, strict=True) if value is None]:
-        raise CorpusError(f"expected a value in {absent}, the row has none")
-    if half := re.search("[\ud800-\udfff]", "".join(map(str, values))):
-        byte = ord(half[0]) - 0xDC00  # so `surrogateescape` hides a byte
+    return [_to_text(name, row.get(normalize_text(name))) for name in columns]
+
+
+def _to_text(name: str, value: Any) -> str:
+    if value is None or value != value:  # not a number: so pandas and Parquet write that there is none
+        raise CorpusError(f"expected a value in {name!r}, the row has none")
+    if not isinstance(value, str | int | float):
+        raise CorpusError(f"expected a text in {name!r}, got {type(value).__name__}")
+    # whole numbers get a point when a value of the column is missing
+    is_whole = isinstance(value, float) and value.is_integer()
+    text = value if isinstance(value, str) else str(int(value) if is_whole else value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00  # so `surrogateescape` hides it
         found = f"byte {byte:#04x} is not UTF-8" if 0x80 <= byte <= 0xFF else "half a surrogate pair"
-        raise CorpusError(f"{found}; save the file as UTF-8, or name its encoding (encoding=…)")
-    return [str(value) for value in values]
-
-
-def _to_text(value: Any) -> str | None:
-    if isinstance(value, float):  # Parquet and JSON write whole numbers so when a value of the column is missing
-        return None if value != value else str(int(value)) if value.is_integer() else str(value)
-    return normalize_text(str(value)) if isinstance(value, str | int) else None
+        raise CorpusError(f"{name}: {found}; save the file as UTF-8, or name its encoding (encoding=…)") from None
+    return normalize_text(text)
 
 
 def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
@@ -161,17 +161,21 @@ def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
         raise CorpusError(f"{path} is a workbook, expected text: save it as 'CSV UTF-8' in Excel")
     likely = _guess_encoding(sample)
     try:
-        encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-        fits = likely is not None and _decode_sample(sample, encoding) == _decode_sample(sample, likely)
+        is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+        fits = (
+            likely == "utf-8"
+            if is_utf8
+            else _decode_sample(sample, encoding) == _decode_sample(sample, likely or encoding)
+        )
     except LookupError:
         raise CorpusError(f"encoding: expected a name like 'utf-8' or 'cp949', got {encoding!r}") from None
     # UTF can be told from others; what else a reader names is believed, since many encodings take any byte
-    if not fits and (encoding == "utf-8-sig" or (likely or "").startswith("utf")):
+    if not fits and (is_utf8 or str(likely).startswith("utf")):
         advice = (
             f"it looks like {likely}: name it (encoding={likely!r})" if likely else "name its encoding (encoding=…)"
         )
         raise CorpusError(f"{path} is not in the encoding {encoding!r}; {advice}, or save it as UTF-8")
-    yield from io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
+    yield from io.TextIOWrapper(file, "utf-8-sig" if is_utf8 else encoding, errors="surrogateescape", newline="")
 
 
 def _guess_encoding(sample: bytes) -> str | None:
@@ -180,9 +184,9 @@ def _guess_encoding(sample: bytes) -> str | None:
         return "utf-32" if sample.startswith(codecs.BOM_UTF32_LE) else "utf-16"
     if sample.count(0) > len(sample) / 50:
         return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
-    text = _decode_sample(sample, "utf-8-sig")
+    text = _decode_sample(sample, "utf-8")
     if 2 * text.count("\ufffd") <= sum(not char.isascii() for char in text):  # single bad bytes are their rows' fault
-        return "utf-8-sig"
+        return "utf-8"
     return None if "\ufffd" in _decode_sample(sample, "cp949") else "cp949"
 
 
@@ -215,7 +219,7 @@ def _read_separated(
         except StopIteration:
             return
         except csv.Error as error:  # an open quote takes in the lines below it: the first is the one to look at
-            reason = f"{error}; expected a text with quotes to be quoted and they doubled, {UNQUOTED}"
+            reason = f"{error}; expected a text with quotes to be quoted and they doubled; {UNQUOTED}"
             yield first, BadRow(reason, raw="".join(held))
             continue
         if not values:  # an empty line
@@ -224,7 +228,9 @@ def _read_separated(
         if len(row) < len(names) or any(values[len(names) :]):
             row = BadRow(f"expected {len(names)} columns, got {len(values)}", row)
         if len(held) > 1 and _are_whole_rows(held, delimiter, len(names)):
-            row = BadRow(f"a quoted text takes in whole rows, from line {first}: {UNQUOTED}", raw="".join(held))
+            row = BadRow(
+                f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}", raw="".join(held)
+            )
         yield reader.line_num, row
 
 
@@ -247,11 +253,10 @@ def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> 
 
 
 def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int) -> bool:
-    """Say whether the lines of one text have as many columns each as the file.
+    """Say whether the lines of a text have as many columns each as the file.
 
-    In a file without quotes, one at the beginning of a text and another at the end of one further below would take
-    in all rows between. A comma may stand in a text of several lines, so that two columns divided by one prove
-    nothing unless the second is a number.
+    In a file without quotes, one that begins a text and one that ends another below take in all rows between. Commas
+    stand in texts too, so that two columns divided by one prove nothing unless the second is a number.
     """
     pieces = [line.strip().split(delimiter) for line in lines if line.strip()]
     proves = delimiter == "\t" or width > 2 or all(row[-1].strip().isdecimal() for row in pieces)

@@ -92,8 +92,7 @@ def encode_examples(
 ) -> Features:
     """Tokenize examples into columns, `CHUNK_SIZE` at a time, so that a stream is never held whole.
 
-    Pairs are cut longest first, so that neither text is emptied. Texts are brought to NFC. What takes more than two
-    seconds is logged.
+    Pairs are cut longest first, so that neither text is emptied. What takes more than two seconds is logged.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
@@ -104,8 +103,7 @@ def encode_examples(
             example of its own (see `Features.documents`). Pairs are cut all the same.
 
     Raises:
-        ValueError: The tokenizer's limit is lower.
-        CorpusError: A label is not one of `label_ids`.
+        ValueError: The tokenizer's limit is lower, or a label is not one of `label_ids`.
     """
     _check_limit(tokenizer, max_seq_length)
     kinds = KINDS if len(tokenizer) <= 2**16 else KINDS | {"input_ids": np.int32}

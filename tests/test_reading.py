@@ -1,0 +1,168 @@
+"""A file is read row by row, whatever its format; whatever is wrong is named with its line and the way out."""
+
+import builtins
+import gzip
+import json
+import unicodedata
+
+import pyarrow
+import pytest
+from pyarrow.parquet import write_table
+
+from nlpbook_helpers import CorpusError, read_rows
+from nlpbook_helpers.corpora import BadRow, MissingColumnsError, get_values, is_blank
+
+ROWS = [{"sentence": "비가 온다", "score": 1}, {"sentence": '그가, "최고"라고; 했다', "score": 2}]
+
+
+def write(path, content, encoding="utf-8"):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+    return path
+
+
+def make_file(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        write_table(pyarrow.Table.from_pylist(ROWS), path)
+        return path
+    lines, delimiter = "\n\n".join(map(json.dumps, ROWS)), {".tsv": "\t", ".txt": ";"}.get(suffix, ",")
+    text = f'sentence{delimiter}score\n비가 온다{delimiter}1\n"그가, ""최고""라고; 했다"{delimiter}2\n'
+    texts = {".json": json.dumps(ROWS, indent=1), ".jsonl": lines, ".JSON": lines}
+    content = texts.get(suffix, text).encode()
+    return write(path, gzip.compress(content) if suffix.endswith(".gz") else content)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lines"),
+    [(".csv", [2, 3]), (".CSV", [2, 3]), (".tsv", [2, 3]), (".txt", [2, 3]), (".csv.gz", [2, 3]), (".json", [1, 2]),
+     (".jsonl", [1, 3]), (".JSON", [1, 3]), (".parquet", [1, 2])],
+)  # fmt: skip
+def test_every_format_gives_the_same_texts(tmp_path, suffix, lines):
+    rows = list(read_rows(make_file(tmp_path, suffix), ["sentence"]))
+    assert [get_values(row, ["sentence", "score"]) for _, row in rows] == [[*map(str, row.values())] for row in ROWS]
+    assert [line for line, _ in rows] == lines
+
+
+def test_a_file_is_read_as_a_stream(tmp_path):
+    path = write(tmp_path / "long.csv", "sentence\n" + "비가 온다\n" * 200_000 + '"끝나지 않는 글')
+    rows = read_rows(path, ["sentence"])
+    assert next(rows) == (2, {"sentence": "비가 온다"})  # the broken end has not been seen yet
+    with pytest.raises(CorpusError, match="line 200002: unexpected end of data"):
+        list(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text;label\n비;1\n", r"a.csv, line 1: expected columns \['sentence'\], found \['text', 'label'\]"),
+        ("a.csv", "내용,별점\n비,1\n", r"found \['내용', '별점'\]: name those to read, perhaps \['내용'\]"),
+        ("a.csv", "sentence,a,a\n", "line 1: expected different column names"),
+        ("a.csv", "sentence,a\n비\n", "line 2: expected 2 columns, got 1"),
+        ("a.csv", "", "a.csv is empty: write it again, or delete it"),
+        ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),
+        ("a.csv.gz", gzip.compress("sentence\n비\n".encode())[:-9], "a.csv.gz: .*expected a whole file"),
+        (
+            "a.jsonl",
+            '{"sentence": "비"}\n{"sentence": ',
+            "a.jsonl, line 2: .*expected an array of JSON objects, or one",
+        ),
+        ("a.json", '[{"sentence": "비"},\n{"sentence": ]', "a.json, line 2: .*expected an array of JSON objects"),
+        ("a.json", '["비"]\n', "a.json, line 1: expected a JSON object, got str"),
+        ("a.parquet", "PAR1", "a.parquet: .*expected a Parquet file"),
+    ],
+)
+def test_a_malformed_file_is_named_with_its_line(tmp_path, name, content, message):
+    with pytest.raises(CorpusError, match=message):
+        list(read_rows(write(tmp_path / name, content), ["sentence"]))
+
+
+def test_a_missing_file_or_column_is_named(tmp_path):
+    with pytest.raises(CorpusError, match=r"expected a file at .*no.csv, found none"):
+        list(read_rows(tmp_path / "no.csv", ["sentence"]))
+    with pytest.raises(MissingColumnsError, match=r"rows.parquet: expected columns \['text'\], found") as caught:
+        list(read_rows(make_file(tmp_path, ".parquet"), ["text"]))
+    assert caught.value.columns == ["sentence", "score"]
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name):
+    text = (
+        "sentence,n\n비가 온다,1\n눈이 온다,2\n" if name == "a.csv" else '{"sentence": "비가 온다"}\n{"sentence": "눈"}'
+    )
+    path, likely = write(tmp_path / name, text, encoding), encoding.replace("euc-kr", "cp949")
+    with pytest.raises(
+        CorpusError, match=rf"not in the encoding 'utf-8'; it looks like {likely}: .*encoding='{likely}'"
+    ):
+        list(read_rows(path, ["sentence"], keep_errors=True))
+    assert next(read_rows(path, ["sentence"], encoding=encoding))[1]["sentence"] == "비가 온다"
+    with pytest.raises(CorpusError, match="not in the encoding 'cp949'; it looks like utf-8"):
+        list(read_rows(write(path, text), ["sentence"], encoding="cp949"))
+    with pytest.raises(CorpusError, match="encoding: expected a name like 'utf-8' or 'cp949', got 'utf9'"):
+        list(read_rows(path, ["sentence"], encoding="utf9"))
+
+
+def test_a_single_bad_byte_is_its_rows_fault(tmp_path):
+    path = write(tmp_path / "a.csv", "sentence\n비가 온다\n".encode() + "눈\n".encode("cp949"))
+    (_, good), (_, bad) = read_rows(path, ["sentence"])
+    assert get_values(good, ["sentence"]) == ["비가 온다"]
+    with pytest.raises(CorpusError, match="byte 0xb4 is not UTF-8; save the file as UTF-8, or name its encoding"):
+        get_values(bad, ["sentence"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.tsv", 'sentence\tlabel\n"비\t1\n눈\t0\n해"\t1\n달\t0\n'),
+        ("a.tsv", 'sentence\tn\tlabel\n비\t"1\t1\n눈\t2\t0\n해\t3"\t1\n달\t4\t0\n'),
+        ("a.csv", 'sentence,n,label\n"비,1,1\n눈,2,0\n해",3,1\n달,4,0\n'),
+        ("a.csv", 'sentence,label\n"비,1\n눈,0\n해",1\n달,0\n'),
+    ],
+)
+def test_rows_between_two_quotes_are_never_merged(tmp_path, name, text):
+    path = write(tmp_path / name, text)
+    with pytest.raises(CorpusError, match="line 4: expected a row, got several from line 2 on .*quoting=False"):
+        list(read_rows(path, ["sentence"]))
+    bad, good = (row for _, row in read_rows(path, ["sentence"], keep_errors=True))
+    assert isinstance(bad, BadRow) and bad.raw == "".join(text.splitlines(True)[1:4]) and good["sentence"] == "달"
+    assert [row["label"] for _, row in read_rows(path, ["sentence"], quoting=False)] == ["1", "0", "1", "0"]
+
+
+def test_texts_of_several_lines_excels_empty_columns_and_any_line_end_are_read(tmp_path):
+    text = '\ufeffsentence,n,,\r\n"비, 바람\n\n눈, 해",1,,\r해,2,,\n\n'
+    rows = list(read_rows(write(tmp_path / "a.csv", text), ["sentence"]))
+    assert [row for _, row in rows] == [{"sentence": "비, 바람\n\n눈, 해", "n": "1"}, {"sentence": "해", "n": "2"}]
+    long = write(tmp_path / "long.csv", f"sentence\n{'비' * 200_000}\n")
+    assert len(next(read_rows(long, ["sentence"]))[1]["sentence"]) == 200_000
+
+
+def test_what_stands_in_a_row_becomes_text_or_is_refused(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "문장,별점\n좋다,1\n")
+    _, row = next(read_rows(write(tmp_path / "a.csv", decomposed), ["문장"]))
+    assert get_values(row, ["문장", "별점"]) == ["좋다", "1"]
+    row = {"whole": 3.0, "part": 2.5, "count": 10, "text": "007"}
+    assert get_values(row, list(row)) == ["3", "2.5", "10", "007"]
+    for value, message in ((None, "a value"), (float("nan"), "a value"), (["비"], "a text"), ("\ud83d", "")):
+        with pytest.raises(CorpusError, match=f"expected {message} in 'text'" if message else "half a surrogate pair"):
+            get_values({"text": value}, ["text"])
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \t", "\u200b\u200b", "\ufeff", "ㅤ", "\u115f\u1160", "\x00\x1f", "\u00a0\u2800", "\ufe0f"]
+)
+def test_what_cannot_be_seen_is_blank(text):
+    assert is_blank(text)
+    assert not is_blank(f"{text}ㅋ") and not is_blank(f"😀{text}")
+
+
+def test_without_pyarrow_the_reader_is_told_what_to_install(tmp_path, monkeypatch):
+    path, found = make_file(tmp_path, ".parquet"), builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return found(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(CorpusError, match="rows.parquet: Parquet needs pyarrow: pip install pyarrow"):
+        list(read_rows(path, ["sentence"]))
