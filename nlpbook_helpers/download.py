@@ -4,8 +4,8 @@ import hashlib
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.runtime import is_first_here, lock
@@ -17,8 +17,7 @@ class DownloadError(OSError):
     """A corpus is neither there nor could be fetched whole."""
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(NamedTuple):
     """One file of a corpus on the internet."""
 
     url: str

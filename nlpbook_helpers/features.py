@@ -187,8 +187,7 @@ class ClassificationDataset(Dataset):
             return rows
         from sklearn.model_selection import train_test_split
 
-        # Rows with the same first text stay together: a premise's other hypotheses, or a review's copy, on the other
-        # side would give the answer away, or a wrong hint.
+        # A premise's other hypotheses, or a review's copy, on the other side would give the answer away.
         _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
         share = size / len(rows) if size > 1 else size
         kinds = self.features.labels[first]
@@ -197,10 +196,10 @@ class ClassificationDataset(Dataset):
                 np.arange(len(first)), test_size=share, stratify=kinds, random_state=SPLIT_SEED
             )
         except ValueError:
-            least, most = len(np.unique(kinds)), len(first) - len(np.unique(kinds))
+            least = len(np.unique(kinds))
             raise ValueError(
-                f"validation_size: cannot hold {size} of {len(rows):,} rows out: expected {least} to {most} (rows with "
-                "equal first texts stay together), and each label in at least two rows"
+                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {len(first) - least} "
+                "(rows with equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
@@ -229,10 +228,11 @@ class ClassificationDataset(Dataset):
         texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(full[:100])]
         lengths = [len(self.tokenizer(*text, verbose=False)["input_ids"]) for text in texts]
         if longer := [length for length in lengths if length > limit]:
+            count = len(full) * len(longer) // len(lengths)  # others fit exactly
             logger.warning(
-                "train: %s of %s texts reach max_seq_length=%s tokens, up to %s are seen among the first of them: what "
-                "is beyond is not learned from; raise max_seq_length if the encoder reads more, or split long texts",
-                f"{len(full):,}", f"{len(self):,}", limit, f"{max(longer):,}",
+                "train: %s of %s texts are longer than max_seq_length=%s tokens (the longest looked at has %s): only their "
+                "beginning is learned from; raise max_seq_length if the encoder reads more, or split them",
+                f"{count:,}", f"{len(self):,}", limit, f"{max(longer):,}",
             )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from nlpbook_helpers import download
 from nlpbook_helpers.download import DownloadError, RemoteFile, compute_git_blob_id, download_downstream_dataset
 
 CONTENT = "id\tdocument\tlabel\n1\t좋다\t1\n".encode()
+NAMES = ["nsmc", "klue-nli", "korean-hate-speech"]
 
 
 @pytest.fixture
@@ -32,10 +33,9 @@ def server(monkeypatch):
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{running.server_port}/"
-    for name in download.REMOTE_FILES:
+    for name, remotes in download.REMOTE_FILES.items():
         files = {
-            file_name: RemoteFile(url + file_name, compute_git_blob_id(CONTENT), remote.other_names)
-            for file_name, remote in download.REMOTE_FILES[name].items()
+            file: remote._replace(url=url, git_blob=compute_git_blob_id(CONTENT)) for file, remote in remotes.items()
         }
         monkeypatch.setitem(download.REMOTE_FILES, name, files)
     yield Handler
@@ -52,7 +52,7 @@ def test_git_blob_ids_are_gits():
     assert compute_git_blob_id(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
-@pytest.mark.parametrize("name", ["nsmc", "klue-nli", "korean-hate-speech"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_missing_corpus_is_fetched_verified_and_then_left_alone(server, make_args, corpora_root, name):
     args = make_args(downstream_corpus_name=name)
     download_downstream_dataset(args)
@@ -61,8 +61,7 @@ def test_a_missing_corpus_is_fetched_verified_and_then_left_alone(server, make_a
     asked = server.requests
     files[0].write_bytes(b"my own cut")
     download_downstream_dataset(args)
-    assert server.requests == asked
-    assert files[0].read_bytes() == b"my own cut"
+    assert (server.requests, files[0].read_bytes()) == (asked, b"my own cut")
     download_downstream_dataset(make_args(downstream_corpus_name=name, force_download=True))
     assert files[0].read_bytes() == CONTENT
 
@@ -75,34 +74,27 @@ def test_the_official_file_names_of_klue_count_as_there(server, make_args, corpo
     assert server.requests == 0
 
 
-@pytest.mark.parametrize("name", ["nsmc", "klue-nli", "korean-hate-speech"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damage", ["changed", "broken off"])
-def test_a_damaged_transfer_leaves_nothing_behind(server, make_args, corpora_root, name, damage):
+@pytest.mark.parametrize("there", [False, True])
+def test_a_damaged_transfer_leaves_what_was_there(server, make_args, corpora_root, name, damage, there):
+    args = make_args(downstream_corpus_name=name, force_download=there)
+    if there:
+        download_downstream_dataset(args)
+    before = [(path, path.read_bytes()) for path in corpora_root.rglob("*.*")]
     server.damage = damage
     with pytest.raises(DownloadError, match="git blob .* the transfer was damaged|could not be fetched .*save it as"):
-        download_downstream_dataset(make_args(downstream_corpus_name=name))
-    assert list((corpora_root / name).rglob("*")) == []
+        download_downstream_dataset(args)
+    assert [(path, path.read_bytes()) for path in corpora_root.rglob("*.*")] == before
 
 
-@pytest.mark.parametrize("name", ["nsmc", "klue-nli", "korean-hate-speech"])
-def test_a_failed_refresh_keeps_the_file_that_was_there(server, make_args, corpora_root, name):
-    download_downstream_dataset(make_args(downstream_corpus_name=name))
-    server.damage = "broken off"
-    with pytest.raises(DownloadError):
-        download_downstream_dataset(make_args(downstream_corpus_name=name, force_download=True))
-    assert all(path.read_bytes() == CONTENT for path in (corpora_root / name).iterdir())
-
-
-def test_without_network_the_reader_is_told_where_to_put_the_file(monkeypatch, make_args, corpora_root):
+def test_without_network_or_with_an_unknown_name_the_reader_is_told_what_to_do(monkeypatch, make_args, corpora_root):
     # port 9 of this machine: nobody listens there
     files = {"ratings_train.txt": RemoteFile("http://127.0.0.1:9/ratings_train.txt", "0" * 40)}
     monkeypatch.setitem(download.REMOTE_FILES, "nsmc", files)
     message = r"ratings_train.txt is not on disk and could not be fetched .* in a browser and save it as .*empty.nsmc"
     with pytest.raises(DownloadError, match=message):
         download_downstream_dataset(make_args())
-
-
-def test_an_unknown_corpus_lists_the_known_ones(make_args, corpora_root):
     message = r"expected one of \['klue-nli', 'korean-hate-speech', 'nsmc'\] or a folder of your own, got 'imdb'"
     with pytest.raises(ValueError, match=message):
         download_downstream_dataset(make_args(downstream_corpus_name="imdb"))

@@ -1,6 +1,8 @@
 """Text becomes the right numbers, once."""
 
 import json
+import unicodedata
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -8,12 +10,12 @@ import torch
 from conftest import REVIEWS
 from transformers import BertTokenizer, RobertaConfig, RobertaForSequenceClassification
 
-from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.features import (
     ClassificationDataset,
     data_collator,
     encode_examples,
+    find_mostly_unknown,
     iterate_batches,
     predict_probabilities,
     select_model_inputs,
@@ -24,151 +26,160 @@ KLUE_GOLDEN = [2, 8327, 15760, 2483, 4260, 8446, 1895, 5623, 5969, 10319, 21, 42
                17, 3]  # fmt: skip
 
 
-@pytest.mark.corpora
-def test_golden_ids_of_real_nsmc(corpus_dir, kcbert_dir):
-    args = ClassificationTrainArguments(str(kcbert_dir), downstream_corpus_root_dir=str(corpus_dir))
-    dataset = ClassificationDataset(args, NsmcCorpus(), BertTokenizer.from_pretrained(kcbert_dir), "train")
-    assert len(dataset) == 150_000
-    assert dataset[0]["input_ids"] == NSMC_GOLDEN
-    assert (dataset[0]["label"], dataset[0]["token_type_ids"]) == (0, [0] * 11)
-    assert dataset.features.input_ids.nbytes + dataset.features.offsets.nbytes < 10e6
+@pytest.fixture
+def make_dataset(make_args, tokenizer):
+    """A function that makes a dataset of the tiny NSMC, or of another corpus, with changed arguments."""
+
+    def make(mode="train", corpus=None, tokenizer=tokenizer, **changes):
+        return ClassificationDataset(make_args(**changes), corpus or NsmcCorpus(), tokenizer, mode)
+
+    return make
+
+
+@pytest.fixture
+def bare_tokenizer(tokenizer):
+    """A tokenizer without token types."""
+    return type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]",
+                           model_input_names=["input_ids", "attention_mask"], model_max_length=64)  # fmt: skip
+
+
+def encode(tokenizer, *texts, length=16, stride=None):
+    examples = [ClassificationExample(*([text] if isinstance(text, str) else text)) for text in texts]
+    return encode_examples(tokenizer, examples, {"0": 0}, length, stride)
 
 
 @pytest.mark.corpora
-def test_golden_ids_of_real_klue_nli(corpus_dir, kcbert_dir):
-    args = ClassificationTrainArguments(
-        str(kcbert_dir),
-        "pair-classification",
-        "klue-nli",
-        downstream_corpus_root_dir=str(corpus_dir),
-        max_seq_length=64,
+def test_golden_ids_of_the_real_corpora(corpus_dir, kcbert_dir, corpora_root, make_dataset):
+    tokenizer = BertTokenizer.from_pretrained(kcbert_dir)
+    with open(corpus_dir / "nsmc" / "ratings_train.txt", encoding="utf-8") as file:
+        (corpora_root / "nsmc" / "ratings_train.txt").write_text("".join(islice(file, 2_001)), encoding="utf-8")
+    dataset = make_dataset(tokenizer=tokenizer, max_seq_length=128)
+    assert dataset.features.input_ids.nbytes + dataset.features.offsets.nbytes < 2_000 * 66
+    assert dataset[0] == {"input_ids": NSMC_GOLDEN, "attention_mask": [1] * 11, "token_type_ids": [0] * 11, "label": 0}
+    pair = ("100분간 잘껄 그래도 소닉붐땜에 2점준다", "100분간 잤다.", None)
+    batch = encode(tokenizer, pair, length=64).make_batch([0])
+    assert batch["input_ids"].tolist() == [KLUE_GOLDEN]
+    assert batch["token_type_ids"].tolist() == [[0] * 14 + [1] * 6]
+    unknown = find_mostly_unknown(
+        tokenizer, encode(tokenizer, "ㅋ" * 500, "ㅋ" * 500 + " 좋다", "ㅋㅋㅋ", "", length=64)
     )
-    dataset = ClassificationDataset(args, KlueNLICorpus(), BertTokenizer.from_pretrained(kcbert_dir), "train")
-    rows = [row for row in range(len(dataset)) if dataset[row]["input_ids"] == KLUE_GOLDEN]
-    assert len(rows) == 1
-    assert dataset[rows[0]]["token_type_ids"] == [0] * 14 + [1] * 6
-    assert KlueNLICorpus().get_labels()[dataset[rows[0]]["label"]] == "contradiction"
+    assert unknown.tolist() == [True, True, False, False]
+    lower = BertTokenizer.from_pretrained(kcbert_dir, do_lower_case=True)
+    with pytest.raises(ValueError, match=r"got \d+% \[UNK\] from .*do_lower_case=False"):
+        make_dataset("test", tokenizer=lower)
 
 
-def test_an_item_is_what_the_tokenizer_says(make_args, tokenizer):
-    dataset = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
-    for item, (_, text, label) in zip(dataset, REVIEWS, strict=True):  # type: ignore[call-overload]
-        expected = tokenizer(text, truncation=True, max_length=32)
-        assert item == {**expected, "label": int(label)}
-
-
-def test_a_batch_is_what_the_tokenizer_pads(make_args, tokenizer):
-    dataset = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
+def test_items_and_batches_are_what_the_tokenizer_says(make_dataset, tokenizer):
+    dataset = make_dataset()
+    for item, (_, text, label) in zip(dataset, REVIEWS, strict=True):
+        assert item == {**tokenizer(text, truncation=True, max_length=32), "label": int(label)}
     rows = [3, 0, 5]
     expected = tokenizer([REVIEWS[row][1] for row in rows], padding=True, return_tensors="pt")
-    batches = [data_collator(dataset.__getitems__(rows)), data_collator([dataset[row] for row in rows])]
-    for batch in batches:
+    for batch in (data_collator(dataset.__getitems__(rows)), data_collator([dataset[row] for row in rows])):
         assert batch["labels"].tolist() == [0, 1, 0]
-        for name in expected:
-            assert torch.equal(batch[name], expected[name]), name
+        assert all(torch.equal(batch[name], expected[name]) for name in expected)
+
+
+def test_decomposed_hangul_becomes_the_same_numbers(tokenizer):
+    texts = [form for text in ("정말 재미있는 영화", "최고") for form in (text, unicodedata.normalize("NFD", text))]
+    ids = encode(tokenizer, *texts, *[(text, text) for text in texts][:0]).make_batch(range(4))["input_ids"]
+    assert torch.equal(ids[0], ids[1]) and torch.equal(ids[2], ids[3])
 
 
 @pytest.mark.parametrize("long_one", [0, 1])
 def test_truncating_a_pair_empties_neither_text(tokenizer, long_one):
     texts = ["영화", "영화"]
     texts[long_one] = "이야기 " * 100
-    features = encode_examples(tokenizer, [ClassificationExample(*texts, "0")], {"0": 0}, 16)
-    batch = features.make_batch([0])
-    assert batch["input_ids"].shape == (1, 16)
-    first = int((batch["token_type_ids"][0] == 0).sum())
-    assert first == (14 if long_one == 0 else 3)
-    assert torch.equal(batch["token_type_ids"][0], torch.tensor([0] * first + [1] * (16 - first)))
+    types = encode(tokenizer, (*texts, "0")).make_batch([0])["token_type_ids"][0].tolist()
+    first = 14 if long_one == 0 else 3
+    assert types == [0] * first + [1] * (16 - first)
 
 
-def test_an_encoder_without_token_types_gets_none(tokenizer):
-    tokenizer = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]",
-                                model_input_names=["input_ids", "attention_mask"], model_max_length=64)  # fmt: skip
-    features = encode_examples(tokenizer, [ClassificationExample("영화", "이야기", "0")], {"0": 0}, 16)
+def test_windows_hold_every_token_and_know_their_document(tokenizer):
+    long = " ".join(f"영화 {word}" for word in ("배우", "정말", "시간") * 8)
+    features = encode(tokenizer, "배우", long, "", length=16, stride=4)
+    assert features.documents is not None and features.documents[0] == 0 and features.documents[-1] == 2
+    windows = [row[mask == 1].tolist()[1:-1] for row, mask in zip(*(
+        features.make_batch(np.flatnonzero(features.documents == 1))[name] for name in ("input_ids", "attention_mask")
+    ), strict=True)]  # fmt: skip
+    joined = windows[0] + [token for window in windows[1:] for token in window[4:]]
+    assert joined == tokenizer(long, add_special_tokens=False)["input_ids"]
+
+
+def test_an_encoder_without_token_types_or_with_one_segment_gets_none(tokenizer, bare_tokenizer):
+    features = encode(bare_tokenizer, ("영화", "이야기", "0"))
     assert set(features.make_batch([0])) == {"input_ids", "attention_mask", "labels"}
-
-
-def test_an_encoder_of_one_segment_takes_pairs(tokenizer):
     config = RobertaConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         max_position_embeddings=66, type_vocab_size=1, pad_token_id=0,
     )  # fmt: skip
     model = RobertaForSequenceClassification(config)
-    features = encode_examples(tokenizer, [ClassificationExample("영화", "이야기", "0")] * 3, {"0": 0}, 16)
+    features = encode(tokenizer, *[("영화", "이야기", "0")] * 3)
     assert predict_probabilities(model, features).shape == (3, 2)
-    batch = features.make_batch([0, 1])
-    assert model(**select_model_inputs(model, batch)).loss.isfinite()
+    assert model(**select_model_inputs(model, features.make_batch([0, 1]))).loss.isfinite()
 
 
-def test_the_encoders_limit_is_named(make_args, tokenizer):
-    with pytest.raises(
-        ValueError, match="max_seq_length: expected at most 128, the encoder's limit, got 129: lower it"
-    ):
-        ClassificationDataset(make_args(max_seq_length=129), NsmcCorpus(), tokenizer, "train")
+def test_a_text_that_is_mostly_unknown_is_found(tokenizer, bare_tokenizer):
+    texts = ["영화", "龍龍龍", "龍 영화", "龍 영화 배우", "", "龍 " * 40 + "영화"]
+    expected = [False, True, True, False, False, True]
+    assert find_mostly_unknown(tokenizer, encode(tokenizer, *texts)).tolist() == expected
+    assert find_mostly_unknown(tokenizer, encode(tokenizer, *texts, stride=4)).tolist() == expected
+    assert find_mostly_unknown(bare_tokenizer, encode(bare_tokenizer)).tolist() == []
 
 
-@pytest.mark.corpora
-def test_a_tokenizer_that_takes_hangul_apart_is_refused(kcbert_dir, corpora_root, make_args):
-    lower = BertTokenizer.from_pretrained(kcbert_dir, do_lower_case=True)
-    with pytest.raises(ValueError, match=r"got \d+% \[UNK\] from .*do_lower_case=False"):
-        ClassificationDataset(make_args(), NsmcCorpus(), lower, "train")
+def test_the_encoders_limit_is_named(make_dataset):
+    with pytest.raises(ValueError, match="max_seq_length: expected at most 128, the encoder's limit, got 129: lower"):
+        make_dataset(max_seq_length=129)
 
 
-def test_features_are_read_from_the_cache_and_equal(make_args, tokenizer, caplog, tmp_path):
+def test_features_are_read_from_a_cache_that_knows_content_length_and_tokenizer(
+    make_dataset, corpora_root, bare_tokenizer, caplog, tmp_path
+):
     caplog.set_level("INFO", "nlpbook_helpers")
-    first = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
+    first = make_dataset()
+    make_dataset(max_seq_length=8)
+    path = corpora_root / "nsmc" / "ratings_train.txt"
+    content = path.read_text(encoding="utf-8")
+    path.write_text(content.replace("다시", "또"), encoding="utf-8")
+    make_dataset()
+    make_dataset(tokenizer=bare_tokenizer)
+    path.write_text(content, encoding="utf-8")
+    make_dataset(overwrite_cache=True)
     assert "loaded features from cache" not in caplog.text
-    again = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
+    again = make_dataset()
     assert "loaded features from cache nsmc-train-" in caplog.text
     for name in first.features.columns:
         assert np.array_equal(getattr(first.features, name), getattr(again.features, name))
-    assert len(list((tmp_path / "cache").glob("*.*"))) == 1  # no leftovers beside it
+    assert len(list((tmp_path / "cache").glob("*.*"))) == 4  # no leftovers beside them
 
 
-def test_the_cache_knows_content_length_and_tokenizer(make_args, tokenizer, corpora_root, caplog):
-    caplog.set_level("INFO", "nlpbook_helpers")
-    ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
-    ClassificationDataset(make_args(max_seq_length=8), NsmcCorpus(), tokenizer, "train")
-    path = corpora_root / "nsmc" / "ratings_train.txt"
-    path.write_text(path.read_text(encoding="utf-8").replace("다시", "또"), encoding="utf-8")
-    ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")
-    other = type(tokenizer)(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]",
-                            model_input_names=["input_ids", "attention_mask"], model_max_length=64)  # fmt: skip
-    ClassificationDataset(make_args(), NsmcCorpus(), other, "train")
-    ClassificationDataset(make_args(overwrite_cache=True), NsmcCorpus(), tokenizer, "train")
-    assert "loaded features from cache" not in caplog.text
-
-
-def test_a_damaged_cache_is_made_again(make_args, tokenizer, tmp_path, caplog):
-    whole = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer)
+def test_a_damaged_cache_is_made_again_and_one_that_cannot_be_written_costs_only_the_cache(
+    make_dataset, tmp_path, caplog, monkeypatch
+):
+    whole = make_dataset()
     (file,) = (tmp_path / "cache").glob("*.safetensors")
     content = file.read_bytes()
     file.unlink()  # the first dataset still reads the file through its memory map
     file.write_bytes(content[:100])
-    again = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer)
+    assert np.array_equal(whole.features.input_ids, make_dataset().features.input_ids)
     assert "is damaged" in caplog.text
-    assert np.array_equal(whole.features.input_ids, again.features.input_ids)
-
-
-def test_a_cache_that_cannot_be_written_costs_only_the_cache(make_args, tokenizer, monkeypatch, tmp_path, caplog):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path / "file"))
-    assert len(ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")) == len(REVIEWS)
+    assert len(make_dataset()) == len(REVIEWS)
     assert "features are not cached" in caplog.text
 
 
-def test_the_held_out_slice_is_fixed_stratified_and_apart(make_args, tokenizer):
-    args, other_seed = make_args(validation_size=4), make_args(validation_size=4, seed=99)
-    train, val = (ClassificationDataset(args, NsmcCorpus(), tokenizer, mode) for mode in ("train", "val"))
-    assert sorted([*train.rows, *val.rows]) == list(range(8))
-    assert sorted(val.labels) == [0, 0, 1, 1]
-    assert np.array_equal(ClassificationDataset(other_seed, NsmcCorpus(), tokenizer, "val").rows, val.rows)
-    assert [example.text_a for example in val.get_examples(range(4))] == [REVIEWS[row][1] for row in val.rows]
-    share = ClassificationDataset(make_args(validation_size=0.25), NsmcCorpus(), tokenizer, "val")
-    assert len(share) == 2
-    assert len(ClassificationDataset(args, NsmcCorpus(), tokenizer, "test")) == 8
+def test_the_held_out_slice_is_fixed_stratified_and_apart(make_dataset):
+    train, val, other = (make_dataset(mode, validation_size=4, seed=seed) for mode, seed in (
+        ("train", 7), ("val", 7), ("val", 99)))  # fmt: skip
+    assert sorted([*train.rows, *val.rows]) == list(range(8)) and sorted(val.labels) == [0, 0, 1, 1]
+    assert np.array_equal(other.rows, val.rows)
+    assert [example.text_a for example in val.get_examples([3, 0])] == [REVIEWS[row][1] for row in val.rows[[3, 0]]]
+    assert len(make_dataset("val", validation_size=0.25)) == 2
+    assert len(make_dataset("test", validation_size=4)) == 8
 
 
-def test_a_premise_and_all_its_hypotheses_stay_on_one_side(make_args, tokenizer, corpora_root):
+def test_a_premise_and_all_its_hypotheses_stay_on_one_side(make_dataset, corpora_root):
     pairs = [
         {"premise": f"영화 {chr(0xAC00 + number)}", "hypothesis": text, "gold_label": label}
         for number in range(20)
@@ -176,77 +187,78 @@ def test_a_premise_and_all_its_hypotheses_stay_on_one_side(make_args, tokenizer,
     ]
     (corpora_root / "klue-nli").mkdir()
     (corpora_root / "klue-nli" / "klue_nli_train.json").write_text(json.dumps(pairs), encoding="utf-8")
-    args = make_args(downstream_corpus_name="klue-nli", validation_size=0.25)
-    train, val = (ClassificationDataset(args, KlueNLICorpus(), tokenizer, mode) for mode in ("train", "val"))
-    assert (len(train), len(val)) == (45, 15)
-    assert np.bincount(val.labels).tolist() == [5, 5, 5]
+    changes = {"corpus": KlueNLICorpus(), "downstream_corpus_name": "klue-nli", "validation_size": 0.25}
+    train, val = (make_dataset(mode, **changes) for mode in ("train", "val"))
+    assert (len(train), np.bincount(val.labels).tolist()) == (45, [5, 5, 5])
     sides = [{example.text_a for example in data.get_examples(range(len(data)))} for data in (train, val)]
     assert not sides[0] & sides[1]
 
 
-def test_a_validation_file_of_ones_own_is_used_and_nothing_held_out(make_args, corpora_root, tokenizer, caplog):
+def test_a_validation_file_of_ones_own_is_used_and_labels_are_counted_aloud(make_dataset, corpora_root, caplog):
+    caplog.set_level("INFO", "nlpbook_helpers")
     folder = corpora_root / "mine"
     folder.mkdir()
     for mode, rows in (("train", 20), ("val", 3)):
         lines = [f"영화 {number},{number % 2 if mode == 'train' else 1}" for number in range(rows)]
         (folder / f"{mode}.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
-    args = make_args(downstream_corpus_name="mine", validation_size=0.25)
-    train, val = (ClassificationDataset(args, CsvCorpus(["text"]), tokenizer, mode) for mode in ("train", "val"))
-    assert (len(train), len(val)) == (20, 3)
+    changes = {"corpus": CsvCorpus(["text"], labels=None), "downstream_corpus_name": "mine", "validation_size": 0.25}
+    assert [len(make_dataset(mode, **changes)) for mode in ("train", "val")] == [20, 3]
+    assert "train: 20 examples; labels: 0 10, 1 10" in caplog.text
     assert "val: no example of label ['0']" in caplog.text
     (folder / "val.csv").unlink()
-    train, val = (ClassificationDataset(args, CsvCorpus(["text"]), tokenizer, mode) for mode in ("train", "val"))
-    assert len(train) + len(val) == 20
+    assert [len(make_dataset(mode, **changes)) for mode in ("train", "val")] == [15, 5]
 
 
-def test_val_without_held_out_rows_says_which_argument_to_set(make_args, tokenizer):
-    for corpus in (NsmcCorpus(), CsvCorpus(["document"])):
-        with pytest.raises(ValueError, match="mode='val' needs held-out rows, got validation_size=0: set validation_"):
-            ClassificationDataset(make_args(), corpus, tokenizer, "val")
-    with pytest.raises(ValueError, match="validation_size: cannot hold 7 of 8 rows out"):
-        ClassificationDataset(make_args(validation_size=7), NsmcCorpus(), tokenizer, "val")
-    with pytest.raises(ValueError, match="mode: expected 'train', 'val' or 'test', got 'dev'"):
-        ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "dev")
+def test_texts_that_are_cut_are_counted_aloud(make_dataset, caplog):
+    make_dataset(max_seq_length=8)
+    assert "train: 1 of 8 texts are longer than max_seq_length=8 tokens (the longest looked at has 11)" in caplog.text
+    caplog.clear()
+    make_dataset(max_seq_length=32)
+    make_dataset("test", max_seq_length=8)
+    assert "max_seq_length" not in caplog.text
 
 
-def test_a_corpus_class_written_as_in_the_book_works(make_args, tokenizer):
+@pytest.mark.parametrize(
+    ("mode", "changes", "message"),
+    [
+        ("val", {}, "mode='val' needs held-out rows, got validation_size=0: set validation_"),
+        ("val", {"validation_size": 7}, "validation_size: cannot hold out 7 of 8 rows: expected 2 to 6"),
+        ("dev", {}, "mode: expected 'train', 'val' or 'test', got 'dev'"),
+    ],
+)
+def test_a_split_that_cannot_be_says_which_argument_to_set(make_dataset, mode, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_dataset(mode, **changes)
+
+
+def test_a_corpus_class_written_as_in_the_book_works_and_is_never_read_from_a_stale_cache(make_dataset):
     class MyCorpus:
         num_labels = 2
 
         def get_examples(self, folder, mode):
-            return [
-                ClassificationExample(text_a="정말 재미", label="나쁨"),
-                ClassificationExample(text_a="지루한", label="좋음"),
-            ]
+            return [ClassificationExample("정말 재미", label="나쁨"), ClassificationExample("지루한", label="좋음")]
 
         def get_labels(self):
             return ["나쁨", "좋음"]
 
-    dataset = ClassificationDataset(args=make_args(), corpus=MyCorpus(), tokenizer=tokenizer, mode="train")
-    assert [item["label"] for item in dataset] == [0, 1]  # type: ignore[attr-defined]
+    class Own(NsmcCorpus):
+        def iterate_examples(self, folder, mode, check_labels=True):
+            yield from [ClassificationExample(self.text, None, "0"), ClassificationExample(self.text, None, "1")]
 
-
-def test_a_corpus_class_of_the_readers_own_is_never_read_from_a_stale_cache(make_args, tokenizer):
-    def make_corpus(text):
-        class Corpus(NsmcCorpus):
-            def iterate_examples(self, folder, mode):
-                yield from [ClassificationExample(text, None, "0"), ClassificationExample(text, None, "1")]
-
-        return Corpus()
-
-    items = [ClassificationDataset(make_args(), make_corpus(text), tokenizer)[0] for text in ("영화", "이야기")]
+    assert [item["label"] for item in make_dataset(corpus=MyCorpus())] == [0, 1]
+    items = []
+    for text in ("영화", "이야기"):
+        corpus = Own()
+        corpus.text = text
+        items.append(make_dataset(corpus=corpus)[0])
     assert items[0] != items[1]
 
 
-def test_batches_hold_similar_lengths_within_the_token_budget():
+def test_batches_hold_similar_lengths_within_the_budgets_of_tokens_and_padding():
     lengths = np.array([5, 128, 7, 6, 90, 5])
     batches = [batch.tolist() for batch in iterate_batches(lengths, 200)]
-    assert sorted(sum(batches, [])) == list(range(6))
-    assert batches[0] == [1]
+    assert sorted(sum(batches, [])) == list(range(6)) and batches[0] == [1]
     assert all(lengths[batch].max() * len(batch) <= 200 for batch in batches)
-
-
-def test_batches_hold_no_more_padding_than_allowed():
     lengths = np.random.default_rng(7).integers(3, 128, 500)
     batches = list(iterate_batches(lengths, 4_096, 64))
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
