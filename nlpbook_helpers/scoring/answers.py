@@ -79,13 +79,15 @@ def merge_parts(job: Job) -> Counter[str | None]:
         ScoringError: A row has no answer, the disk is full, or the outputs cannot be written.
     """
     counts: Counter[str | None] = Counter()
+    names, suffix = job.schema.names, job.output.suffix.lower()
+    allowed = None if suffix == ".jsonl" else set(names)  # objects may have fields of their own, rows of tables not
     refused_path = get_refused_path(job.output)
     pairs = zip_longest(job.read(job.source, job.text_columns), job.read_answers())
     with (
         create(refused_path, job.parts) as partial_path,
         partial_path.open("w", encoding="utf-8", errors="backslashreplace") as refused_file,
         create(job.output, job.parts) as path,
-        _open_output(job, path) as write,
+        _open_output(job, suffix, path) as write,
     ):
         while some := list(islice(pairs, WRITTEN_ROWS)):
             rows = []
@@ -93,12 +95,14 @@ def merge_parts(job: Job) -> Counter[str | None]:
                 if not numbered or not answer or numbered[0] != answer["line"]:
                     raise ScoringError(f"{job.source}: expected an answer for each row, got {answer} for {numbered}")
                 line, row = numbered
-                reason = answer["reason"] or _find_misfit(job, row)
+                reason = answer["reason"]
+                if allowed and not reason and (other := row.keys() - allowed):
+                    reason = f"columns {sorted(other)} are not in the first row: write to a .jsonl file to keep them"
                 if reason:
                     entry = {"line": line, "reason": reason, "row": getattr(row, "raw", "") or row}
                     refused_file.write(_to_json(entry) + "\n")
                 else:
-                    rows.append(_answer_row(job, row, answer))
+                    rows.append({**_make_cells(job, row), **_make_answer(job, names, answer)})
                 counts[None if reason else rows[-1]["predicted_name"]] += 1
             write(rows)
     if not counts[None]:
@@ -106,19 +110,19 @@ def merge_parts(job: Job) -> Counter[str | None]:
     return counts
 
 
-def _find_misfit(job: Job, row: Row) -> str | None:
-    other = [name for name in row if job.output.suffix.lower() != ".jsonl" and name not in job.schema.names]
-    return f"columns {other} are not in the first row: write to a .jsonl file to keep them" if other else None
-
-
-def _answer_row(job: Job, row: Row, answer: dict[str, Any]) -> dict[str, Any]:
-    """Return all columns of the output."""
+def _make_answer(job: Job, names: list[str], answer: dict[str, Any]) -> dict[str, Any]:
+    """Return what is added to a row, by the last names of the output."""
     probabilities = answer["probabilities"]
-    best = int(np.argmax(probabilities))
-    added = [best, job.labels[best], *(round(value, 6) for value in probabilities), answer["remark"]]
-    if job.output.suffix.lower() != ".jsonl" and job.source.suffix.lower() != ".parquet":
-        row = {name: _to_text(value) for name, value in row.items()}
-    return {**row, **dict(zip(job.schema.names[-len(added) :], added, strict=True))}
+    best = probabilities.index(max(probabilities))
+    values = [best, job.labels[best], *(round(value, 6) for value in probabilities), answer["remark"]]
+    return dict(zip(names[-len(values) :], values, strict=True))
+
+
+def _make_cells(job: Job, row: Row) -> Row:
+    """Return a row's values as its output takes them: a table of a file that is none itself has text alone."""
+    if job.output.suffix.lower() == ".jsonl" or job.source.suffix.lower() == ".parquet":
+        return row
+    return {name: _to_text(value) for name, value in row.items()}
 
 
 def _to_text(value: Any) -> str | None:
@@ -131,9 +135,8 @@ def _to_json(value: Any) -> str:
 
 
 @contextmanager
-def _open_output(job: Job, path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Any]]:
+def _open_output(job: Job, suffix: str, path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Any]]:
     """Open an output of any format; yield a function that writes rows to it."""
-    suffix = job.output.suffix.lower()
     if suffix == ".parquet":
         with pq.ParquetWriter(path, job.schema) as parquet:
             yield lambda rows: parquet.write_table(pa.Table.from_pylist(rows, job.schema))

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlpbook_helpers import reading
-from nlpbook_helpers.classifier import Classifier
-from nlpbook_helpers.corpora import ClassificationExample, get_short_names
+from nlpbook_helpers.classifier import Classifier, make_answer_keys
+from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.reading import BadRow, CorpusError, NumberedRows, Row
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -149,7 +149,7 @@ def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read
         with path.open("rb") as file:
             fields = [field.with_name(reading.normalize_text(field.name)) for field in pq.read_schema(file)]
     added = {"predicted_label": "int64", "predicted_name": "string"}
-    added |= {f"probability_{get_short_names(label)[1]}": "float64" for label in labels} | {"remark": "string"}
+    added |= {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)} | {"remark": "string"}
     if taken := [field.name for field in fields if field.name in added]:
         raise ScoringError(f"{path}: expected no columns {taken}, which are added: rename them")
     return pa.schema([*fields, *pa.schema(added)])
