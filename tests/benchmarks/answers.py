@@ -19,7 +19,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from nlpbook_helpers import Classifier, NsmcCorpus
 
 TURN, UNTIMED = 10, 2  # sentences
-BACKENDS = ("onnx", "torch")
 NAMES = {"onnx": "ours in 8 bits", "torch": "ours in PyTorch"}
 
 
@@ -60,7 +59,7 @@ def measure_turns(ways: dict[str, Callable[[str], Any]], sentences: Sequence[str
 def measure_sentence(inputs: Inputs) -> list[Row]:
     """Measure P3."""
     ways = {"Book": make_book_function(inputs), "pipeline": make_pipeline(inputs)}
-    ways |= {backend: inputs.open_classifier(backend).inference_fn for backend in BACKENDS}
+    ways |= {backend: inputs.open_classifier(backend).inference_fn for backend in inputs.backends}
     sentences = random.Random(7).sample(inputs.get_texts("test"), inputs.choose(40, 10))
     rounds = [measure_turns(ways, sentences) for _ in range(inputs.choose(3, 1))]
     costs = {name: [medians[name] for medians in rounds] for name in ways}
@@ -71,8 +70,8 @@ def measure_sentence(inputs: Inputs) -> list[Row]:
             "P3", f"one sentence (ms), {other}; {NAMES[backend]}", costs[other], costs[backend],
             targets.get((backend, other)), note,
         )
-        for backend in BACKENDS for other in ("Book", "pipeline")
-    ] + [measure_accuracy(inputs, "P3", "torch" if inputs.is_toy else "onnx")]  # fmt: skip
+        for backend in inputs.backends for other in ("Book", "pipeline")
+    ] + [measure_accuracy(inputs, "P3", inputs.backends[0])]  # fmt: skip
 
 
 def measure_corpus(inputs: Inputs) -> list[Row]:
@@ -81,7 +80,7 @@ def measure_corpus(inputs: Inputs) -> list[Row]:
     texts = (inputs.get_texts("train") * count)[:count]
     some, pipe = texts[:: len(texts) // few][:few], make_pipeline(inputs)
     ways: dict[str, tuple[Callable[[], Any], int]] = {"pipeline": (lambda: pipe(some, batch_size=32), len(some))}
-    for backend in BACKENDS:
+    for backend in inputs.backends:
         classifier = inputs.open_classifier(backend)
         ways[backend] = (lambda classifier=classifier: classifier.predict(texts), len(texts))
     costs: dict[str, list[float]] = {name: [] for name in ways}
@@ -91,7 +90,7 @@ def measure_corpus(inputs: Inputs) -> list[Row]:
         costs[name].append(1e3 * (time.perf_counter() - begin) / documents)
     note = f"{count:,} documents through Classifier.predict, {few} of them through pipeline, in turns"
     what = "a corpus (ms per document), pipeline(batch_size=32)"
-    rows = [compare("P4", f"{what}; {NAMES[one]}", costs["pipeline"], costs[one], 12, note) for one in BACKENDS]
+    rows = [compare("P4", f"{what}; {NAMES[one]}", costs["pipeline"], costs[one], 12, note) for one in inputs.backends]
     return [*rows, measure_accuracy(inputs, "P4", "torch")]
 
 

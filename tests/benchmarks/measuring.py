@@ -29,6 +29,11 @@ class Inputs:
     is_toy: bool = False
     """Whether it is only asked if everything still runs, in seconds."""
 
+    @property
+    def backends(self) -> tuple[Any, ...]:
+        """What answers; a graph in 8 bits takes longer to make than all of a toy."""
+        return ("torch",) if self.is_toy else ("onnx", "torch")
+
     def choose(self, full: int, toy: int) -> int:
         """Return how often or how much: so that it can be believed, or so that it is soon over."""
         return toy if self.is_toy else full
