@@ -91,19 +91,27 @@ def is_first_here() -> bool:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Let one process of this machine at a time make a file; those that come later find it made.
+def lock(path: Path, busy: str = "") -> Iterator[None]:
+    """Let one process at a time make a file, or write into a folder; those that come later wait, or are told so.
 
     Args:
-        path: The file to be made; the lock is in the cache folder. Where none can be written, nobody waits.
-    """
-    from filelock import FileLock
+        path: A file to be made, whose lock is in the cache folder; or a folder, whose lock lies in it. Where none can be
+            written, nobody waits.
+        busy: What to say to those that come later; empty if they are to wait, and find the file made.
 
-    place = get_cache_dir() / "locks" / f"{path.name}-{zlib.crc32(str(path.absolute()).encode()):08x}.lock"
-    held = FileLock(place)
+    Raises:
+        BlockingIOError: Somebody else holds the lock, and `busy` is not empty.
+    """
+    from filelock import FileLock, Timeout
+
+    name = f"{path.name}-{zlib.crc32(str(path.absolute()).encode()):08x}.lock"
+    place = path / ".lock" if path.is_dir() else get_cache_dir() / "locks" / name
+    held = FileLock(place, timeout=0 if busy else -1)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
+    except Timeout:
+        raise BlockingIOError(busy) from None
     except (OSError, NotImplementedError) as error:  # a read-only folder, or a disk without locks
         logger.debug("%s is not locked: %s", path.name, error)
     try:
