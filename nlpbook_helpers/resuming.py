@@ -26,7 +26,7 @@ from nlpbook_helpers.features import ClassificationDataset
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "interrupted.state"
-MEGABATCH = 50  # batches that are sorted by length together, as transformers' LengthGroupedSampler does
+MOST_SORTED, LEAST_GROUPS = 50, 4  # batches sorted by length together, as transformers' LengthGroupedSampler does
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
     "pretrained_model_name", "downstream_task_name", "downstream_corpus_name", "max_seq_length", "batch_size",
@@ -83,7 +83,9 @@ class BatchOrder(Sampler[list[int]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         if self.lengths is None:
             return order
-        size = MEGABATCH * self.batch_size * self.world
+        # groups of batches, each sorted for itself; not too few, or every epoch would go from long to short alike
+        step = self.batch_size * self.world
+        size = step * max(1, min(MOST_SORTED, self.count // step // LEAST_GROUPS))
         groups = np.split(order, range(size, self.count, size))
         groups = [group[np.argsort(-self.lengths[group], kind="stable")] for group in groups]
         # the longest batch comes first: what does not fit into memory fails at once, and not after an hour

@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,10 +80,15 @@ def describe_runtime() -> str:
 
 
 def get_cache_dir() -> Path:
-    """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder."""
+    """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder if there is one."""
+    if "NLPBOOK_CACHE_DIR" in os.environ:  # before home is asked, which a container's user may not have
+        return Path(os.environ["NLPBOOK_CACHE_DIR"])
     import pooch
 
-    return Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))
+    try:
+        return Path(pooch.os_cache("nlpbook"))
+    except RuntimeError:  # the user has no home
+        return Path(tempfile.gettempdir()) / "nlpbook"
 
 
 def is_first_here() -> bool:
@@ -95,8 +101,8 @@ def lock(path: Path, busy: str = "") -> Iterator[None]:
     """Let one process at a time make a file, or write into a folder; those that come later wait, or are told so.
 
     Args:
-        path: A file to be made, whose lock is in the cache folder; or a folder, whose lock lies in it. Where none can be
-            written, nobody waits.
+        path: A file to be made, whose lock is in the cache folder; or a folder, whose lock lies in it. Where no lock
+            can be written, nobody waits.
         busy: What to say to those that come later; empty if they are to wait, and find the file made.
 
     Raises:

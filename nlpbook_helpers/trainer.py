@@ -270,6 +270,12 @@ class ClassificationTrainer(Trainer):
             self._fit(model, train_dataloaders, val_dataloaders, named)
 
     def _fit(self, model: Any, train_loader: Any, val_loader: Any, named: dict[str, Any]) -> None:
+        if self.max_epochs and self.current_epoch >= self.max_epochs and named.get("ckpt_path") is None:
+            print(
+                f"this trainer has done its {self.max_epochs} epochs, so there is nothing left to train: to go on from "
+                "the weights learned so far, make another with get_trainer(args)"
+            )
+            return
         if not self._args.resume:
             self._kept.path.unlink(missing_ok=True)
         is_resuming = not self._args.test_mode and named.get("ckpt_path") is None
@@ -292,16 +298,40 @@ class ClassificationTrainer(Trainer):
             self._kept.path.unlink(missing_ok=True)
 
     def _deal_out(self, name: str, loader: Any) -> Any:
-        """Return the loader of this process's share, in the order of seed and epoch, in shapes that the device likes."""
+        """Return the loader of this process's share, in the order of seed and epoch, and in shapes that a TPU likes."""
+        if isinstance(loader, list | tuple) and len(loader) == 1:
+            loader = loader[0]
+        if isinstance(loader, list | tuple):
+            raise ValueError(
+                f"{name}_dataloaders: expected one loader, got {len(loader)}: give that which chooses the checkpoint, "
+                "and measure the others with evaluate(task.model, dataset)"
+            )
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             return loader
         order, collate, is_tpu = find_order(loader), loader.collate_fn, isinstance(self.accelerator, XLAAccelerator)
         if is_tpu:
             collate = tpu.BucketCollator(collate, self._args.max_seq_length)
+        if order is None and name == "train":
+            self._refuse_or_note(type(loader.sampler).__name__)
         if order is None:
             return rebuild(loader, loader.batch_sampler, collate) if is_tpu else loader
+        order.drop_last |= is_tpu and name == "train"  # a smaller batch is another shape, to be compiled
+        if not order.count // order.batch_size and order.drop_last:
+            raise ValueError(
+                f"batch_size: expected at most {order.count}, the number of training examples, since a TPU takes whole "
+                f"batches only, got {order.batch_size}: lower it"
+            )
         self._kept.orders[name] = order
         return rebuild(loader, order, collate)
+
+    def _refuse_or_note(self, sampler: str) -> None:
+        """Say what a sampler of the reader's own costs: its order is no function of seed and epoch."""
+        if self.world_size > 1:
+            raise ValueError(
+                f"expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got "
+                f"{sampler}: pass one of those, or train in one process"
+            )
+        rank_zero_only(print)(f"{sampler} orders the batches: an interruption costs the epoch that it happens in")
 
     def _record(self, **facts: Any) -> None:
         """Add to the run's `hparams.yaml`; and log for TensorBoard into the same folder, where that is installed."""
@@ -353,33 +383,73 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     """
     set_logger(args)
     set_seed(args)
+    _check_on_hub(args.pretrained_model_name)
     download_downstream_dataset(args)
     corpus, tokenizer = make_corpus(args), load_tokenizer(args.pretrained_model_name, args.trust_remote_code)
     modes = ("train", "val") if " val_" in args.monitor else ("train",)
     data = {mode: ClassificationDataset(args, corpus, tokenizer, mode) for mode in modes}
+    test = _read_test_file(args, corpus, tokenizer, data["train"].folder)
+    logger.info("loading %s", Path(args.pretrained_model_name).name)
     model = AutoModelForSequenceClassification.from_pretrained(
         args.pretrained_model_name, num_labels=corpus.num_labels, ignore_mismatched_sizes=True
     )
-    trainer = get_trainer(args)
-    grouped = LengthGroupedSampler(args.batch_size, lengths=data["train"].lengths)
+    task, trainer = ClassificationTask(model, args), get_trainer(args)
+    orders = {"train": LengthGroupedSampler(args.batch_size, lengths=data["train"].lengths)}
     loaders = {
         mode: DataLoader(
-            dataset, args.batch_size, collate_fn=data_collator, num_workers=args.cpu_workers,
-            sampler=grouped if mode == "train" else None,
+            dataset, args.batch_size, sampler=orders.get(mode), num_workers=args.cpu_workers, collate_fn=data_collator
         )
         for mode, dataset in data.items()
-    }  # fmt: skip
-    trainer.fit(ClassificationTask(model, args), loaders["train"], loaders.get("val"))
+    }
+    trainer.fit(task, loaders["train"], loaders.get("val"))
     if args.test_mode or not trainer.is_global_zero:
         return None
     best = Path(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
     print(f"best checkpoint: {best}")
-    if corpus.has_file(data.pop("train").folder, "test"):
-        data["test"] = ClassificationDataset(args, corpus, tokenizer, "test")
     classifier = Classifier.from_checkpoint(best, trust_remote_code=args.trust_remote_code, backend="torch")
-    for mode, dataset in data.items():
-        print(f"{mode}: {evaluate(classifier.model, dataset)}")
+    for mode, dataset in {"val": data.get("val"), "test": test}.items():
+        if dataset is not None:
+            print(f"{mode}: {evaluate(classifier.model, dataset)}")
     return best
+
+
+def _read_test_file(args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, folder: Path) -> Any:
+    """Return the dataset of the test file; None if there is none, or if it cannot be scored, having said why.
+
+    It is read before the first step: what is wrong with it is not to be found out after hours of training.
+    """
+    if not corpus.has_file(folder, "test"):
+        return None
+    try:
+        test = ClassificationDataset(args, corpus, tokenizer, "test")
+        if (test.labels < 0).any():
+            raise CorpusError("some of its rows have no label")
+    except CorpusError as error:
+        logger.warning("the test file will not be scored: %s", error)
+        return None
+    return test
+
+
+def _check_on_hub(name: str) -> None:
+    """Ask once whether the Hub has an encoder, instead of five times, with pauses, for each of its files.
+
+    Raises:
+        ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    expected = "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub"
+    try:
+        if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            HfApi().model_info(name, timeout=10)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ValueError(f"{expected}, got {name!r}, which is neither: correct it") from None
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise ValueError(
+            f"{expected}, got {name!r}, which is not here, and the Hub cannot be reached ({error}): correct the name, "
+            "connect, or take the encoder that ships with this package: get_embedded_path('nlpbook-mini')"
+        ) from None
 
 
 def read_arguments(path: str | Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,66 +13,112 @@ import torch
 import training_process
 from conftest import REVIEWS, write_reviews
 
-from nlpbook_helpers.checkpoints import find_best_checkpoint, load_checkpoint
+from nlpbook_helpers.checkpoints import load_checkpoint
+from nlpbook_helpers.resuming import STATE_NAME, BatchOrder
 
-SCRIPT = training_process.__file__
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-STEPS = 7  # of an epoch: 26 rows, 4 a batch
-STATE_NAME = "interrupted.state"
-HOOKS = {  # where a process is killed, and how often it gets there before
-    "inside an epoch": ("on_train_batch_start", STEPS + 3),
+KILLS = {  # where a process is killed, and how often it gets there before
+    "inside an epoch": ("on_train_batch_start", 10),
     "before validation": ("on_validation_start", 2),
     "after validation": ("on_validation_end", 2),
     "after an epoch's checkpoint": ("on_train_epoch_start", 3),
 }
 
 
-def run(settings: dict, hook: str = "", count: int = 0, processes: int = 1, dropout: float = 0.1) -> int | None:
-    """Train in processes of their own; return the exit status."""
-    if processes == 1:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer"])
-        process = context.Process(target=training_process.train, args=(settings, hook, count, dropout))
-        process.start()
-        process.join(timeout=120)
-        return process.exitcode
-    job = json.dumps({"settings": settings, "hook": hook, "count": count, "dropout": dropout})
-    command = [sys.executable, *TORCHRUN, SCRIPT, job]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert hook or not done.returncode, done.stderr[-3000:]
+def run(settings: dict, hook: str = "", count: int = 0) -> int | None:
+    """Train in a process of its own; return its exit status."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer"])
+    process = context.Process(target=training_process.train, args=(settings, hook, count))
+    process.start()
+    process.join(timeout=120)
+    return process.exitcode
+
+
+def run_two(*jobs: dict) -> int:
+    """Train in two processes; return torchrun's exit status."""
+    command = [sys.executable, *TORCHRUN, training_process.__file__, json.dumps(jobs)]
+    # Lightning draws anew in several processes if some test has called its seed_everything, which leaves PL_GLOBAL_SEED
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PL_")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert "hook" in jobs[-1] or not done.returncode, done.stderr[-3000:]
     return done.returncode
 
 
 @pytest.fixture
 def settings(make_args, corpora_root, tmp_path):
-    """A function that describes a training on some rows in a folder of its own."""
+    """A function that describes a training in a folder of its own."""
+    texts = [(str(n), f"{text} {'정말 ' * (n % 5)}{n}", label) for n, (_, text, label) in enumerate(REVIEWS * 4)]
+    write_reviews(corpora_root / "nsmc", texts[:27])  # 4 a batch, alone: 7 steps; in two processes: 4
 
-    def make(name: str, rows: int = 26, **changes) -> dict:
-        texts = [(str(n), f"{text} {'정말 ' * (n % 5)}{n}", label) for n, (_, text, label) in enumerate(REVIEWS * 4)]
-        write_reviews(corpora_root / "nsmc", texts[:rows])
-        folder = str(tmp_path / name)
-        return vars(make_args(epochs=3, resume_minutes=0, downstream_model_dir=folder, **changes))
+    def make(name: str, **changes) -> dict:
+        defaults = {"epochs": 3, "resume_minutes": 0, "learning_rate": 0.05}
+        return vars(make_args(**defaults | changes, downstream_model_dir=str(tmp_path / name)))
 
     return make
 
 
+def read_weights(settings: dict) -> dict[str, dict[str, torch.Tensor]]:
+    paths = sorted(Path(settings["downstream_model_dir"]).glob("*.ckpt"))
+    return {path.name: load_checkpoint(path)["state_dict"] for path in paths}
+
+
 def check_equal(one: dict, other: dict) -> None:
-    """Compare what two trainings left: names, losses and weights."""
-    folders = [Path(settings["downstream_model_dir"]) for settings in (one, other)]
-    names = [sorted(path.name for path in folder.glob("*.ckpt")) for folder in folders]
-    assert names[0] == names[1]
-    assert find_best_checkpoint(folders[0]).name == find_best_checkpoint(folders[1]).name
-    for name in names[0]:
-        first, second = (load_checkpoint(folder / name)["state_dict"] for folder in folders)
-        assert all(torch.equal(first[key], second[key]) for key in first), name
-    assert not (folders[1] / STATE_NAME).exists()
+    """Compare what two trainings left: names, the best one, and weights bit for bit."""
+    first, second = read_weights(one), read_weights(other)
+    assert list(first) == list(second)
+    for name, weights in first.items():
+        assert all(torch.equal(weights[key], second[name][key]) for key in weights), name
+    assert not Path(other["downstream_model_dir"], STATE_NAME).exists()
 
 
-@pytest.mark.parametrize("hook", HOOKS.values(), ids=HOOKS)
-def test_a_killed_training_ends_like_one_that_was_not(settings, hook, capfd):
-    for changes in ({"save_top_k": -1, "learning_rate": 0.1}, {"learning_rate": 0.1, "cpu_workers": 1}):
-        whole, killed = settings("whole" + str(len(changes)), **changes), settings("killed", **changes)
-        assert run(whole) == 0
-        assert run(killed, *hook) == -signal.SIGKILL
-        assert run(killed) == 0
+def test_a_killed_training_ends_like_one_that_was_not(settings):
+    whole = settings("whole")
+    assert run(whole) == 0
+    (best,) = read_weights(whole)  # with so high a rate the last epoch is not the best one
+    assert "epoch=2" not in best
+    for number, (place, hook) in enumerate(KILLS.items()):
+        killed = settings(f"killed-{number}", cpu_workers=number % 2)
+        assert run(killed, *hook) == -signal.SIGKILL, place
+        assert run(killed) == 0, place
         check_equal(whole, killed)
+
+
+def test_two_processes_learn_what_one_learns_from_twice_the_batch_and_go_on_after_a_kill(settings):
+    pair, alone = settings("pair", learning_rate=1e-3), settings("alone", learning_rate=1e-3, batch_size=8)
+    whole, killed = settings("whole"), settings("killed")
+    run_two({"settings": pair, "dropout": 0}, {"settings": whole})
+    training_process.train(alone, dropout=0)
+    said = [json.loads(Path(pair["downstream_model_dir"], f"rank-{rank}.json").read_text()) for rank in (0, 1)]
+    expected = json.loads(Path(alone["downstream_model_dir"], "rank-0.json").read_text())
+    assert said[0]["metrics"] == said[1]["metrics"]
+    for epoch, examples in expected["seen"].items():
+        assert sorted(said[0]["seen"][epoch] + said[1]["seen"][epoch]) == sorted(examples)
+        assert len(set(examples)) == 27
+    for name in ("train_loss_epoch", "train_acc_epoch", "val_loss", "val_acc"):
+        assert said[0]["metrics"][name] == pytest.approx(expected["metrics"][name], abs=1e-5), name
+    assert run_two({"settings": killed, "hook": "on_train_batch_start", "count": 7}) != 0
+    assert Path(killed["downstream_model_dir"], STATE_NAME).exists()
+    run_two({"settings": killed})
+    check_equal(whole, killed)
+
+
+@pytest.mark.parametrize("lengths", [None, range(27)])
+@pytest.mark.parametrize(("count", "world", "steps"), [(26, 1, 7), (26, 2, 4), (25, 2, 3), (27, 2, 4), (2, 2, 1)])
+def test_each_example_comes_once_an_epoch(count, world, steps, lengths):
+    orders = [BatchOrder(count, 4, True, lengths and lengths[:count]) for _ in range(world)]
+    epochs = []
+    for epoch in range(2):
+        for rank, order in enumerate(orders):
+            order.seed, order.epoch, order.rank, order.world = 7, epoch, rank, world
+        shares = [list(order) for order in orders]
+        assert [len(share) for share in shares] == [steps] * world
+        assert all(batch for share in shares for batch in share)
+        epochs.append([row for batches in zip(*shares, strict=True) for batch in batches for row in batch])
+        assert sorted(epochs[-1]) == list(range(count))
+    assert epochs[0] != epochs[1] or count == 2
+    orders[0].start = 1
+    assert list(orders[0]) == shares[0][1:]
+    with pytest.raises(ValueError, match="expected at least 30 examples, one for each process, got 2: train with"):
+        orders[0].count, orders[0].world = 2, 30
+        len(orders[0])

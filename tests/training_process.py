@@ -61,4 +61,5 @@ def train(settings: dict, hook: str = "", count: int = 0, dropout: float = 0.1) 
 
 
 if __name__ == "__main__":
-    train(**json.loads(sys.argv[1]))
+    for job in json.loads(sys.argv[1]):
+        train(**job)
