@@ -55,9 +55,6 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
 
     Returns:
         Lightning's settings, and a line that says what they are and why.
-
-    Raises:
-        ValueError: More processes have been started on a machine than it has GPUs.
     """
     name, accelerator, machines = "CPU", "cpu", 1
     if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
@@ -100,25 +97,19 @@ def _count_devices(wanted: int) -> int:
 
 def _read_launcher() -> tuple[int, int] | None:
     """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
-    launched = None
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
-        launched = local, int(os.environ["WORLD_SIZE"]) // local
-    elif SLURMEnvironment.detect() and not is_alone_in_slurm():
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if SLURMEnvironment.detect() and not _is_alone_in_slurm():
         machines = int(os.environ.get("SLURM_NNODES", 1))
-        launched = int(os.environ["SLURM_NTASKS"]) // machines, machines
-    if launched and torch.cuda.is_available() and launched[0] > (gpus := torch.cuda.device_count()):
-        raise ValueError(
-            f"expected at most {gpus} processes on this machine, one for each GPU, got {launched[0]}: start "
-            f"torchrun with --nproc-per-node={gpus}, or hide the GPUs with CUDA_VISIBLE_DEVICES="
-        )
-    return launched
+        return int(os.environ["SLURM_NTASKS"]) // machines, machines
+    return None
 
 
-def is_alone_in_slurm() -> bool:
-    """Say whether this runs inside a SLURM job, but was not started by srun: others would be waited for in vain."""
-    in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    return in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
+def _is_alone_in_slurm() -> bool:
+    """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
+    is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
 
 
 def compare_runs(folder: str | Path) -> "pd.DataFrame":
@@ -148,7 +139,7 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
         state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
         started, ended = (pd.Timestamp(record[key]) if key in record else pd.NaT for key in ("started", state))
         rows[name] = {
-            "started": started.tz_localize(None).floor("s"),
+            "started": started.tz_localize(None),
             "minutes": round((ended - started).total_seconds() / 60, 1),
             "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
             "val_loss": metrics["val_loss"].min(),
@@ -161,11 +152,12 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
             f"folder: expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}, found none: train "
             "first, or give the downstream_model_dir of a training"
         )
-    given = pd.DataFrame.from_dict(arguments, orient="index", dtype=object)
+    given = pd.DataFrame(arguments, dtype=object).T
     differs = given.map(repr).nunique() > 1
     differs["state"] = True
     table = pd.DataFrame.from_dict(rows, orient="index").join(given.loc[:, differs])
-    return table.rename_axis("run").sort_values("started", kind="stable")
+    table = table.rename_axis("run").sort_values("started", kind="stable")
+    return table.assign(started=table["started"].dt.floor("s"))
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -211,7 +203,9 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         "deterministic": args.seed is not None and hardware["accelerator"] == "cpu",
         "plugins": [tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO()],
     }
-    if is_alone_in_slurm():
+    if _is_alone_in_slurm():
+        tasks = os.environ["SLURM_NTASKS"]
+        logger.warning("SLURM_NTASKS=%s, but srun has not started this process: training in this one alone", tasks)
         ours["plugins"].append(LightningEnvironment())
     settings = hardware | ours | settings
     settings["callbacks"] = [*_make_callbacks(args, settings), *settings.get("callbacks", ())]
@@ -366,6 +360,7 @@ def _quiet_lightning() -> None:
         ".*exists and is not empty.*",  # the folder of checkpoints keeps those of earlier runs
         ".*smaller than the logging interval.*",  # a small corpus has few steps
         ".*your dataloader is not resumable.*",  # its batch sampler is
+        ".*but have no `val_dataloader`.*",  # monitor says that there is to be none
         ".*LeafSpec.*",  # between Lightning and torch
     ):
         warnings.filterwarnings("ignore", message=message)
@@ -383,9 +378,10 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     """
     set_logger(args)
     set_seed(args)
-    _check_on_hub(args.pretrained_model_name)
     download_downstream_dataset(args)
-    corpus, tokenizer = make_corpus(args), load_tokenizer(args.pretrained_model_name, args.trust_remote_code)
+    corpus = make_corpus(args)
+    _check_on_hub(args.pretrained_model_name)
+    tokenizer = load_tokenizer(args.pretrained_model_name, args.trust_remote_code)
     modes = ("train", "val") if " val_" in args.monitor else ("train",)
     data = {mode: ClassificationDataset(args, corpus, tokenizer, mode) for mode in modes}
     test = _read_test_file(args, corpus, tokenizer, data["train"].folder)
