@@ -1,8 +1,10 @@
 """What do I set? The arguments of training and of deployment, checked before anything is downloaded."""
 
+import json
 import os
 import re
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,52 @@ def _check_encoder(name: str) -> None:
             f"pretrained_model_name: expected a Hugging Face name or the folder of an encoder, got {name}, {found}: "
             "correct the path"
         )
+
+
+def check_on_hub(name: str) -> None:
+    """Ask once whether the Hub has an encoder, instead of five times, with pauses, for each of its files.
+
+    Raises:
+        ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    expected = "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub"
+    try:
+        if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            HfApi().model_info(name, timeout=10)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ValueError(f"{expected}, got {name!r}, which is neither: correct it") from None
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise ValueError(
+            f"{expected}, got {name!r}, which is not here, and the Hub cannot be reached ({error}): correct the name, "
+            "connect, or take the encoder that ships with this package: get_embedded_path('nlpbook-mini')"
+        ) from None
+
+
+def read_arguments(path: str | Path) -> dict[str, Any]:
+    """Read fields of `ClassificationTrainArguments` from a JSON object.
+
+    Raises:
+        ValueError: There is no such file, it is not a JSON object, or a field is unknown.
+    """
+    try:
+        # utf-8-sig also reads the byte order mark that PowerShell writes
+        fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): correct it, or the path") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(fields).__name__}')
+    known = list(ClassificationTrainArguments.__dataclass_fields__)
+    for name in fields:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"{path}: expected names of arguments, got {name!r}: "
+                + (f"did you mean {near[0]!r}?" if near else f"they are {', '.join(known)}")
+            )
+    return fields
 
 
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import XLAAccelerator
 from pytorch_lightning.callbacks import Checkpoint
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler, SequentialSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
 from nlpbook_helpers.features import ClassificationDataset
+from nlpbook_helpers.tpu import BucketCollator
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,10 @@ STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agr
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
     "pretrained_model_name", "downstream_task_name", "downstream_corpus_name", "max_seq_length", "batch_size",
     "learning_rate", "validation_size", "seed",
+)  # fmt: skip
+LOADER_SETTINGS = (
+    "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
+    "prefetch_factor", "persistent_workers",
 )  # fmt: skip
 
 
@@ -60,12 +66,13 @@ class BatchOrder(Sampler[list[int]]):
         self.world = 1
 
     def __len__(self) -> int:
-        if self.count < self.world:
-            raise ValueError(
-                f"expected at least {self.world} examples, one for each process, got {self.count}: train with fewer "
-                "processes"
-            )
         steps, left = divmod(self.count, self.batch_size * self.world)
+        needed = self.batch_size * self.world if self.drop_last else self.world
+        if self.count < needed:
+            raise ValueError(
+                f"expected at least {needed} examples, one for each process, or a batch where only whole ones are "
+                f"taken (drop_last, or a TPU), got {self.count}: lower batch_size, or train in fewer processes"
+            )
         # fewer than one for each process join the step before them
         return steps if self.drop_last else max(1, steps + (left >= self.world))
 
@@ -117,16 +124,6 @@ def find_order(loader: Any) -> BatchOrder | None:
     return BatchOrder(len(loader.dataset), batches.batch_size, is_shuffled, lengths, batches.drop_last)  # type: ignore[arg-type]
 
 
-def rebuild(loader: DataLoader, batches: Any, collate_fn: Any = None) -> DataLoader:
-    """Return a loader like another, with other batches, and another collation if one is given."""
-    names = (
-        "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
-        "prefetch_factor", "persistent_workers",
-    )  # fmt: skip
-    settings = {name: getattr(loader, name) for name in names}
-    return DataLoader(**settings, batch_sampler=batches, collate_fn=collate_fn or loader.collate_fn)
-
-
 class TrainingState(Checkpoint):
     """Seeds each step, and writes every few minutes and after each epoch what an interrupted training goes on from.
 
@@ -148,6 +145,37 @@ class TrainingState(Checkpoint):
         self.orders: dict[str, BatchOrder] = {}
         self._is_off, self._seconds, self._saved = args.test_mode, 60 * args.resume_minutes, time.monotonic()
         self._epoch = self._batch = 0
+
+    def deal_out(self, name: str, loader: Any, trainer: Trainer) -> Any:
+        """Return a loader like another, of this process's share, in the order that seed and epoch decide.
+
+        Args:
+            name: `train` or `val`.
+            loader: As the reader made it. One of an `IterableDataset`, or with a sampler of the reader's own, is
+                returned as it is.
+            trainer: Knows the processes and the device.
+
+        Raises:
+            ValueError: The sampler is the reader's own, and several processes train.
+        """
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            return loader
+        order, collate_fn, sampler = find_order(loader), loader.collate_fn, type(loader.sampler).__name__
+        if order is None and name == "train" and trainer.world_size > 1:
+            raise ValueError(
+                "expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got "
+                f"{sampler}: pass one of those, or train in one process"
+            )
+        if order is None:
+            if name == "train":
+                trainer.print(f"{sampler} orders the batches: an interruption costs the epoch that it happens in")
+            return loader
+        if isinstance(trainer.accelerator, XLAAccelerator):  # which compiles a program for each shape
+            collate_fn = BucketCollator(collate_fn, self.arguments["max_seq_length"])
+            order.drop_last |= name == "train"
+        self.orders[name] = order
+        settings = {key: getattr(loader, key) for key in LOADER_SETTINGS}
+        return DataLoader(**settings, batch_sampler=order, collate_fn=collate_fn)
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Tell the loaders which process this is; without a seed draw one, which is kept in the state."""
@@ -244,7 +272,7 @@ class TrainingState(Checkpoint):
                     f"{before['arguments'].get(name)!r}, got {value!r}: put it back to go on, {remedy}"
                 )
         epoch, batch, steps = before["epoch"], before["batch"], before["steps"]
-        if epoch >= epochs:
+        if 0 < epochs <= epoch:
             raise CheckpointError(
                 f"epochs: the training that was interrupted in {self.path.parent} has done {epoch}, got {epochs}: "
                 f"raise it to go on, {remedy}"

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from nlpbook_helpers.tpu import count_tpu_cores
+from nlpbook_helpers import tpu
+from nlpbook_helpers.arguments import ClassificationTrainArguments
 
 logger = logging.getLogger("nlpbook_helpers")
 
@@ -41,7 +42,7 @@ def get_profile() -> Literal["full", "quick"]:
         raise ValueError(f"NLPBOOK_PROFILE: expected 'full' or 'quick', got {forced!r}: correct or unset it")
     import torch
 
-    return "full" if torch.cuda.is_available() or count_tpu_cores() else "quick"
+    return "full" if torch.cuda.is_available() or tpu.count_tpu_cores() else "quick"
 
 
 def supports_bfloat16() -> bool:
@@ -71,12 +72,86 @@ def describe_runtime() -> str:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         lines.append(f"GPU {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
-    elif cores := count_tpu_cores():
+    elif cores := tpu.count_tpu_cores():
         lines.append(f"TPU, {cores} cores")
     else:
         lines.append(f"CPU, {torch.get_num_threads()} threads, no accelerator")
     lines.append(f"bfloat16 in hardware: {'yes' if supports_bfloat16() else 'no'}")
     return "\n".join([*lines, f"profile: {get_profile()}"])
+
+
+def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any], str]:
+    """Choose device, number of processes and precision: what was asked for if it is there, else what is.
+
+    Args:
+        args: `devices`, `tpu_cores` and `fp16` are read; where torchrun or SLURM has started this process, they say how
+            many there are.
+
+    Returns:
+        Lightning's settings, and a line that says what they are and why.
+    """
+    import torch
+
+    name, accelerator, machines = "CPU", "cpu", 1
+    if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
+        name, accelerator = "TPU core", "tpu"
+        precision, reason = tpu.PRECISION, "products in bfloat16, which a TPU multiplies"
+    else:
+        if torch.cuda.is_available():
+            name, accelerator = f"GPU ({torch.cuda.get_device_name(0)})", "cuda"
+        elif args.fp16:
+            logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")
+        devices, machines = _read_launcher() or (_count_devices(args.devices), 1)
+        precision, reason = choose_precision(accelerator, args.fp16)
+    settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
+    several = f"{devices} processes on the {name}" if accelerator == "cpu" else f"{devices} × {name}"
+    each = f"{machines} machines, each with " if machines > 1 else ""
+    return settings, f"training on {each}{several if devices > 1 else name} in {precision} ({reason})"
+
+
+def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
+    """Return Lightning's precision for a CPU or GPU, and the reason in a few words."""
+    if accelerator == "cuda" and fp16:
+        return "16-mixed", "fp16=True"
+    if supports_bfloat16():
+        return "bf16-mixed", "this hardware multiplies bfloat16"
+    if accelerator == "cuda":
+        return "16-mixed", "this GPU has no bfloat16"
+    return "32-true", "no fast 16-bit arithmetic here"
+
+
+def _count_devices(wanted: int) -> int:
+    """Return on how many devices this process trains, which nobody else has started."""
+    import torch
+
+    if torch.cuda.is_available() and wanted > (gpus := torch.cuda.device_count()):
+        logger.warning("devices=%s, but there are %s GPUs here: using those", wanted, gpus)
+        wanted = gpus
+    if wanted > 1 and hasattr(sys, "ps1"):
+        logger.warning("devices=%s, but a notebook trains on one: for more, see `nlpbook_helpers train`", wanted)
+        return 1
+    return wanted
+
+
+def _read_launcher() -> tuple[int, int] | None:
+    """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if SLURMEnvironment.detect() and not is_alone_in_slurm():
+        machines = int(os.environ.get("SLURM_NNODES", 1))
+        return int(os.environ["SLURM_NTASKS"]) // machines, machines
+    return None
+
+
+def is_alone_in_slurm() -> bool:
+    """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
 
 
 def get_cache_dir() -> Path:

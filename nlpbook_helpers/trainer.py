@@ -1,6 +1,5 @@
 """On what hardware, and what was recorded? Lightning's Trainer for this machine, and a table of earlier trainings."""
 
-import json
 import logging
 import os
 import sys
@@ -8,33 +7,31 @@ import tempfile
 import warnings
 from contextlib import nullcontext
 from datetime import datetime
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
-from pytorch_lightning.accelerators import XLAAccelerator
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers import tpu
-from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, describe_arguments
+from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, check_on_hub, describe_arguments
+from nlpbook_helpers.arguments import read_arguments as read_arguments  # its old place
 from nlpbook_helpers.checkpoints import CheckpointError, save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
-from nlpbook_helpers.resuming import TrainingState, find_order, rebuild
-from nlpbook_helpers.runtime import find_versions, lock, set_logger, set_seed, supports_bfloat16
+from nlpbook_helpers.resuming import TrainingState
+from nlpbook_helpers.runtime import choose_hardware, find_versions, is_alone_in_slurm, lock, set_logger, set_seed
 from nlpbook_helpers.task import ClassificationTask
 
 if TYPE_CHECKING:  # it takes a second to import, which training need not spend
@@ -44,72 +41,6 @@ logger = logging.getLogger(__name__)
 
 LOGS_NAME = "logs"
 LOG_EVERY = 10  # steps; on a GPU or TPU each look at a number waits for it
-
-
-def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any], str]:
-    """Choose device, number of processes and precision: what was asked for if it is there, else what is.
-
-    Args:
-        args: `devices`, `tpu_cores` and `fp16` are read; where torchrun or SLURM has started this process, they say how
-            many there are.
-
-    Returns:
-        Lightning's settings, and a line that says what they are and why.
-    """
-    name, accelerator, machines = "CPU", "cpu", 1
-    if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
-        name, accelerator = "TPU core", "tpu"
-        precision, reason = tpu.PRECISION, "products in bfloat16, which a TPU multiplies"
-    else:
-        if torch.cuda.is_available():
-            name, accelerator = f"GPU ({torch.cuda.get_device_name(0)})", "cuda"
-        elif args.fp16:
-            logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")
-        devices, machines = _read_launcher() or (_count_devices(args.devices), 1)
-        precision, reason = choose_precision(accelerator, args.fp16)
-    settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
-    several = f"{devices} processes on the {name}" if accelerator == "cpu" else f"{devices} × {name}"
-    each = f"{machines} machines, each with " if machines > 1 else ""
-    return settings, f"training on {each}{several if devices > 1 else name} in {precision} ({reason})"
-
-
-def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
-    """Return Lightning's precision for a CPU or GPU, and the reason in a few words."""
-    if accelerator == "cuda" and fp16:
-        return "16-mixed", "fp16=True"
-    if supports_bfloat16():
-        return "bf16-mixed", "this hardware multiplies bfloat16"
-    if accelerator == "cuda":
-        return "16-mixed", "this GPU has no bfloat16"
-    return "32-true", "no fast 16-bit arithmetic here"
-
-
-def _count_devices(wanted: int) -> int:
-    """Return on how many devices this process trains, which nobody else has started."""
-    if torch.cuda.is_available() and wanted > (gpus := torch.cuda.device_count()):
-        logger.warning("devices=%s, but there are %s GPUs here: using those", wanted, gpus)
-        wanted = gpus
-    if wanted > 1 and hasattr(sys, "ps1"):
-        logger.warning("devices=%s, but a notebook trains on one: for more, see `nlpbook_helpers train`", wanted)
-        return 1
-    return wanted
-
-
-def _read_launcher() -> tuple[int, int] | None:
-    """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
-    if TorchElasticEnvironment.detect():
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return local, int(os.environ["WORLD_SIZE"]) // local
-    if SLURMEnvironment.detect() and not _is_alone_in_slurm():
-        machines = int(os.environ.get("SLURM_NNODES", 1))
-        return int(os.environ["SLURM_NTASKS"]) // machines, machines
-    return None
-
-
-def _is_alone_in_slurm() -> bool:
-    """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
-    is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
 
 
 def compare_runs(folder: str | Path) -> "pd.DataFrame":
@@ -127,37 +58,43 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
         FileNotFoundError: No training has written its logs there.
     """
     import pandas as pd
-    import yaml
 
     folder = Path(folder).expanduser().resolve()
-    rows, arguments = {}, {}
-    for path in folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"):
-        name, log = path.parent.relative_to(folder).as_posix(), path.with_name("metrics.csv")
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        metrics = pd.read_csv(log) if log.exists() else pd.DataFrame()
-        metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc"])
-        state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
-        started, ended = (pd.Timestamp(record[key]) if key in record else pd.NaT for key in ("started", state))
-        rows[name] = {
-            "started": started.tz_localize(None),
-            "minutes": round((ended - started).total_seconds() / 60, 1),
-            "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
-            "val_loss": metrics["val_loss"].min(),
-            "val_acc": metrics["val_acc"].max(),
-        }
-        given = {key: value for key, value in record["arguments"].items() if key not in PLACES}
-        arguments[name] = given | {"state": state}
-    if not rows:
+    runs = {
+        path.parent.relative_to(folder).as_posix(): _read_run(path)
+        for path in folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml")
+    }
+    if not runs:
         raise FileNotFoundError(
             f"folder: expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}, found none: train "
             "first, or give the downstream_model_dir of a training"
         )
-    given = pd.DataFrame(arguments, dtype=object).T
-    differs = given.map(repr).nunique() > 1
-    differs["state"] = True
-    table = pd.DataFrame.from_dict(rows, orient="index").join(given.loc[:, differs])
-    table = table.rename_axis("run").sort_values("started", kind="stable")
-    return table.assign(started=table["started"].dt.floor("s"))
+    facts = pd.DataFrame.from_dict({name: facts for name, (facts, _) in runs.items()}, orient="index")
+    given = pd.DataFrame({name: given for name, (_, given) in runs.items()}, dtype=object).T
+    table = facts.join(given.loc[:, given.map(repr).nunique() > 1]).sort_values("started", kind="stable")
+    table["state"] = table.pop("state")  # to the end
+    return table.rename_axis("run").assign(started=table["started"].dt.floor("s"))
+
+
+def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that."""
+    import pandas as pd
+    import yaml
+
+    record, log = yaml.safe_load(path.read_text(encoding="utf-8")), path.with_name("metrics.csv")
+    metrics = pd.read_csv(log) if log.exists() else pd.DataFrame()
+    metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc"])
+    state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
+    started, ended = (pd.Timestamp(record[key]) if key in record else pd.NaT for key in ("started", state))
+    facts = {
+        "started": started.tz_localize(None),
+        "minutes": round((ended - started).total_seconds() / 60, 1),
+        "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
+        "val_loss": metrics["val_loss"].min(),
+        "val_acc": metrics["val_acc"].max(),
+        "state": state,
+    }
+    return facts, {key: value for key, value in record["arguments"].items() if key not in PLACES}
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -191,7 +128,7 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
     rank_zero_only(print)(line)
     # a bar redraws itself, which fills a log file with thousands of lines
     is_watched = sys.stdout.isatty() or hasattr(sys, "ps1")
-    ours = {
+    ours: dict[str, Any] = {
         "use_distributed_sampler": False,  # it would undo the grouping by length, and see some examples twice
         "max_epochs": args.epochs,
         "fast_dev_run": args.test_mode,
@@ -203,7 +140,7 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         "deterministic": args.seed is not None and hardware["accelerator"] == "cpu",
         "plugins": [tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO()],
     }
-    if _is_alone_in_slurm():
+    if is_alone_in_slurm():
         tasks = os.environ["SLURM_NTASKS"]
         logger.warning("SLURM_NTASKS=%s, but srun has not started this process: training in this one alone", tasks)
         ours["plugins"].append(LightningEnvironment())
@@ -244,7 +181,8 @@ class ClassificationTrainer(Trainer):
 
     def __init__(self, args: ClassificationTrainArguments, **settings: Any) -> None:
         self._args, self._kept = args, TrainingState(args)
-        super().__init__(**settings | {"callbacks": [*settings["callbacks"], self._kept]})
+        settings["callbacks"].append(self._kept)
+        super().__init__(**settings)
 
     def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, **named: Any) -> None:
         """Train; see Lightning's `Trainer.fit`.
@@ -273,9 +211,17 @@ class ClassificationTrainer(Trainer):
         if not self._args.resume:
             self._kept.path.unlink(missing_ok=True)
         is_resuming = not self._args.test_mode and named.get("ckpt_path") is None
-        if is_resuming and (state := self._kept.find(train_loader, self.world_size, self.max_epochs)):
+        if is_resuming and (state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1)):
             named |= {"ckpt_path": state, "weights_only": True}
-        loaders = self._deal_out("train", train_loader), self._deal_out("val", val_loader)
+        if isinstance(val_loader, list | tuple) and len(val_loader) == 1:
+            (val_loader,) = val_loader
+        if isinstance(val_loader, list | tuple):
+            raise ValueError(
+                f"val_dataloaders: expected one loader, got {len(val_loader)}: give the one that chooses the "
+                "checkpoint, and measure the others with evaluate(task.model, dataset)"
+            )
+        train_loader = self._kept.deal_out("train", train_loader, self)
+        val_loader = self._kept.deal_out("val", val_loader, self)
         self._record(
             started=_get_time(),
             hardware=f"{self.num_devices} x {self.accelerator.name()} in {self.precision}",
@@ -284,48 +230,12 @@ class ClassificationTrainer(Trainer):
         )
         end = "stopped"
         try:
-            super().fit(model, *loaders, **named)
+            super().fit(model, train_loader, val_loader, **named)
             end = "finished"
         finally:
             self._record(**{end: _get_time()})
         if rank_zero_only.rank == 0:
             self._kept.path.unlink(missing_ok=True)
-
-    def _deal_out(self, name: str, loader: Any) -> Any:
-        """Return the loader of this process's share, in the order of seed and epoch, and in shapes that a TPU likes."""
-        if isinstance(loader, list | tuple) and len(loader) == 1:
-            loader = loader[0]
-        if isinstance(loader, list | tuple):
-            raise ValueError(
-                f"{name}_dataloaders: expected one loader, got {len(loader)}: give that which chooses the checkpoint, "
-                "and measure the others with evaluate(task.model, dataset)"
-            )
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            return loader
-        order, collate, is_tpu = find_order(loader), loader.collate_fn, isinstance(self.accelerator, XLAAccelerator)
-        if is_tpu:
-            collate = tpu.BucketCollator(collate, self._args.max_seq_length)
-        if order is None and name == "train":
-            self._refuse_or_note(type(loader.sampler).__name__)
-        if order is None:
-            return rebuild(loader, loader.batch_sampler, collate) if is_tpu else loader
-        order.drop_last |= is_tpu and name == "train"  # a smaller batch is another shape, to be compiled
-        if not order.count // order.batch_size and order.drop_last:
-            raise ValueError(
-                f"batch_size: expected at most {order.count}, the number of training examples, since a TPU takes whole "
-                f"batches only, got {order.batch_size}: lower it"
-            )
-        self._kept.orders[name] = order
-        return rebuild(loader, order, collate)
-
-    def _refuse_or_note(self, sampler: str) -> None:
-        """Say what a sampler of the reader's own costs: its order is no function of seed and epoch."""
-        if self.world_size > 1:
-            raise ValueError(
-                f"expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got "
-                f"{sampler}: pass one of those, or train in one process"
-            )
-        rank_zero_only(print)(f"{sampler} orders the batches: an interruption costs the epoch that it happens in")
 
     def _record(self, **facts: Any) -> None:
         """Add to the run's `hparams.yaml`; and log for TensorBoard into the same folder, where that is installed."""
@@ -380,7 +290,7 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     set_seed(args)
     download_downstream_dataset(args)
     corpus = make_corpus(args)
-    _check_on_hub(args.pretrained_model_name)
+    check_on_hub(args.pretrained_model_name)
     tokenizer = load_tokenizer(args.pretrained_model_name, args.trust_remote_code)
     modes = ("train", "val") if " val_" in args.monitor else ("train",)
     data = {mode: ClassificationDataset(args, corpus, tokenizer, mode) for mode in modes}
@@ -424,49 +334,3 @@ def _read_test_file(args: ClassificationTrainArguments, corpus: Any, tokenizer: 
         logger.warning("the test file will not be scored: %s", error)
         return None
     return test
-
-
-def _check_on_hub(name: str) -> None:
-    """Ask once whether the Hub has an encoder, instead of five times, with pauses, for each of its files.
-
-    Raises:
-        ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
-    """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    expected = "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub"
-    try:
-        if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
-            HfApi().model_info(name, timeout=10)
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ValueError(f"{expected}, got {name!r}, which is neither: correct it") from None
-    except (HTTPError, OfflineModeIsEnabled) as error:
-        raise ValueError(
-            f"{expected}, got {name!r}, which is not here, and the Hub cannot be reached ({error}): correct the name, "
-            "connect, or take the encoder that ships with this package: get_embedded_path('nlpbook-mini')"
-        ) from None
-
-
-def read_arguments(path: str | Path) -> dict[str, Any]:
-    """Read fields of `ClassificationTrainArguments` from a JSON object.
-
-    Raises:
-        ValueError: There is no such file, it is not a JSON object, or a field is unknown.
-    """
-    try:
-        # utf-8-sig also reads the byte order mark that PowerShell writes
-        fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): correct it, or the path") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(fields).__name__}')
-    known = list(ClassificationTrainArguments.__dataclass_fields__)
-    for name in fields:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"{path}: expected names of arguments, got {name!r}: "
-                + (f"did you mean {near[0]!r}?" if near else f"they are {', '.join(known)}")
-            )
-    return fields

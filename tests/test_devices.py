@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nlpbook_helpers import get_trainer, tpu
-from nlpbook_helpers.trainer import choose_hardware, choose_precision
+from nlpbook_helpers.runtime import choose_hardware, choose_precision
 
 SRUN = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}

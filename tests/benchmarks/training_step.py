@@ -17,8 +17,8 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import NsmcCorpus
 from nlpbook_helpers.features import ClassificationDataset, data_collator
+from nlpbook_helpers.runtime import choose_precision
 from nlpbook_helpers.task import ClassificationTask
-from nlpbook_helpers.trainer import choose_precision
 
 BATCH_SIZE = 32
 MAX_SEQ_LENGTH = 128
