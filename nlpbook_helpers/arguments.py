@@ -1,8 +1,10 @@
 """What do I set? The arguments of training and of deployment, checked before anything is downloaded."""
 
+import json
 import os
 import re
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,19 @@ from nlpbook_helpers.checkpoints import (
 TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
+RANGES: dict[str, tuple[float, float]] = {
+    "max_seq_length": (5, 100_000),
+    "batch_size": (1, 100_000),
+    "epochs": (1, 10_000),
+    "cpu_workers": (0, 1_024),
+    "tpu_cores": (0, 1_024),
+    "devices": (1, 1_024),
+    "save_top_k": (-1, 10_000),
+    "seed": (0, 2**32 - 1),
+    "learning_rate": (1e-10, 1.0),
+    "validation_size": (0.0, 1e9),
+    "resume_minutes": (0.0, 1e6),
+}
 
 
 def get_embedded_path(name: str) -> str:
@@ -44,7 +59,15 @@ def get_default_corpus_dir(corpus_name: str) -> str:
         return str(SAMPLES_DIR)
     if "NLPBOOK_CORPUS_DIR" in os.environ:
         return os.environ["NLPBOOK_CORPUS_DIR"]
-    return "/content/Korpora" if "COLAB_RELEASE_TAG" in os.environ else str(Path.home() / "Korpora")
+    if "COLAB_RELEASE_TAG" in os.environ:
+        return "/content/Korpora"
+    try:
+        return str(Path.home() / "Korpora")
+    except RuntimeError:  # as in a container
+        raise ValueError(
+            "downstream_corpus_root_dir: this user has no home folder to keep corpora in: give one, or set "
+            "NLPBOOK_CORPUS_DIR"
+        ) from None
 
 
 def _doc(default: Any, text: str) -> Any:
@@ -77,13 +100,12 @@ class ClassificationTrainArguments:
     seed: int | None = _doc(None, "random seed; None leaves it unset")
     fp16: bool = _doc(False, "16-bit floating point on a GPU; bfloat16 is chosen without asking where it is fast")
     tpu_cores: int = _doc(0, "TPU cores to train on; 0 for none")
-    devices: int = _doc(1, "GPUs, or processes on a CPU, of each machine; torchrun and SLURM say it themselves")
-    num_nodes: int = _doc(1, "machines; torchrun and SLURM say it themselves")
+    devices: int = _doc(1, "GPUs, or processes on a CPU; torchrun and SLURM say it themselves")
     cpu_workers: int = _doc(0, "loader processes; 0 is fastest, since examples are slices of arrays in memory")
     overwrite_cache: bool = _doc(False, "tokenize again although a cached result exists")
     force_download: bool = _doc(False, "fetch the corpus again although its files exist")
     skip_bad_rows: bool = _doc(False, "leave out rows with a missing column or unknown label; count them aloud")
-    resume: bool = _doc(True, "go on with a training that was interrupted in downstream_model_dir; False starts anew")
+    resume: bool = _doc(True, "whether to go on with what was interrupted in downstream_model_dir; if not, anew")
     resume_minutes: float = _doc(10, "how often the state is written that an interrupted training goes on from")
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
@@ -94,23 +116,15 @@ class ClassificationTrainArguments:
             if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
             setattr(self, name, os.path.expanduser(getattr(self, name)))
+        _check_encoder(self.pretrained_model_name)
         if self.downstream_corpus_root_dir is None:
             self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
         self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
-        _check_range("max_seq_length", self.max_seq_length, 5, 100_000)
-        _check_range("batch_size", self.batch_size, 1, 100_000)
-        _check_range("epochs", self.epochs, 1, 10_000)
-        _check_range("cpu_workers", self.cpu_workers, 0, 1_024)
-        for name, least in (("tpu_cores", 0), ("devices", 1), ("num_nodes", 1)):
-            _check_range(name, getattr(self, name), least, 1_024)
-        _check_range("save_top_k", self.save_top_k, -1, 10_000)
-        _check_range("learning_rate", self.learning_rate, 1e-10, 1.0, whole=False)
-        _check_range("validation_size", self.validation_size, 0, 10**9, whole=False)
-        if self.seed is not None:
-            _check_range("seed", self.seed, 0, 2**32 - 1)
+        for name, limits in RANGES.items():
+            if name != "seed" or self.seed is not None:
+                _check_range(name, getattr(self, name), *limits)
         if not isinstance(self.resume, bool):
             raise ValueError(f"resume: expected True or False, got {self.resume!r}")
-        _check_range("resume_minutes", self.resume_minutes, 0, 10**6, whole=False)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(
                 f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"
@@ -146,7 +160,7 @@ class ClassificationDeployArguments:
     def __post_init__(self) -> None:
         if self.pretrained_model_name is not None:
             self.pretrained_model_name = str(self.pretrained_model_name)
-        _check_range("max_seq_length", self.max_seq_length, 5, 100_000)
+        _check_range("max_seq_length", self.max_seq_length, *RANGES["max_seq_length"])
         if self.downstream_model_checkpoint_fpath is not None:
             if not Path(self.downstream_model_checkpoint_fpath).is_file():
                 raise CheckpointError(
@@ -182,12 +196,75 @@ def _find_encoder(checkpoint: str) -> str:
         return name
 
 
-def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = True) -> None:
-    """Raise the sentence that says which argument is off, what it is and what it may be."""
-    kind = int if whole else (int, float)
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise the sentence that says which argument is off and what it may be; whole limits are for whole numbers."""
+    kind, number = (int, "a whole number") if isinstance(low, int) else ((int, float), "a number")
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        number = "a whole number" if whole else "a number"
         raise ValueError(f"{name}: expected {number} from {low:,} to {high:,}, got {value!r}")
+
+
+def _check_encoder(name: str) -> None:
+    """Refuse what is on this machine, or would be, and is no encoder; names on the Hub are not looked up here."""
+    path = Path(name)
+    if path.is_dir() and (path / "config.json").is_file():
+        return
+    if path.suffix == ".ckpt" or (path.is_dir() and any(path.glob("*.ckpt"))):
+        raise ValueError(
+            f"pretrained_model_name: expected an encoder, got {name}, which this package trained: open it with "
+            "Classifier.from_checkpoint; to train it further, export it and give the folder of the export"
+        )
+    if path.is_dir() or path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name:
+        found = "no config.json in it" if path.is_dir() else "which is not there"
+        raise ValueError(
+            f"pretrained_model_name: expected a Hugging Face name or the folder of an encoder, got {name}, {found}: "
+            "correct the path"
+        )
+
+
+def check_on_hub(name: str) -> None:
+    """Ask once whether the Hub has an encoder, instead of five times, with pauses, for each of its files.
+
+    Raises:
+        ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    expected = "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub"
+    try:
+        if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
+            HfApi().model_info(name, timeout=10)
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ValueError(f"{expected}, got {name!r}, which is neither: correct it") from None
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise ValueError(
+            f"{expected}, got {name!r}, which is not here, and the Hub cannot be reached ({error}): correct the name, "
+            "connect, or take the encoder that ships with this package: get_embedded_path('nlpbook-mini')"
+        ) from None
+
+
+def read_arguments(path: str | Path) -> dict[str, Any]:
+    """Read fields of `ClassificationTrainArguments` from a JSON object.
+
+    Raises:
+        ValueError: There is no such file, it is not a JSON object, or a field is unknown.
+    """
+    try:
+        # utf-8-sig also reads the byte order mark that PowerShell writes
+        fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): correct it, or the path") from None
+    if not isinstance(fields, dict):
+        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(fields).__name__}')
+    known = list(ClassificationTrainArguments.__dataclass_fields__)
+    for name in fields:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            raise ValueError(
+                f"{path}: expected names of arguments, got {name!r}: "
+                + (f"did you mean {near[0]!r}?" if near else f"they are {', '.join(known)}")
+            )
+    return fields
 
 
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")

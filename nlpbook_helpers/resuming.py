@@ -1,336 +1,295 @@
-"""Which batch goes where? A loader's batches dealt out to processes, and cut to the shapes that a device wants.
+"""Which batch is next, and what if it stops?
 
-What if it stops? The state of a training is kept beside its checkpoints, and the same notebook goes on from it.
+The order of batches is a function of seed and epoch, and dropout one of seed, epoch, batch and process. So an
+interrupted training goes on from two numbers, the epoch and the batch, and no random state has to be kept or replayed.
+Several processes deal the same order out among themselves.
 """
 
 import logging
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, Trainer
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sampler
+from pytorch_lightning import Trainer
+from pytorch_lightning.accelerators import XLAAccelerator
+from pytorch_lightning.callbacks import Checkpoint
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler, SequentialSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
 from nlpbook_helpers.features import ClassificationDataset
-from nlpbook_helpers.tpu import choose_bucket
+from nlpbook_helpers.tpu import BucketCollator
 
 logger = logging.getLogger(__name__)
 
-
-def is_resumable(loader: Any) -> bool:
-    """Say whether a loader draws its batches from a dataset whose rows have positions."""
-    is_loader = isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset)
-    return is_loader and loader.batch_sampler is not None
-
-
-def rebuild(loader: DataLoader, batches: Any, collate_fn: Callable | None = None) -> DataLoader:
-    """Return a loader like another, with other batches.
-
-    Args:
-        loader: Of a dataset whose rows have positions.
-        batches: Iterable of lists of positions.
-        collate_fn: If it changes too.
-    """
-    return DataLoader(**copy_settings(loader), batch_sampler=batches, collate_fn=collate_fn or loader.collate_fn)
-
-
-def copy_settings(loader: DataLoader) -> dict[str, Any]:
-    """Return the arguments that a loader like this one is made with, its batches and their collation aside."""
-    names = (
-        "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
-        "prefetch_factor", "persistent_workers",
-    )  # fmt: skip
-    return {name: getattr(loader, name) for name in names}
-
-
-class RankBatches:
-    """One process's share of another sampler's batches: all processes together see each example once.
-
-    With `n` processes a step takes the examples of `n` batches, as they follow each other in the sampler's order, which
-    thus may group them by length. The last step deals out what is left, and each process gets one example at least.
-
-    Args:
-        batches: A `BatchSampler`.
-        trainer: Knows the number of processes and this one's rank, once they have been started.
-
-    Raises:
-        ValueError: There are fewer examples than processes, or the batches have no size of their own.
-    """
-
-    def __init__(self, batches: Any, trainer: Trainer) -> None:
-        if not isinstance(batches, BatchSampler):
-            raise ValueError(
-                "expected a loader with batch_size and sampler where several processes train, got a batch_sampler of "
-                f"class {type(batches).__name__}: pass those two instead"
-            )
-        self.batches, self.sampler, self._trainer = batches, batches.sampler, trainer
-        self.batch_size, self.drop_last = batches.batch_size, batches.drop_last
-
-    def __len__(self) -> int:
-        total, step = len(self.sampler), self.batch_size * self._trainer.world_size  # type: ignore[arg-type]
-        if total < self._trainer.world_size:
-            raise ValueError(
-                f"expected at least {self._trainer.world_size} examples, one for each process, got {total}: train with "
-                "fewer processes"
-            )
-        return max(1, total // step + (not self.drop_last and total % step >= self._trainer.world_size))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order, size = self._draw_order(), self.batch_size * self._trainer.world_size
-        steps = len(self)
-        for step in range(steps):
-            is_last = step == steps - 1 and not self.drop_last
-            examples = order[step * size : None if is_last else (step + 1) * size]
-            yield np.array_split(examples, self._trainer.world_size)[self._trainer.global_rank].tolist()
-
-    def _draw_order(self) -> np.ndarray:
-        """Return the order of the first process, from whose random state all of them draw it."""
-        own = torch.get_rng_state()
-        torch.set_rng_state(self._trainer.strategy.broadcast(own))
-        order = np.fromiter(self.sampler, np.int64)
-        if self._trainer.global_rank:  # the first goes on from there, as it would alone
-            torch.set_rng_state(own)
-        return order
-
-
-class _BucketCollator:
-    """Pads batches to a few lengths; a class, since loader processes have to be able to receive it."""
-
-    def __init__(self, collate_fn: Callable, most: int) -> None:
-        self.collate_fn, self.most = collate_fn, most
-
-    def __call__(self, examples: Any) -> dict[str, torch.Tensor]:
-        batch = self.collate_fn(examples)
-        length = batch["input_ids"].shape[1]
-        missing = choose_bucket(length, self.most) - length
-        # zeros, whatever the tokenizer's padding: the attention mask hides them
-        return {
-            name: torch.nn.functional.pad(column, (0, missing)) if column.ndim == 2 else column
-            for name, column in batch.items()
-        }
-
-
-def cut_to_shapes(loader: DataLoader, most: int, is_training: bool) -> DataLoader:
-    """Return a loader whose batches have few different shapes, for a device that compiles a program for each.
-
-    Args:
-        loader: Of batches with `input_ids`: int64, (batch, tokens).
-        most: Tokens of the longest bucket.
-        is_training: Whether a smaller last batch may be left out.
-
-    Raises:
-        ValueError: There is no whole batch to train on.
-    """
-    batches: Any = loader.batch_sampler
-    if is_training and isinstance(batches, BatchSampler):
-        batches = BatchSampler(batches.sampler, batches.batch_size, drop_last=True)
-        if not len(batches):
-            raise ValueError(
-                f"batch_size: expected at most {len(loader.dataset)}, the number of training examples, since a TPU "  # type: ignore[arg-type]
-                f"takes whole batches only, got {batches.batch_size}: lower it"
-            )
-    return rebuild(loader, batches, _BucketCollator(loader.collate_fn, most))
-
-
 STATE_NAME = "interrupted.state"
-ARGUMENTS_KEY = "nlpbook_arguments"
-LOADER_KEY = "nlpbook_loader"
-STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time has come
+MOST_SORTED, LEAST_GROUPS = 50, 4  # batches sorted by length together, as transformers' LengthGroupedSampler does
+STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
-    "pretrained_model_name",
-    "downstream_task_name",
-    "downstream_corpus_name",
-    "max_seq_length",
-    "batch_size",
-    "learning_rate",
-    "validation_size",
-    "seed",
-)
+    "pretrained_model_name", "downstream_task_name", "downstream_corpus_name", "max_seq_length", "batch_size",
+    "learning_rate", "validation_size", "seed",
+)  # fmt: skip
+LOADER_SETTINGS = (
+    "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
+    "prefetch_factor", "persistent_workers",
+)  # fmt: skip
 
 
-class _LaterBatches(Sampler):
-    """The batches of another sampler, less the first ones, whose order is drawn all the same."""
+class BatchOrder(Sampler[list[int]]):
+    """Positions of each batch, in an order that seed and epoch decide, and one process's share of them.
 
-    def __init__(self, batches: Any) -> None:
-        self.batches, self.sampler, self.skipped = batches, getattr(batches, "sampler", None), 0
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return islice(iter(self.batches), self.skipped, None)
-
-
-class ResumableLoader(DataLoader):
-    """A loader that goes on in the middle of an epoch: same order, same random state, no batch twice.
-
-    An epoch's order is a function of the random state at its beginning, whatever the sampler. So two random states are
-    kept, and the number of batches: the first draws the order again, and the second is what dropout goes on with.
+    With `n` processes a step takes the examples of `n` batches, so that all of them together see each example once.
+    The last step deals out what is left, and each process gets one example at least.
 
     Args:
-        loader: A loader of a dataset with a length, in batches.
-    """
-
-    def __init__(self, loader: DataLoader) -> None:
-        self._later = _LaterBatches(loader.batch_sampler)
-        super().__init__(**copy_settings(loader), batch_sampler=self._later, collate_fn=loader.collate_fn)
-        own = {id(one): one for one in (loader.generator, getattr(loader.sampler, "generator", None)) if one}
-        self._own_generators = list(own.values())
-        self._begin, self._batches = self._get_random_state(), 0
-        self._loaded: dict[str, Any] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the epoch stands: random states at its beginning and now, and its batches so far."""
-        return {"begin": self._begin, "now": self._get_random_state(), "batches": self._batches}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing: Lightning calls this with the first process's state, and in the middle of an epoch only."""
-
-    def go_on_from(self, state: dict[str, Any]) -> None:
-        """Make the next iteration go on from a state of `state_dict`."""
-        self._loaded = state
-
-    def __iter__(self) -> Iterator[Any]:
-        state, self._loaded = self._loaded, {}
-        skipped = state.get("batches", 0) % len(self)  # all of them: the next epoch begins
-        if state:
-            self._set_random_state(state["begin"] if skipped else state["now"])
-        self._begin, self._batches, self._later.skipped = self._get_random_state(), skipped, skipped
-        for batch in super().__iter__():
-            if skipped and self._batches == skipped:
-                self._set_random_state(state["now"])
-            self._batches += 1
-            yield batch
-
-    def _list_generators(self) -> list[torch.Generator]:
-        # those of GPUs come into being with the first use of one, and a resumed run may have fewer
-        return [torch.default_generator, *self._own_generators, *torch.cuda.default_generators]
-
-    def _get_random_state(self) -> list[torch.Tensor]:
-        return [generator.get_state() for generator in self._list_generators()]
-
-    def _set_random_state(self, states: list[torch.Tensor]) -> None:
-        for generator, state in zip(self._list_generators(), states, strict=False):
-            generator.set_state(state)
-
-
-def _describe_data(loader: DataLoader) -> dict[str, Any]:
-    """Name what a training's batches depend on, besides its arguments."""
-    dataset: Any = loader.dataset
-    described: dict[str, Any] = {"training examples": len(dataset)}
-    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
-    described["sampler"] = type(sampler).__name__ + " with replacement" * bool(getattr(sampler, "replacement", False))
-    if isinstance(dataset, ClassificationDataset):
-        digest = 0
-        for column in (dataset.features.input_ids, dataset.features.labels, dataset.rows):
-            digest = zlib.crc32(np.ascontiguousarray(column).data, digest)
-        described["training data"] = f"{digest:08x}"
-    return described
-
-
-class StateKeeper(Callback):
-    """Writes the state of a training every few minutes and after each epoch, over the one before.
-
-    Args:
-        args: `downstream_model_dir`, `resume_minutes`, `epochs`, and what must not change until the training goes on.
+        count: Examples.
+        batch_size: Examples of a step, of each process.
+        is_shuffled: Whether each epoch has another order; False for the order of the dataset.
+        lengths: Tokens of each example, to put batches together from examples of similar length; None to mix them.
+        drop_last: Whether to leave out a last batch that is smaller than the others.
 
     Attributes:
-        loader: Of the training that it keeps.
+        seed, epoch: What the order is a function of.
+        start: Steps of this epoch that have been done before.
+        rank, world: Which process this is, and of how many.
+    """
+
+    def __init__(self, count: int, batch_size: int, is_shuffled: bool, lengths: Any = None, drop_last: bool = False):
+        self.count, self.batch_size, self.is_shuffled, self.drop_last = count, batch_size, is_shuffled, drop_last
+        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.seed = self.epoch = self.start = self.rank = 0
+        self.world = 1
+
+    def __len__(self) -> int:
+        steps, left = divmod(self.count, self.batch_size * self.world)
+        needed = self.batch_size * self.world if self.drop_last else self.world
+        if self.count < needed:
+            raise ValueError(
+                f"expected at least {needed} examples, one for each process, or a batch where only whole ones are "
+                f"taken (drop_last, or a TPU), got {self.count}: lower batch_size, or train in fewer processes"
+            )
+        # fewer than one for each process join the step before them
+        return steps if self.drop_last else max(1, steps + (left >= self.world))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, size, steps = self._draw(), self.batch_size * self.world, len(self)
+        for step in range(self.start, steps):
+            is_rest = step == steps - 1 and not self.drop_last
+            examples = order[step * size : None if is_rest else (step + 1) * size]
+            yield np.array_split(examples, self.world)[self.rank].tolist()
+
+    def _draw(self) -> np.ndarray:
+        """Return all positions in this epoch's order: int64, (count,)."""
+        if not self.is_shuffled:
+            return np.arange(self.count)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
+        if self.lengths is None:
+            return order
+        # groups of batches, each sorted for itself; not too few, or every epoch would go from long to short alike
+        step = self.batch_size * self.world
+        size = step * max(1, min(MOST_SORTED, self.count // step // LEAST_GROUPS))
+        groups = np.split(order, range(size, self.count, size))
+        groups = [group[np.argsort(-self.lengths[group], kind="stable")] for group in groups]
+        # the longest batch comes first: what does not fit into memory fails at once, and not after an hour
+        longest = self.lengths.max()
+        groups.sort(key=lambda group: self.lengths[group[0]] < longest)
+        return np.concatenate(groups)
+
+
+def find_order(loader: Any) -> BatchOrder | None:
+    """Return the order that stands in for that of a loader; None for one whose order is the reader's own.
+
+    Ours are a dataset's own order (as in validation), `shuffle=True` and `LengthGroupedSampler`; the reader's own are
+    any other sampler, and these with a generator, whose seed somebody has chosen.
+    """
+    batches = getattr(loader, "batch_sampler", None)
+    if not isinstance(loader, DataLoader) or type(batches) is not BatchSampler:
+        return None
+    sampler, lengths = batches.sampler, None
+    if getattr(sampler, "generator", None) is not None:
+        return None
+    if isinstance(sampler, LengthGroupedSampler):
+        lengths = sampler.lengths
+    elif isinstance(sampler, RandomSampler):
+        if sampler.replacement or sampler.num_samples != len(loader.dataset):  # type: ignore[arg-type]
+            return None
+    elif not isinstance(sampler, SequentialSampler):
+        return None
+    is_shuffled = not isinstance(sampler, SequentialSampler)
+    return BatchOrder(len(loader.dataset), batches.batch_size, is_shuffled, lengths, batches.drop_last)  # type: ignore[arg-type]
+
+
+class TrainingState(Checkpoint):
+    """Seeds each step, and writes every few minutes and after each epoch what an interrupted training goes on from.
+
+    A `Checkpoint`, since Lightning calls those last: the checkpoint of an epoch has been written by then, and which is
+    the best one so far is part of the state. (Lightning's own `ModelCheckpoint(train_time_interval=…)` also saves at an
+    epoch's last batch, before the learning rate has fallen, and a training that goes on from there ends elsewhere.)
+
+    Args:
+        args: `downstream_model_dir`, `resume_minutes`, `seed`, and what must not change until the training goes on.
+
+    Attributes:
+        path: The file.
+        orders: Of the loaders of this training.
     """
 
     def __init__(self, args: ClassificationTrainArguments) -> None:
-        self.path = Path(args.downstream_model_dir) / STATE_NAME
-        self.arguments, self.epochs = {name: getattr(args, name) for name in FIXED_ARGUMENTS}, args.epochs
-        self.loader: ResumableLoader | None = None
-        self._seconds = 60 * args.resume_minutes
-        self._saved, self._is_saving = time.monotonic(), False
+        self.path, self.seed = Path(args.downstream_model_dir) / STATE_NAME, args.seed
+        self.arguments: dict[str, Any] = {name: getattr(args, name) for name in FIXED_ARGUMENTS}
+        self.orders: dict[str, BatchOrder] = {}
+        self._is_off, self._seconds, self._saved = args.test_mode, 60 * args.resume_minutes, time.monotonic()
+        self._epoch = self._batch = 0
+
+    def deal_out(self, name: str, loader: Any, trainer: Trainer) -> Any:
+        """Return a loader like another, of this process's share, in the order that seed and epoch decide.
+
+        Args:
+            name: `train` or `val`.
+            loader: As the reader made it. One of an `IterableDataset`, or with a sampler of the reader's own, is
+                returned as it is.
+            trainer: Knows the processes and the device.
+
+        Raises:
+            ValueError: The sampler is the reader's own, and several processes train.
+        """
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            return loader
+        order, collate_fn, sampler = find_order(loader), loader.collate_fn, type(loader.sampler).__name__
+        if order is None and name == "train" and trainer.world_size > 1:
+            raise ValueError(
+                "expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got "
+                f"{sampler}: pass one of those, or train in one process"
+            )
+        if order is None:
+            if name == "train":
+                trainer.print(f"{sampler} orders the batches: an interruption costs the epoch that it happens in")
+            return loader
+        if isinstance(trainer.accelerator, XLAAccelerator):  # which compiles a program for each shape
+            collate_fn = BucketCollator(collate_fn, self.arguments["max_seq_length"])
+            order.drop_last |= name == "train"
+        self.orders[name] = order
+        settings = {key: getattr(loader, key) for key in LOADER_SETTINGS}
+        return DataLoader(**settings, batch_sampler=order, collate_fn=collate_fn)
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Tell the loaders which process this is; without a seed draw one, which is kept in the state."""
+        if self.seed is None:
+            self.seed = trainer.strategy.broadcast(int(torch.randint(2**31, ())))
+        for order in self.orders.values():
+            order.seed, order.rank, order.world = self.seed, trainer.global_rank, trainer.world_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the training stands; Lightning puts it into the file, beside weights and optimizer."""
+        steps = len(self.orders["train"]) if "train" in self.orders else 0
+        place = {"epoch": self._epoch, "batch": self._batch, "steps": steps}
+        return place | {"seed": self.seed, "arguments": self.arguments}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; here and not when an epoch starts, since Lightning skips that hook inside an epoch."""
+        self.seed = state_dict["seed"]
+        for order in self.orders.values():
+            order.seed = self.seed
+        if order := self.orders.get("train"):
+            order.epoch, order.start = state_dict["epoch"], state_dict["batch"]
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Begin to count minutes."""
         self._saved = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Begin this epoch's order, of which nothing is done yet; a reader's own sampler draws from the seed."""
+        self._seed(trainer, 0)
+        if order := self.orders.get("train"):
+            order.epoch, order.start = trainer.current_epoch, 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Make dropout a function of the step."""
+        self._seed(trainer, batch_idx)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
         is_due = time.monotonic() - self._saved >= self._seconds
         if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step
             is_due = batch_idx % STEPS_BETWEEN_QUESTIONS == 0 and trainer.strategy.broadcast(is_due)
-        if is_due and not trainer.is_last_batch:
-            self._save(trainer)
+        has_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if is_due and has_stepped and "train" in self.orders and not trainer.is_last_batch:
+            self._save(trainer, trainer.current_epoch, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the state when an epoch is over, validation included."""
-        # of several processes only the first has a bar, which waits in here for all of them to tell their metrics
-        _ = trainer.progress_bar_metrics
-        self._save(trainer)
+        """Write the state when an epoch is over, validation and its checkpoint included."""
+        self._save(trainer, trainer.current_epoch + 1, 0)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Say what an interrupted reader can do."""
         if isinstance(exception, KeyboardInterrupt) and self.path.exists():
             print(f"\nstopped: the same code goes on from {self.path}")
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Add arguments and loader to the state, not to the checkpoints that are deployed."""
-        if self._is_saving and self.loader:
-            states = [self.loader.state_dict()] * trainer.world_size
-            if trainer.world_size > 1:  # each process has random numbers of its own
-                torch.distributed.all_gather_object(states, states[0])
-            checkpoint[ARGUMENTS_KEY], checkpoint[LOADER_KEY] = self.arguments, states
+    def _seed(self, trainer: Trainer, batch_idx: int) -> None:
+        place = [self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Make the loader go on."""
-        if self.loader and LOADER_KEY in checkpoint:
-            self.loader.go_on_from(checkpoint[LOADER_KEY][trainer.global_rank])
-
-    def _save(self, trainer: Trainer) -> None:
-        self._is_saving = True
+    def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
+        if self._is_off:
+            return
+        self._epoch, self._batch = epoch, batch
         try:
             trainer.save_checkpoint(self.path)
         except CheckpointError as error:  # a full disk costs the state, not the training
             logger.warning("an interruption could not be gone on from: %s", error)
-        finally:
-            self._is_saving = False
-            self._saved = time.monotonic()
+        self._saved = time.monotonic()
 
-    def watch(self, loader: DataLoader, processes: int = 1) -> ResumableLoader:
-        """Return the loader to train with; what its batches depend on becomes part of the state."""
-        self.loader = ResumableLoader(loader)
-        self.arguments |= _describe_data(loader) | {"processes": processes}
-        return self.loader
-
-    def find_state(self) -> Path | None:
+    def find(self, loader: Any, processes: int, epochs: int) -> Path | None:
         """Return the state that an interrupted training left, having said so; None if there is none.
+
+        Args:
+            loader: Of the training examples, as the reader made it.
+            processes: That train together.
+            epochs: To be done in all.
 
         Raises:
             CheckpointError: The interrupted training was another one, or the file cannot be read.
         """
+        self.arguments |= _describe_data(loader) | {"processes": processes}
         if not self.path.exists():
             return None
         remedy = "or set resume=False to start anew"
         try:
-            state = load_checkpoint(self.path)
-            before, epoch, step = state[ARGUMENTS_KEY], state["epoch"], state["global_step"]
+            before = load_checkpoint(self.path)["callbacks"][self.state_key]
         except (CheckpointError, KeyError):
             raise CheckpointError(
                 f"{self.path} is not the state of a training, or only a part of it: delete it, {remedy}"
             ) from None
         for name, value in self.arguments.items():
-            if before.get(name) != value:
+            if before["arguments"].get(name) != value:
                 raise CheckpointError(
-                    f"{name}: the training that was interrupted in {self.path.parent} had {before.get(name)!r}, got "
-                    f"{value!r}: put it back to go on, {remedy}"
+                    f"{name}: the training that was interrupted in {self.path.parent} had "
+                    f"{before['arguments'].get(name)!r}, got {value!r}: put it back to go on, {remedy}"
                 )
-        if epoch > self.epochs:
+        epoch, batch, steps = before["epoch"], before["batch"], before["steps"]
+        if 0 < epochs <= epoch:
             raise CheckpointError(
-                f"epochs: the training that was interrupted in {self.path.parent} has done {epoch}, got {self.epochs}: "
+                f"epochs: the training that was interrupted in {self.path.parent} has done {epoch}, got {epochs}: "
                 f"raise it to go on, {remedy}"
             )
-        total = len(self.loader or ())
-        print(f"going on with an interrupted training: epoch {epoch}, {step % total:,} of {total:,} steps done")
+        done = [f"epoch {epoch} of {epochs} done"] * bool(epoch)
+        done += [f"{batch:,} of {steps:,} steps of epoch {epoch + 1}"] * bool(batch)
+        print(f"going on with an interrupted training: {', '.join(done)}")
         return self.path
+
+
+def _describe_data(loader: Any) -> dict[str, Any]:
+    """Name what a training's batches depend on, besides its arguments."""
+    described: dict[str, Any] = {"sampler": type(getattr(loader, "sampler", None)).__name__}
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(dataset, ClassificationDataset):
+        digest = 0
+        for column in (dataset.features.input_ids, dataset.features.labels, dataset.rows):
+            digest = zlib.crc32(np.ascontiguousarray(column).data, digest)
+        described |= {"training examples": len(dataset), "training data": f"{digest:08x}"}
+    return described

@@ -4,14 +4,16 @@ import logging
 import os
 import platform
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from nlpbook_helpers.tpu import count_tpu_cores
+from nlpbook_helpers import tpu
+from nlpbook_helpers.arguments import ClassificationTrainArguments
 
 logger = logging.getLogger("nlpbook_helpers")
 
@@ -40,7 +42,7 @@ def get_profile() -> Literal["full", "quick"]:
         raise ValueError(f"NLPBOOK_PROFILE: expected 'full' or 'quick', got {forced!r}: correct or unset it")
     import torch
 
-    return "full" if torch.cuda.is_available() or count_tpu_cores() else "quick"
+    return "full" if torch.cuda.is_available() or tpu.count_tpu_cores() else "quick"
 
 
 def supports_bfloat16() -> bool:
@@ -70,7 +72,7 @@ def describe_runtime() -> str:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         lines.append(f"GPU {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
-    elif cores := count_tpu_cores():
+    elif cores := tpu.count_tpu_cores():
         lines.append(f"TPU, {cores} cores")
     else:
         lines.append(f"CPU, {torch.get_num_threads()} threads, no accelerator")
@@ -78,11 +80,90 @@ def describe_runtime() -> str:
     return "\n".join([*lines, f"profile: {get_profile()}"])
 
 
+def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any], str]:
+    """Choose device, number of processes and precision: what was asked for if it is there, else what is.
+
+    Args:
+        args: `devices`, `tpu_cores` and `fp16` are read; where torchrun or SLURM has started this process, they say how
+            many there are.
+
+    Returns:
+        Lightning's settings, and a line that says what they are and why.
+    """
+    import torch
+
+    name, accelerator, machines = "CPU", "cpu", 1
+    if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
+        name, accelerator = "TPU core", "tpu"
+        precision, reason = tpu.PRECISION, "products in bfloat16, which a TPU multiplies"
+    else:
+        if torch.cuda.is_available():
+            name, accelerator = f"GPU ({torch.cuda.get_device_name(0)})", "cuda"
+        elif args.fp16:
+            logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")
+        devices, machines = _read_launcher() or (_count_devices(args.devices), 1)
+        precision, reason = choose_precision(accelerator, args.fp16)
+    settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
+    several = f"{devices} processes on the {name}" if accelerator == "cpu" else f"{devices} × {name}"
+    each = f"{machines} machines, each with " if machines > 1 else ""
+    return settings, f"training on {each}{several if devices > 1 else name} in {precision} ({reason})"
+
+
+def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
+    """Return Lightning's precision for a CPU or GPU, and the reason in a few words."""
+    if accelerator == "cuda" and fp16:
+        return "16-mixed", "fp16=True"
+    if supports_bfloat16():
+        return "bf16-mixed", "this hardware multiplies bfloat16"
+    if accelerator == "cuda":
+        return "16-mixed", "this GPU has no bfloat16"
+    return "32-true", "no fast 16-bit arithmetic here"
+
+
+def _count_devices(wanted: int) -> int:
+    """Return on how many devices this process trains, which nobody else has started."""
+    import torch
+
+    if torch.cuda.is_available() and wanted > (gpus := torch.cuda.device_count()):
+        logger.warning("devices=%s, but there are %s GPUs here: using those", wanted, gpus)
+        wanted = gpus
+    if wanted > 1 and hasattr(sys, "ps1"):
+        logger.warning("devices=%s, but a notebook trains on one: for more, see `nlpbook_helpers train`", wanted)
+        return 1
+    return wanted
+
+
+def _read_launcher() -> tuple[int, int] | None:
+    """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return local, int(os.environ["WORLD_SIZE"]) // local
+    if SLURMEnvironment.detect() and not is_alone_in_slurm():
+        machines = int(os.environ.get("SLURM_NNODES", 1))
+        return int(os.environ["SLURM_NTASKS"]) // machines, machines
+    return None
+
+
+def is_alone_in_slurm() -> bool:
+    """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+    is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
+
+
 def get_cache_dir() -> Path:
-    """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder."""
+    """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder if there is one."""
+    if "NLPBOOK_CACHE_DIR" in os.environ:  # before home is asked, which a container's user may not have
+        return Path(os.environ["NLPBOOK_CACHE_DIR"])
     import pooch
 
-    return Path(os.environ.get("NLPBOOK_CACHE_DIR", pooch.os_cache("nlpbook")))
+    try:
+        return Path(pooch.os_cache("nlpbook"))
+    except RuntimeError:  # the user has no home
+        return Path(tempfile.gettempdir()) / "nlpbook"
 
 
 def is_first_here() -> bool:
@@ -91,19 +172,27 @@ def is_first_here() -> bool:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Let one process of this machine at a time make a file; those that come later find it made.
+def lock(path: Path, busy: str = "") -> Iterator[None]:
+    """Let one process at a time make a file, or write into a folder; those that come later wait, or are told so.
 
     Args:
-        path: The file to be made; the lock is in the cache folder. Where none can be written, nobody waits.
-    """
-    from filelock import FileLock
+        path: A file to be made, whose lock is in the cache folder; or a folder, whose lock lies in it. Where no lock
+            can be written, nobody waits.
+        busy: What to say to those that come later; empty if they are to wait, and find the file made.
 
-    place = get_cache_dir() / "locks" / f"{path.name}-{zlib.crc32(str(path.absolute()).encode()):08x}.lock"
-    held = FileLock(place)
+    Raises:
+        BlockingIOError: Somebody else holds the lock, and `busy` is not empty.
+    """
+    from filelock import FileLock, Timeout
+
+    name = f"{path.name}-{zlib.crc32(str(path.absolute()).encode()):08x}.lock"
+    place = path / ".lock" if path.is_dir() else get_cache_dir() / "locks" / name
+    held = FileLock(place, timeout=0 if busy else -1)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         held.acquire()
+    except Timeout:
+        raise BlockingIOError(busy) from None
     except (OSError, NotImplementedError) as error:  # a read-only folder, or a disk without locks
         logger.debug("%s is not locked: %s", path.name, error)
     try:

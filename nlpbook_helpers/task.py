@@ -16,6 +16,7 @@ from nlpbook_helpers.features import check_tokenizer, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
+STEPS_BETWEEN_LOOKS = 10  # at the loss, for which a GPU has to be waited for
 
 
 class ClassificationTask(LightningModule):
@@ -31,17 +32,18 @@ class ClassificationTask(LightningModule):
 
     def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
         super().__init__()
-        limit = getattr(model.config, "max_position_embeddings", args.max_seq_length)
-        if "attention_mask" not in inspect.signature(model.forward).parameters or limit < 1:
+        takes_mask = "attention_mask" in inspect.signature(model.forward).parameters
+        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise
+        if not takes_mask or not hasattr(model, "classifier"):
             raise ValueError(
                 "model: expected an encoder that takes an attention_mask and answers at its first token, such as BERT, "
-                f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}, whose answer depends on the padding: "
-                "choose one of those"
+                f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}: choose one of those"
             )
-        if args.max_seq_length > limit:
+        limit = count_positions(model)
+        if limit is not None and args.max_seq_length > limit:
             raise ValueError(
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
-                f"got {args.max_seq_length}: lower it"
+                f"got {args.max_seq_length}: set it to {limit} or less"
             )
         # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout; and
         # it returns the precision of the file, but weights of 16 bits would lose small steps
@@ -55,6 +57,9 @@ class ClassificationTask(LightningModule):
             ValueError: Tokenizer and model do not belong together, the model's outputs are not the corpus's labels, or
                 what chooses the checkpoint is missing.
         """
+        if vars(self.model).get("has_learned") and not self.trainer.global_step:
+            self.print("going on from the weights that this model has learned before; load it again to begin anew")
+        self.model.has_learned = True
         dataset = getattr(self.trainer.train_dataloader, "dataset", None)
         if tokenizer := getattr(dataset, "tokenizer", None):
             check_tokenizer(self.model, tokenizer)
@@ -73,15 +78,22 @@ class ClassificationTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW, its learning rate multiplied by 0.9 after each epoch."""
-        # fused: one pass over all weights; identical update, measured in tests/benchmarks
-        fused = self.device.type in ("cpu", "cuda")
+        # fused: one pass over all weights; identical update, measured in tests/benchmarks. It cannot clip gradients.
+        fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.args.learning_rate, fused=fused)
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=LEARNING_RATE_DECAY)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
     def training_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Return the batch's mean cross entropy: float32, ()."""
-        return self._share_step(inputs, "train")
+        """Return the batch's mean cross entropy: float32, ().
+
+        Raises:
+            ValueError: The loss is not a number.
+        """
+        loss = self._share_step(inputs, "train")
+        if batch_idx % STEPS_BETWEEN_LOOKS == 0 and self.device.type != "xla":
+            self._check_number("train_loss", loss)
+        return loss
 
     def validation_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Return the batch's mean cross entropy: float32, ()."""
@@ -116,11 +128,33 @@ class ClassificationTask(LightningModule):
         return size / self.trainer.strategy.reduce(sizes, reduce_op="mean")  # type: ignore[return-value]
 
     def on_validation_epoch_end(self) -> None:
-        """Say in one line how the epoch went."""
+        """Say in one line how the epoch went.
+
+        Raises:
+            ValueError: The loss is not a number.
+        """
         metrics = self.trainer.callback_metrics
+        if "val_loss" in metrics:
+            self._check_number("val_loss", metrics["val_loss"])
         if not self.trainer.sanity_checking and "val_loss" in metrics:
             self.print(
                 f"epoch {self.current_epoch}: val_loss {metrics['val_loss']:.4f}, val_acc {metrics['val_acc']:.4f}"
+            )
+
+    def on_train_epoch_end(self) -> None:
+        """Look at the loss of all steps; Lightning calls this before it writes the epoch's checkpoint.
+
+        Raises:
+            ValueError: The loss is not a number.
+        """
+        self._check_number("train_loss", self.trainer.callback_metrics["train_loss"])
+
+    def _check_number(self, name: str, loss: torch.Tensor) -> None:
+        """Stop a training that has come apart, before it writes a checkpoint that answers nothing."""
+        if not loss.isfinite():
+            raise ValueError(
+                f"{name}: expected a number, got {loss.item()} in epoch {self.current_epoch}: train again with a "
+                f"learning_rate below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -156,6 +190,17 @@ class ClassificationTask(LightningModule):
             else:  # its files would be of no use without its code, and a checkpoint carries none
                 metadata["tokenizer_is_code"] = True
         return metadata | {"config": json.dumps(config)}
+
+
+def count_positions(model: Any) -> int | None:
+    """Return how many tokens an encoder has positions for; None if it has no such limit.
+
+    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embedding, "padding_idx", None)
+    return positions if positions is None or padding is None else positions - padding - 1
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -1,6 +1,8 @@
 """What is different on a TPU? What XLA wants stands here, for whoever replaces it; task, batches and trainer ask."""
 
+import logging
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -11,6 +13,8 @@ from nlpbook_helpers.checkpoints import save_checkpoint
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 # Lightning's XLA plugins refuse bf16-mixed, and under bf16-true the weights themselves have 8 bits, in which the small
 # steps of fine-tuning and the sums of an epoch's losses are lost. So: float32, and `autocast` around the model.
@@ -40,6 +44,16 @@ def count_tpu_cores() -> int:
     return XLAAccelerator.auto_device_count() if XLAAccelerator.is_available() else 0
 
 
+def choose_cores(wanted: int) -> int:
+    """Return on how many cores to train, having said so if they are not those wanted; 0 where there is no TPU."""
+    found = count_tpu_cores()
+    if not found:
+        logger.warning("tpu_cores=%s, but there is no TPU here: using what is", wanted)
+    elif wanted not in (1, found):
+        logger.warning("tpu_cores=%s, but XLA takes one core or all %s of this machine: using all", wanted, found)
+    return min(1, found) if wanted == 1 else found
+
+
 def choose_bucket(length: int, most: int) -> int:
     """Return the length that a batch is padded to: a power of two, or `most`.
 
@@ -53,6 +67,27 @@ def choose_bucket(length: int, most: int) -> int:
     while bucket < min(length, most):
         bucket *= 2
     return max(length, min(bucket, most))
+
+
+class BucketCollator:
+    """Pads batches to a few lengths; a class, since loader processes have to be able to receive it.
+
+    Args:
+        collate_fn: Makes a batch: `input_ids` and other columns, (batch, tokens), and `labels`, (batch,).
+        most: Tokens of the longest bucket.
+    """
+
+    def __init__(self, collate_fn: Callable, most: int) -> None:
+        self.collate_fn, self.most = collate_fn, most
+
+    def __call__(self, examples: Any) -> dict[str, "torch.Tensor"]:
+        """Return the batch, its columns padded with zeros, which the attention mask hides."""
+        from torch.nn.functional import pad
+
+        batch = self.collate_fn(examples)
+        length = batch["input_ids"].shape[1]
+        missing = choose_bucket(length, self.most) - length
+        return {name: pad(column, (0, missing)) if column.ndim == 2 else column for name, column in batch.items()}
 
 
 def autocast(device: "torch.device") -> AbstractContextManager:

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.corpora import NsmcCorpus
+from nlpbook_helpers.features import ClassificationDataset, data_collator
+from nlpbook_helpers.task import ClassificationTask
+from nlpbook_helpers.trainer import get_trainer
 
 torch.set_num_threads(1)  # a tiny model is faster on one core than waiting for others
 
@@ -119,6 +124,35 @@ def make_args(tmp_path, corpora_root, encoder_dir):
         return ClassificationTrainArguments(**settings | changes)
 
     return make
+
+
+@pytest.fixture
+def loaders(tokenizer):
+    """A function that makes the loaders of training and validation, as the book's cells do."""
+
+    def make(args, sampler=RandomSampler) -> list[DataLoader]:
+        train, test = (ClassificationDataset(args, NsmcCorpus(), tokenizer, mode) for mode in ("train", "test"))
+        return [
+            DataLoader(train, batch_size=args.batch_size, sampler=sampler(train), collate_fn=data_collator),
+            DataLoader(test, batch_size=args.batch_size, sampler=SequentialSampler(test), collate_fn=data_collator),
+        ]
+
+    return make
+
+
+@pytest.fixture
+def fit(loaders, make_model):
+    """A function that trains as the book's cells do, or with other loaders, and returns the Trainer."""
+
+    def train(args, model=None, train=..., val=..., **settings):
+        torch.manual_seed(args.seed or 0)
+        own = loaders(args)
+        train, val = (ours if given is ... else given for ours, given in zip(own, (train, val), strict=True))
+        trainer = get_trainer(args, **settings)
+        trainer.fit(ClassificationTask(model or make_model(), args), train_dataloaders=train, val_dataloaders=val)
+        return trainer
+
+    return train
 
 
 def write_reviews(folder: Path, rows, header: str = "id\tdocument\tlabel") -> None:

@@ -1,9 +1,13 @@
 """What a reader may set, and what they are told when it is wrong."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from nlpbook_helpers.arguments import ClassificationDeployArguments, ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.runtime import get_cache_dir
 
 
 @pytest.mark.parametrize(
@@ -17,12 +21,15 @@ from nlpbook_helpers.checkpoints import CheckpointError
         ({"learning_rate": float("nan")}, "learning_rate: expected a number .*got nan"),
         ({"max_seq_length": 2}, "max_seq_length: expected a whole number from 5"),
         ({"monitor": "max val_f1"}, "monitor: expected 'min' or 'max'.*one of val_loss, val_acc.*got 'max val_f1'"),
-        ({"save_top_k": 0}, "save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved"),
         ({"monitor": "val_loss"}, "monitor: expected 'min' or 'max'.*got 'val_loss'"),
+        ({"save_top_k": 0}, "save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved"),
         ({"validation_size": 1}, "validation_size: expected a share below 1 or a number of rows above 1, got 1"),
         ({"validation_size": -0.1}, "validation_size: expected a number from 0"),
         ({"downstream_task_name": "ner"}, "downstream_task_name: expected one of .*document-classification"),
         ({"pretrained_model_name": " "}, "pretrained_model_name: expected a name or path"),
+        ({"pretrained_model_name": "/not/there"}, "expected a Hugging Face name or .* got /not/there, which is not"),
+        ({"pretrained_model_name": "./bert"}, "expected a Hugging Face name or the folder of an encoder, got ./bert"),
+        ({"pretrained_model_name": "m/epoch=1-val_loss=0.28.ckpt"}, "got m/epoch=1-.*, which this package trained"),
         ({"seed": -1}, "seed: expected a whole number from 0 to 4,294,967,295, got -1"),
         ({"seed": "x"}, "seed: expected a whole number .*got 'x'"),
         ({"resume": "no"}, "resume: expected True or False, got 'no'"),
@@ -35,6 +42,16 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(changes, message):
         ClassificationTrainArguments(**changes)
 
 
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("epoch=1.ckpt", "which this package trained: open it with Classifier.from_checkpoint"), ("a", "no config.json")],
+)
+def test_a_folder_that_holds_no_encoder_is_named(tmp_path, file, message):
+    (tmp_path / file).write_text("")
+    with pytest.raises(ValueError, match=f"pretrained_model_name: expected .*{tmp_path.name}.*{message}"):
+        ClassificationTrainArguments(pretrained_model_name=str(tmp_path))
+
+
 def test_every_argument_carries_its_documentation():
     for field in ClassificationTrainArguments.__dataclass_fields__.values():
         assert len(field.metadata["help"]) > 10, field.name
@@ -44,22 +61,34 @@ def test_an_explicit_corpus_folder_wins_over_the_environment(monkeypatch, tmp_pa
     monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
     assert ClassificationTrainArguments(downstream_corpus_root_dir="here").downstream_corpus_root_dir == "here"
     assert ClassificationTrainArguments().downstream_corpus_root_dir == str(tmp_path)
+    sample = ClassificationTrainArguments(downstream_corpus_name="nsmc-sample")
+    assert Path(str(sample.downstream_corpus_root_dir)).name == "samples"
     monkeypatch.delenv("NLPBOOK_CORPUS_DIR")
-    assert ClassificationTrainArguments().downstream_corpus_root_dir.endswith("Korpora")
+    assert ClassificationTrainArguments().downstream_corpus_root_dir == str(Path.home() / "Korpora")
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     assert ClassificationTrainArguments().downstream_corpus_root_dir == "/content/Korpora"
 
 
-def test_sample_corpora_are_found_inside_the_package(monkeypatch, tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="there is always a home")
+def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch):
+    def no_home(*_):
+        raise KeyError("no entry")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("NLPBOOK_CORPUS_DIR", raising=False)
+    monkeypatch.delenv("NLPBOOK_CACHE_DIR")
+    monkeypatch.setattr("pwd.getpwuid", no_home)
+    with pytest.raises(ValueError, match="downstream_corpus_root_dir: this user has no home .*NLPBOOK_CORPUS_DIR"):
+        ClassificationTrainArguments()
+    assert get_cache_dir().name == "nlpbook"
+    monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
-    root = ClassificationTrainArguments(downstream_corpus_name="nsmc-sample").downstream_corpus_root_dir
-    assert root.endswith("samples")
+    assert get_cache_dir() == tmp_path
+    assert ClassificationTrainArguments().downstream_corpus_root_dir == str(tmp_path)
 
 
 def test_deploying_needs_a_folder_or_a_file(tmp_path):
-    with pytest.raises(
-        ValueError, match="expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither"
-    ):
+    with pytest.raises(ValueError, match="expected downstream_model_dir or downstream_model_checkpoint_fpath, got nei"):
         ClassificationDeployArguments()
     with pytest.raises(CheckpointError, match=r"no file at .*lost\.ckpt"):
         ClassificationDeployArguments(downstream_model_checkpoint_fpath=str(tmp_path / "lost.ckpt"))

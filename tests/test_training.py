@@ -1,110 +1,158 @@
-"""Training does what its arguments say."""
+"""Training does what its arguments say, or says why it does not."""
 
 import json
 import os
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-import pytorch_lightning as pl
 import torch
-from conftest import REVIEWS
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
+from transformers import AutoModelForSequenceClassification as AutoModel
+from transformers import BartConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, XLNetConfig
 
+import nlpbook_helpers as nlpbook
 from nlpbook_helpers.checkpoints import CheckpointError
-from nlpbook_helpers.corpora import NsmcCorpus
-from nlpbook_helpers.features import ClassificationDataset, data_collator
-from nlpbook_helpers.task import ClassificationTask
-from nlpbook_helpers.trainer import get_trainer
+from nlpbook_helpers.runtime import lock
 
-
-def fit(args, tokenizer, model, sampler=RandomSampler):
-    """Train as the book's cells do; return the task and the Trainer."""
-    pl.seed_everything(args.seed, verbose=False)
-    train, test = (ClassificationDataset(args, NsmcCorpus(), tokenizer, mode) for mode in ("train", "test"))
-    loaders = [
-        DataLoader(train, batch_size=args.batch_size, sampler=sampler(train), collate_fn=data_collator),
-        DataLoader(test, batch_size=args.batch_size, sampler=SequentialSampler(test), collate_fn=data_collator),
-    ]
-    task, trainer = ClassificationTask(model, args), get_trainer(args)
-    trainer.fit(task, train_dataloaders=loaders[0], val_dataloaders=loaders[1])
-    return task, trainer
+STEPS = 6  # of the three epochs of eight reviews, four a batch
+SMALL = {"vocab_size": 50, "num_labels": 2}
+OTHERS = [
+    GPT2Config(n_embd=8, n_layer=1, n_head=1, **SMALL),
+    LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, **SMALL),
+    T5Config(d_model=8, num_layers=1, num_heads=1, d_ff=8, d_kv=8, **SMALL),
+    BartConfig(d_model=16, encoder_layers=1, decoder_layers=1, **SMALL),
+    XLNetConfig(d_model=8, n_layer=1, n_head=1, d_inner=8, **SMALL),
+]  # fmt: skip
 
 
 def read_metrics(trainer) -> pd.DataFrame:
     return pd.read_csv(os.path.join(trainer.log_dir, "metrics.csv"))
 
 
-def test_the_learning_rate_falls_by_a_tenth_each_epoch(make_args, tokenizer, make_model):
-    _, trainer = fit(make_args(epochs=4), tokenizer, make_model())
-    rates = read_metrics(trainer)["lr-AdamW"].dropna().drop_duplicates().to_numpy()
-    assert rates == pytest.approx(1e-3 * 0.9 ** np.arange(4))
-
-
-def test_eight_rows_are_learned(make_args, tokenizer, make_model):
-    args = make_args(epochs=30, learning_rate=5e-3)
-    _, trainer = fit(args, tokenizer, make_model(), lambda data: LengthGroupedSampler(4, lengths=data.lengths))
-    losses = read_metrics(trainer)["val_loss"].dropna().to_numpy()
+def test_the_learning_rate_falls_by_a_tenth_each_epoch_and_rows_are_learned(make_args, fit, make_model):
+    trainer = fit(make_args(epochs=20, learning_rate=5e-3), gradient_clip_val=1.0)
+    metrics = read_metrics(trainer)
+    rates = metrics["lr-AdamW"].dropna().drop_duplicates().to_numpy()
+    assert rates == pytest.approx(5e-3 * 0.9 ** np.arange(20))
+    losses = metrics["val_loss"].dropna().to_numpy()
     assert losses[-1] < losses[0] / 2
 
 
-def test_the_same_seed_gives_the_same_numbers(make_args, tokenizer, make_model):
-    first, second = (fit(make_args(), tokenizer, make_model())[0].state_dict() for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_the_same_seed_gives_the_same_weights_and_a_drawn_one_others(make_args, fit):
+    seeds = (7, 7, None)
+    weights = [fit(make_args(seed=seed)).lightning_module.state_dict() for seed in seeds]
+    equal = [all(torch.equal(weights[0][name], one[name]) for name in one) for one in weights]
+    assert equal == [True, True, False]
 
 
-def test_checkpoints_are_named_as_in_the_book_and_safe_to_load(make_args, tokenizer, make_model, tmp_path):
-    args = make_args(epochs=2, save_top_k=-1)
-    fit(args, tokenizer, make_model())
-    names = sorted(path.name for path in (tmp_path / "models").glob("*"))
-    assert [name.split("=")[1].split("-")[0] for name in names[:2]] == ["0", "1"]
-    assert names[2:] == ["logs"]
-    checkpoint = torch.load(tmp_path / "models" / names[1], weights_only=True)
+def test_checkpoints_are_named_as_in_the_book_and_safe_to_load(make_args, fit, tmp_path):
+    fit(make_args(epochs=2, save_top_k=-1))
+    paths = sorted((tmp_path / "models").glob("*.ckpt"))
+    assert [path.name.split("-")[0] for path in paths] == ["epoch=0", "epoch=1"]
+    assert not (tmp_path / "models" / "interrupted.state").exists()
+    checkpoint = torch.load(paths[1], weights_only=True)
     assert all(name.startswith("model.") for name in checkpoint["state_dict"])
-    assert names[1] == f"epoch=1-val_loss={checkpoint['nlpbook']['val_loss']:.2f}.ckpt"
+    assert paths[1].name == f"epoch=1-val_loss={checkpoint['nlpbook']['val_loss']:.2f}.ckpt"
     assert checkpoint["nlpbook"]["label_names"] == ["부정 (negative)", "긍정 (positive)"]
     assert checkpoint["nlpbook"]["pretrained_model_name"] == "tiny-bert"
     assert str(tmp_path) not in json.dumps(checkpoint["nlpbook"], default=repr)
     assert "optimizer_states" not in checkpoint
 
 
-def test_save_top_k_keeps_the_best_by_the_monitored_metric(make_args, tokenizer, make_model, tmp_path):
-    _, trainer = fit(make_args(epochs=4, monitor="max val_acc"), tokenizer, make_model())
+def test_save_top_k_keeps_the_best_by_the_monitored_metric(make_args, fit, tmp_path):
+    trainer = fit(make_args(epochs=4, monitor="max val_acc"))
     assert len(list((tmp_path / "models").glob("*.ckpt"))) == 1
-    best = read_metrics(trainer)["val_acc"].max()
-    assert float(trainer.checkpoint_callback.best_model_score) == pytest.approx(best)
+    assert float(trainer.checkpoint_callback.best_model_score) == pytest.approx(read_metrics(trainer)["val_acc"].max())
 
 
-def test_test_mode_runs_one_batch_and_writes_nothing(make_args, tokenizer, make_model, tmp_path):
-    _, trainer = fit(make_args(test_mode=True), tokenizer, make_model())
-    assert trainer.global_step == 1
-    assert not list(tmp_path.glob("models/**/*.ckpt"))
+def test_test_mode_runs_one_batch_and_writes_nothing(make_args, fit, tmp_path):
+    assert fit(make_args(test_mode=True)).global_step == 1
+    assert not (tmp_path / "models").exists()
 
 
-def test_what_would_fail_after_an_epoch_is_refused_before_it(make_args, tokenizer, make_model, tmp_path):
-    with pytest.raises(
-        ValueError, match="expected a model with 2 outputs, one per label of the corpus, got 3: load it"
-    ):
-        fit(make_args(), tokenizer, make_model(num_labels=3))
-    data = ClassificationDataset(make_args(), NsmcCorpus(), tokenizer)
-    loader, trainer = DataLoader(data, 4, collate_fn=data_collator), get_trainer(make_args())
-    with pytest.raises(
-        ValueError, match="expected val_dataloaders, since 'min val_loss' chooses the checkpoint, got none"
-    ):
-        trainer.fit(ClassificationTask(make_model(), make_args()), train_dataloaders=loader)
-    args = make_args(monitor="min train_loss")
-    get_trainer(args).fit(ClassificationTask(make_model(), args), train_dataloaders=loader)
-    assert list((tmp_path / "models").glob("*.ckpt"))
+def test_without_validation_no_val_loss_is_in_the_name(make_args, fit, tmp_path):
+    with pytest.raises(ValueError, match="expected val_dataloaders, since 'min val_loss' chooses the checkpoint, got"):
+        fit(make_args(), val=None)
+    fit(make_args(monitor="min train_loss"), val=None)
+    (path,) = (tmp_path / "models").glob("*.ckpt")
+    assert "-train_loss=0." in path.name
+
+
+def test_several_validation_loaders_are_refused_and_one_in_a_list_is_not(make_args, fit, loaders):
+    val = loaders(make_args())[1]
+    assert fit(make_args(), val=[val]).global_step == STEPS
+    with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: give that which chooses"):
+        fit(make_args(), val=[val, val])
+
+
+def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, tmp_path):
+    with pytest.raises(ValueError, match="expected a model with 2 outputs, one per label of the corpus, got 3: load"):
+        fit(make_args(), make_model(num_labels=3))
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="downstream_model_dir: cannot write to .*file.*: choose another"):
-        get_trainer(make_args(downstream_model_dir=str(tmp_path / "file")))
+        nlpbook.get_trainer(make_args(downstream_model_dir=str(tmp_path / "file")))
 
 
-def test_a_length_above_the_encoders_limit_is_refused(make_args, make_model):
+@pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)
+def test_what_is_no_encoder_is_refused(config, make_args):
+    model = AutoModel.from_config(config)
+    with pytest.raises(ValueError, match=f"model: expected an encoder .*such as BERT.*got {type(model).__name__}"):
+        nlpbook.ClassificationTask(model, make_args())
+
+
+def test_the_limit_of_an_encoder_is_what_it_has_positions_for(make_args, make_model):
     with pytest.raises(ValueError, match="max_seq_length: expected at most 16, the limit of .*tiny-bert, got 32"):
-        ClassificationTask(make_model(max_position_embeddings=16), make_args())
+        nlpbook.ClassificationTask(make_model(max_position_embeddings=16), make_args())
+    roberta = RobertaConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8,
+        max_position_embeddings=34, pad_token_id=1, **SMALL,
+    )  # fmt: skip
+    nlpbook.ClassificationTask(AutoModel.from_config(roberta), make_args(max_seq_length=32))
+    with pytest.raises(ValueError, match="max_seq_length: expected at most 32, .*got 33"):
+        nlpbook.ClassificationTask(AutoModel.from_config(roberta), make_args(max_seq_length=33))
 
 
-def test_the_tiny_corpus_is_the_whole_one(make_args, tokenizer):
-    assert len(ClassificationDataset(make_args(), NsmcCorpus(), tokenizer, "train")) == len(REVIEWS)
+@pytest.mark.parametrize("monitor", ["min val_loss", "min train_loss"])
+def test_a_loss_that_is_no_number_stops_the_training(make_args, fit, make_model, tmp_path, monitor):
+    model = make_model()
+    model.classifier.bias.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="train_loss: expected a number, got nan in epoch 0: .* learning_rate below"):
+        fit(make_args(monitor=monitor), model)
+    assert not list((tmp_path / "models").glob("*.ckpt"))
+
+
+def test_a_sampler_of_one_s_own_trains_and_its_cost_is_said(make_args, fit, loaders, capsys):
+    data = loaders(make_args())[0].dataset
+    for sampler in (WeightedRandomSampler([1.0] * len(data), 8), RandomSampler(data, generator=torch.Generator())):
+        loader = DataLoader(data, 4, sampler=sampler, collate_fn=nlpbook.data_collator)
+        assert fit(make_args(resume_minutes=0), train=loader).global_step == STEPS
+        assert (
+            f"{type(sampler).__name__} orders the batches: an interruption costs the epoch" in capsys.readouterr().out
+        )
+
+
+def test_who_trains_again_is_told_from_where(make_args, fit, make_model, loaders, tmp_path, capsys):
+    args, model = make_args(), make_model()
+    trainer = fit(args, model)
+    record = (tmp_path / "models" / "logs" / "version_0" / "hparams.yaml").read_text()
+    trainer.fit(trainer.lightning_module, *loaders(args))
+    assert "this trainer has done its 3 epochs, so there is nothing left to train" in capsys.readouterr().out
+    assert (tmp_path / "models" / "logs" / "version_0" / "hparams.yaml").read_text() == record
+    fit(args, model)
+    assert "going on from the weights that this model has learned before" in capsys.readouterr().out
+
+
+def test_a_folder_has_one_training_at_a_time(make_args, fit, tmp_path):
+    (tmp_path / "models").mkdir()
+    sentence = "downstream_model_dir: another training is writing into .*models"
+    with lock(tmp_path / "models", "busy"), pytest.raises(BlockingIOError, match=sentence):
+        fit(make_args())
+    assert fit(make_args()).global_step == STEPS
+
+
+def test_bars_are_for_those_who_watch(make_args, monkeypatch):
+    assert nlpbook.get_trainer(make_args()).progress_bar_callback is None
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # as in a notebook
+    assert nlpbook.get_trainer(make_args()).progress_bar_callback
