@@ -3,6 +3,7 @@
 What is read? Texts, labels and label names, from files that are checked row by row.
 """
 
+import unicodedata
 import csv
 import json
 import logging
@@ -486,6 +487,19 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
             f"{list(corpus.text_columns)}, got {args.downstream_task_name!r}: change it, or text_columns"
         )
     return corpus
+
+
+UNSEEN = "\u115f\u1160\u3164\uffa0\u2800"  # letters by category, but nothing to see
+
+
+def normalize_text(text: str) -> str:
+    """Compose what macOS writes in pieces (Unicode's NFC): to a model a syllable in pieces is another one."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_blank(text: str) -> bool:
+    """Say whether there is nothing to see: white space, control characters, zero-width ones and fillers only."""
+    return all(unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") or char in UNSEEN for char in text)
 
 
 def get_short_names(label_name: str) -> tuple[str, str]:

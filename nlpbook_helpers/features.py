@@ -305,6 +305,16 @@ def write_cache(path: Path, features: Features) -> None:
         logger.warning("features are not cached: %s", error)
 
 
+def find_mostly_unknown(tokenizer: Any, features: Features) -> np.ndarray:
+    """Return bool, (documents,): whether most of a text is unknown to the tokenizer."""
+    is_unknown = features.input_ids == tokenizer.unk_token_id
+    is_word = is_unknown | ~np.isin(features.input_ids, tokenizer.all_special_ids)
+    starts = features.offsets[:-1]
+    if features.documents is not None:
+        starts = starts[np.flatnonzero(np.diff(features.documents, prepend=-1))]
+    return np.add.reduceat(is_unknown, starts, dtype=np.int64) * 2 > np.add.reduceat(is_word, starts, dtype=np.int64)
+
+
 MAX_UNKNOWN_SHARE = 0.3
 SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
 

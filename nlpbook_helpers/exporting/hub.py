@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from safetensors import SafetensorError
 
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError
-from nlpbook_helpers.classifier import FIGURES_NAME, Figures, Restored, read_figures, restore
+from nlpbook_helpers.restoring import FIGURES_NAME, Figures, Restored, read_figures, restore
 from nlpbook_helpers.exporting.onnx import write_graph
 
 logger = logging.getLogger(__name__)
