@@ -4,6 +4,7 @@ import copy
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,13 +46,12 @@ def make_answer_keys(labels: Sequence[str]) -> list[tuple[str, str]]:
     return [(label, f"{label} {position}") for position, label in enumerate(labels)]
 
 
+@dataclass
 class Classifier:
-    """A fine-tuned model, its tokenizer and its labels.
-
-    Make one with `Classifier.from_checkpoint`.
+    """A fine-tuned model, its tokenizer and its labels; made by `Classifier.from_checkpoint`.
 
     Attributes:
-        model: The Hugging Face model.
+        model: The Hugging Face model, in the precision of this machine.
         scorer: What answers: `model`, or its 8-bit graph in ONNX Runtime; see `choose_scorer`.
         labels: What readers see, "긍정 (positive)", in the order of the model's outputs.
         input_names: Names of the texts that one answer needs.
@@ -61,33 +61,25 @@ class Classifier:
         text_columns: What the columns of its training's files were called; empty if that is not known.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        tokenizer: Any,
-        labels: Sequence[str],
-        input_names: Sequence[str],
-        max_seq_length: int,
-        stride: int | None = None,
-        info: Mapping[str, str] | None = None,
-        text_columns: Sequence[str] = (),
-        backend: Backend = "auto",
-    ):
-        self.model = model.eval()
+    model: Any
+    tokenizer: Any
+    labels: list[str]
+    input_names: tuple[str, ...]
+    max_seq_length: int
+    stride: int | None = None
+    info: dict[str, str] = field(default_factory=dict)
+    text_columns: tuple[str, ...] = ()
+    backend: InitVar[Backend] = "auto"
+
+    def __post_init__(self, backend: Backend) -> None:
+        self.model.eval()
         self.scorer = self.model
         if backend != "torch":
             from nlpbook_helpers.exporting.onnx import choose_scorer  # optional: PyTorch answers without it
 
             self.scorer = choose_scorer(self.model, backend)
-        self.tokenizer = tokenizer
-        self.labels = list(labels)
-        self.input_names = tuple(input_names)
-        self.max_seq_length = max_seq_length
-        self.stride = stride
-        self.text_columns = tuple(text_columns)
-        limits = f"한 번에 {max_seq_length}토큰까지 읽고, 더 긴 글은 "
-        limits += "뒤를 자릅니다" if stride is None else "창으로 나누어 평균합니다"
-        self.info = {**(info or {}), "limits": limits}
+        longer = "뒤를 자릅니다" if self.stride is None else "창으로 나누어 평균합니다"
+        self.info = {**self.info, "limits": f"한 번에 {self.max_seq_length}토큰까지 읽고, 더 긴 글은 {longer}"}
         self._settle()
 
     def _settle(self) -> None:
@@ -191,7 +183,7 @@ class Classifier:
             return encode_examples(self.tokenizer, examples, {}, self.max_seq_length, self.stride)
 
     def locate_tokens(self, example: ClassificationExample, window: int) -> Any:
-        """Return the tokenizers library's own encoding of one window of an example: `offsets`, `sequence_ids`, …"""
+        """Return the tokenizers library's own encoding of one window: its offsets, its sequence_ids and more."""
         texts = [[text] for text in (example.text_a, example.text_b) if text is not None]
         windows = {} if self.stride is None else {"stride": self.stride, "return_overflowing_tokens": True}
         with _tokenizing:
@@ -250,12 +242,10 @@ class Classifier:
             _check_texts(fields)
         examples = [self.make_example(tuple(fields.values()), row) for row, fields in enumerate(inputs)]
         features = self.encode(examples)
-        unknown = find_mostly_unknown(self.tokenizer, features)
         answers = [self._format_answer(*answer) for answer in zip(examples, self._score(features), strict=True)]
-        return [
-            {**answer, "remark": REMARK} if is_unknown else answer
-            for answer, is_unknown in zip(answers, unknown, strict=True)
-        ]
+        for row in np.flatnonzero(find_mostly_unknown(self.tokenizer, features)):
+            answers[row]["remark"] = REMARK
+        return answers
 
     def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, str]:
         fields = dict(zip(self.input_names, example, strict=False))

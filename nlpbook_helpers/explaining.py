@@ -3,7 +3,6 @@
 import copy
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,7 @@ STEPS = 32  # of the integral: 16 miss the difference by up to 18 %, 32 by 0.7 %
 TOLERANCE = 0.03  # of completeness, in log-odds and relative to them; missed, the integral is taken again, finer
 BATCH_TOKENS = 1_024  # tokens differentiated at once: bounds the memory of activations
 
-_copying = threading.Lock()  # one float32 copy of a served model at a time
+_explaining = threading.Lock()  # one at a time: it takes a float32 copy of the model
 
 
 def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = None) -> dict[str, Any]:
@@ -32,9 +31,8 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
         label: One of its `labels`; default: the predicted one.
 
     Returns:
-        `prediction`; `tokens`, dicts of `field`, `text`, `start`, `end` (positions in the field's text, in Unicode's
-        form NFC) and `score` (positive: speaks for the label, in log-odds); `completeness`, the `sum` of all scores and
-        the `difference` of log-odds between the text and padding, which are equal up to a few percent.
+        `prediction`; `tokens`, see `merge_pieces`; `completeness`: the `sum` of all scores and the `difference` of
+        log-odds between the text and padding, which are equal up to a few percent.
 
     Raises:
         ValueError: The number of texts is wrong, one is not a string, there is no such label, or the tokenizer is slow.
@@ -42,9 +40,9 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
     if label is not None and label not in classifier.labels:
         raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
     if not classifier.tokenizer.is_fast:
+        kind = type(classifier.tokenizer).__name__
         raise ValueError(
-            f"expected a fast tokenizer, which knows where its tokens stand, got {type(classifier.tokenizer).__name__}: "
-            "explain with an encoder whose tokenizer is a tokenizer.json"
+            f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: explain without it"
         )
     example = classifier.make_example(texts)
     features = classifier.encode([example])
@@ -54,21 +52,18 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
     spoken_for = predicted if label is None else classifier.labels.index(label)
     window = int(probabilities[:, spoken_for].argmax())
     encoding = classifier.locate_tokens(example, window)
-    inputs = features.make_batch([window])
-    scores, difference = attribute(
-        classifier.model, inputs, encoding.special_tokens_mask, classifier.tokenizer.pad_token_id, spoken_for
-    )
-    fields = dict(zip(classifier.input_names, example, strict=False))
+    special = torch.tensor([encoding.special_tokens_mask], dtype=torch.bool)
+    scores, difference = attribute(classifier, features.make_batch([window]), special, spoken_for)
     places = zip(encoding.sequence_ids, encoding.offsets, scores.tolist(), strict=True)
     return {
         "prediction": classifier.labels[predicted],
-        "tokens": merge_pieces(fields, places),
+        "tokens": merge_pieces(dict(zip(classifier.input_names, map(str, example), strict=False)), places),
         "completeness": {"sum": float(scores.sum()), "difference": difference},
     }
 
 
 def attribute(
-    model: Any, inputs: dict[str, torch.Tensor], is_special: Sequence[int], pad_token_id: int, label: int
+    classifier: "Classifier", batch: dict[str, torch.Tensor], is_special: torch.Tensor, label: int
 ) -> tuple[np.ndarray, float]:
     """Attribute one label's log-odds to the tokens of one example.
 
@@ -78,10 +73,9 @@ def attribute(
     LayerIntegratedGradients gives the same numbers, through a hook on the model, which other threads would run into.
 
     Args:
-        model: A `…ForSequenceClassification`.
-        inputs: A batch of one: int64, (1, tokens) each.
-        is_special: 1 for tokens that belong to no text.
-        pad_token_id: What the path begins at.
+        classifier: Its model and its tokenizer's padding.
+        batch: int64, (1, tokens) each.
+        is_special: bool, (1, tokens): tokens that belong to no text.
         label: Position of the label that is spoken for or against.
 
     Returns:
@@ -90,21 +84,19 @@ def attribute(
 
     Source: Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017, https://arxiv.org/abs/1703.01365
     """
-    inputs = {name: column.to(model.device) for name, column in select_model_inputs(model, inputs).items()}
-    ids = inputs.pop("input_ids")
-    del inputs["labels"]
-    with ExitStack() as stack:
-        if next(model.parameters()).dtype != torch.float32:
-            stack.enter_context(_copying)
+    model = classifier.model
+    inputs = {name: column.to(model.device) for name, column in select_model_inputs(model, batch).items()}
+    ids, _ = inputs.pop("input_ids"), inputs.pop("labels")
+    with _explaining:
+        if model.dtype != torch.float32:
             model = copy.deepcopy(model).float()
         with torch.no_grad():
             embed = model.get_input_embeddings()
-            baseline = embed(torch.where(torch.tensor(is_special, device=ids.device) == 1, ids, pad_token_id))
+            baseline = embed(torch.where(is_special.to(ids.device), ids, classifier.tokenizer.pad_token_id))
             change = embed(ids) - baseline
-        for steps in (STEPS, 4 * STEPS):
-            scores, difference = _integrate(model, inputs, baseline, change, label, steps)
-            if abs(scores.sum() - difference) <= TOLERANCE * abs(difference) + TOLERANCE:
-                break
+        scores, difference = _integrate(model, inputs, baseline, change, label, STEPS)
+        if abs(scores.sum() - difference) > TOLERANCE * abs(difference) + TOLERANCE:
+            scores, difference = _integrate(model, inputs, baseline, change, label, 4 * STEPS)
     return scores, difference
 
 
@@ -119,23 +111,20 @@ def _integrate(
         others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
         return logits[:, label] - others.logsumexp(dim=1)
 
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    shares = torch.tensor((nodes + 1) / 2, dtype=change.dtype, device=change.device)[:, None, None]
-    parts = torch.tensor(weights / 2, dtype=change.dtype, device=change.device)[:, None, None]
+    rule = (torch.from_numpy(column).to(change)[:, None, None] for column in np.polynomial.legendre.leggauss(steps))
+    nodes, weights = rule  # on [-1, 1], for a path that is 1 long
     total = torch.zeros_like(change[0])
     size = max(1, BATCH_TOKENS // change.shape[1])
-    for share, part in zip(shares.split(size), parts.split(size), strict=True):
-        points = (baseline + share * change).requires_grad_()
+    for node, weight in zip(nodes.split(size), weights.split(size), strict=True):
+        points = (baseline + (node + 1) / 2 * change).requires_grad_()
         (gradients,) = torch.autograd.grad(get_log_odds(points).sum(), points)
-        total += (part * gradients).sum(dim=0)
+        total += (weight / 2 * gradients).sum(dim=0)
     with torch.no_grad():
         empty, full = get_log_odds(torch.cat([baseline, baseline + change])).tolist()
     return (total * change[0]).sum(dim=1).double().cpu().numpy(), full - empty
 
 
-def merge_pieces(
-    fields: Mapping[str, str], tokens: Iterable[tuple[int | None, tuple[int, int], float]]
-) -> list[dict[str, Any]]:
+def merge_pieces(fields: Mapping[str, str], tokens: Iterable[tuple[Any, tuple[int, int], float]]) -> list[dict]:
     """Return what a page highlights: pieces of text in order, those of one character (bytes of it) added up.
 
     Args:
@@ -143,7 +132,8 @@ def merge_pieces(
         tokens: Of each token: which field (None for special tokens), where it begins and ends there, and its score.
 
     Returns:
-        Dicts of `field`, `text`, `start`, `end` (characters) and `score`.
+        Dicts of `field`, `text`, `start`, `end` (characters of the field's text in Unicode's form NFC) and `score`, in
+        log-odds: positive speaks for the label.
     """
     names, pieces = list(fields), []
     carried = 0.0  # of a space that is a token of its own: it belongs to the word after it

@@ -13,11 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, whichever the Hub's client is built on
+    OfflineModeIsEnabled,
+)
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -47,24 +51,27 @@ MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
 
 @dataclass
 class Restored:
-    """All that a classifier is made of."""
+    """All that a classifier is made of.
+
+    Attributes:
+        model: A `…ForSequenceClassification` in float32, on the CPU.
+        labels: What readers see, in the order of the model's outputs.
+        max_seq_length: Tokens per text.
+        info: What a page's footer says: `model`, `checkpoint`, and `score` where one is known.
+        text_columns: What the texts' columns were called in training; empty if that is not known.
+        path: The checkpoint file that was chosen, or the Hugging Face folder.
+        metadata: What the checkpoint records of its training; empty for one of another program.
+    """
 
     model: Any
-    """A `…ForSequenceClassification` in float32, on the CPU."""
     tokenizer: Any
     labels: list[str]
-    """What readers see, in the order of the model's outputs."""
     input_names: tuple[str, ...]
     max_seq_length: int
-    """Tokens per text."""
     info: dict[str, str]
-    """What a page's footer says: `model`, `checkpoint`, and `score` where one is known."""
     text_columns: tuple[str, ...]
-    """What the texts' columns were called in training; empty if that is not known."""
     path: Path
-    """The checkpoint file that was chosen, or the Hugging Face folder."""
     metadata: dict[str, Any]
-    """What the checkpoint records of its training; empty for one of another program."""
 
 
 def check_model_name(name: str | Path) -> None:
@@ -153,8 +160,7 @@ def restore(
     encoder = metadata.get("pretrained_model_name") or pretrained_model_name or model.config.model_type
     is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
     info = {"model": Path(encoder).name if is_local else encoder, "checkpoint": path.name}
-    if score := _describe_score(path, metadata):
-        info["score"] = score
+    info |= _describe_score(path, metadata)
     length = _choose_length(max_seq_length or metadata.get("max_seq_length"), model, tokenizer)
     columns = tuple(metadata.get("text_columns", ()))
     return Restored(model, tokenizer, labels, input_names, length, info, columns, path, metadata)
@@ -168,9 +174,10 @@ def _naming(path: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:  # tokenizers and safetensors have no class of their own for a damaged file
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        problem = " ".join(str(error).split("\n", 2)[:2]).strip() or type(error).__name__
         raise CheckpointError(
-            f"{path} cannot be opened as a classifier ({first}): copy it once more, or train or export it again"
+            f"{path} does not make a classifier ({problem}): pass the pretrained_model_name that it was trained from, "
+            "or copy, export or train it once more"
         ) from error
 
 
@@ -273,14 +280,7 @@ def _build_model(path: Path, config: Any, weights: Mapping[str, torch.Tensor]) -
             f"expected a fine-tuned classifier in {path}, found no classifier.bias: it is a bare encoder"
         )
     config.num_labels = biases[-1].numel()
-    try:
-        _make_empty_model(path, config).load_state_dict(weights, assign=True)  # compares, before memory is taken
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise CheckpointError(
-            f"the weights in {path} do not fit the encoder ({first}): pass the pretrained_model_name that it was "
-            "trained from"
-        ) from error
+    _make_empty_model(path, config).load_state_dict(weights, assign=True)  # compares, before memory is taken
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     model.load_state_dict(weights)
     return model
@@ -326,27 +326,23 @@ def _count_positions(model: Any) -> int:
     return getattr(model.config, "max_position_embeddings", MOST)
 
 
-class Figures(NamedTuple):
-    """What a checkpoint scored on a test file."""
+def read_figures(path: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint scored on a test file: `corpus`, `accuracy` and `examples`.
 
-    corpus: str
-    accuracy: float
-    examples: int
-
-
-def read_figures(path: Path) -> Figures | None:
-    """Return what `figures.json` beside a checkpoint says; None if there is none, or one of another program."""
+    None if there is no `figures.json` beside it, or one of another program.
+    """
     try:
         known = json.loads(((path if path.is_dir() else path.parent) / FIGURES_NAME).read_text(encoding="utf-8"))
-        return Figures(str(known.get("test_corpus", "")), float(known["test_accuracy"]), int(known["test_examples"]))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
+    except (OSError, ValueError, TypeError, LookupError):
         return None
+    return {"corpus": str(known.get("test_corpus", "")), "accuracy": accuracy, "examples": examples}
 
 
-def _describe_score(path: Path, metadata: Mapping[str, Any]) -> str | None:
+def _describe_score(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
     """Say how good a checkpoint is, from the figures beside it, else from its own validation loss; Korean."""
     corpus = metadata.get("corpus", "")
-    if figures := read_figures(path):
-        return f"{figures.corpus or corpus} 정확도 {100 * figures.accuracy:.1f} % ({figures.examples:,}건)".strip()
-    loss = metadata.get("val_loss")
-    return None if loss is None else f"{corpus} 검증 손실 {loss:.2f}".strip()
+    if known := read_figures(path):
+        score = f"{known['corpus'] or corpus} 정확도 {100 * known['accuracy']:.1f} % ({known['examples']:,}건)"
+        return {"score": score.strip()}
+    return {"score": f"{corpus} 검증 손실 {metadata['val_loss']:.2f}".strip()} if "val_loss" in metadata else {}
