@@ -225,7 +225,8 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
     checkpoints = {path: load_checkpoint(path) for path in paths}  # mapped into memory, not read
     records = {path: checkpoint.get(METADATA_KEY, {}) for path, checkpoint in checkpoints.items()}
     losses = {path: _get_val_loss(path, record) for path, record in records.items()}
-    candidates = sorted(_select_comparable(folder, records, pretrained_model_name), key=lambda path: losses[path])
+    candidates = _select_comparable(folder, records, pretrained_model_name)
+    candidates.sort(key=lambda path: (math.isnan(losses[path]), losses[path]))  # nan alone would spoil the order
     for path in candidates:
         if not math.isnan(losses[path]) and is_finite(checkpoints[path]["state_dict"]):
             return path
