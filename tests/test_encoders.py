@@ -1,4 +1,4 @@
-"""Any encoder goes through the same code: data, training, checkpoint, prediction; also KoBERT, whose tokenizer is code."""
+"""Any encoder goes through the same code, from data to prediction; also KoBERT, whose tokenizer is code."""
 
 import json
 
@@ -31,7 +31,7 @@ def train(args, corpus, config, tokenizer) -> None:
     config.num_labels = corpus.num_labels
     model = AutoModelForSequenceClassification.from_config(config)
     data = [ClassificationDataset(args, corpus, tokenizer, mode) for mode in ("train", "test")]
-    loaders = [DataLoader(one, args.batch_size, collate_fn=data_collator) for one in data]
+    loaders = [DataLoader(one, args.batch_size, one is data[0], collate_fn=data_collator) for one in data]
     get_trainer(args).fit(ClassificationTask(model, args), *loaders)
 
 
@@ -91,9 +91,10 @@ def test_kobert_is_trained_and_leaves_with_its_tokenizers_code_if_that_is_truste
         max_seq_length=48, batch_size=32, trust_remote_code=True, epochs=1,
     )  # fmt: skip
     data = ClassificationDataset(args, NsmcCorpus(), tokenizer)
-    batch = data_collator(data.__getitems__([int(np.argmin(data.lengths)), int(np.argmax(data.lengths))]))
-    assert batch["input_ids"][0, data.lengths.min() :].unique().tolist() == [1]  # its padding, which hides no word:
-    assert batch["attention_mask"].sum(dim=1).tolist() == [data.lengths.min(), data.lengths.max()]
+    shortest, longest = int(np.argmin(data.lengths)), int(np.argmax(data.lengths))
+    batch = data_collator(data.__getitems__([shortest, longest]))
+    assert batch["input_ids"][0, data.lengths[shortest] :].unique().tolist() == [1]  # its padding, which hides no word:
+    assert batch["attention_mask"].sum(dim=1).tolist() == [data.lengths[shortest], data.lengths[longest]]
     train(args, NsmcCorpus(), AutoConfig.from_pretrained(kobert), tokenizer)
     (path,) = (tmp_path / "models").glob("*.ckpt")
     for name, trust in ((None, True), (kobert, False), (None, False)):  # what the checkpoint says does not run code

@@ -1,4 +1,4 @@
-"""What ships with the project works on day one: the encoder, the sample corpora, and classifiers as good as they say."""
+"""What ships works on day one: the encoder, the sample corpora, and classifiers as good as they say."""
 
 import json
 from collections import Counter
@@ -75,12 +75,13 @@ def answer(classifier, examples) -> tuple:
 
 
 @pytest.mark.corpora
-def test_the_recorded_accuracy_is_reproduced_on_every_test_row(shipped, corpus_dir):
+def test_the_recorded_accuracy_is_reproduced_on_a_tenth_of_the_test_file(shipped, corpus_dir):
     name, _, figures, classifier = shipped
     corpus, folder, _, _ = CLASSIFIERS[name]
     examples = corpus.get_examples(corpus_dir / folder, "test")
     assert len(examples) == figures["test_examples"]
-    assert answer(classifier, examples)[1] == pytest.approx(figures["test_accuracy"], abs=0.004)
+    share = examples[:: 10 if len(examples) > 5_000 else 1]
+    assert answer(classifier, share)[1] == pytest.approx(figures["test_accuracy"], abs=0.015)
 
 
 @needs_exporter
