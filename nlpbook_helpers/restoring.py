@@ -7,7 +7,6 @@ weights that are really there.
 
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,14 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, whichever the Hub's client is built on
-    OfflineModeIsEnabled,
-)
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
@@ -35,6 +27,7 @@ from nlpbook_helpers.checkpoints import (
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
+from nlpbook_helpers.encoders import check_model_name, open_tokenizer
 from nlpbook_helpers.features import check_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -43,8 +36,6 @@ INPUT_NAMES = {1: ("sentence",), 2: ("premise", "hypothesis")}
 DEFAULT_MAX_SEQ_LENGTH = 128
 LEAST_SEQ_LENGTH = 5
 FIGURES_NAME = "figures.json"
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-PATIENCE = 5  # seconds to wait for the Hub; a library alone retries for almost two minutes
 # No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
 MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
 
@@ -72,63 +63,6 @@ class Restored:
     text_columns: tuple[str, ...]
     path: Path
     metadata: dict[str, Any]
-
-
-def check_model_name(name: str | Path) -> None:
-    """Say at once, in one sentence, why there can be no encoder of this name; one that may exist passes.
-
-    Raises:
-        CheckpointError: A file, a folder without an encoder, a path where nothing is, or a name that is not in the
-            cache while the Hugging Face Hub cannot be reached.
-    """
-    path, problem = Path(name).expanduser(), None
-    if path.is_file():
-        problem = "a file: give a checkpoint where a checkpoint is asked for"
-    elif path.is_dir() and not (path / "config.json").is_file():
-        problem = "a folder without config.json: of checkpoints, nlpbook.export makes one that is an encoder's too"
-    elif not path.is_dir() and not HUB_NAME.fullmatch(str(name)):
-        problem = "where there is nothing: correct the path"
-    elif not path.is_dir() and not try_to_load_from_cache(str(name), "config.json"):
-        try:
-            get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)
-        except HfHubHTTPError:  # it answers: what is missing there, transformers says well
-            return
-        except (HTTPError, OfflineModeIsEnabled) as error:
-            problem = (
-                f"which is no folder here and was never downloaded, and the Hub cannot be reached ({error}): correct "
-                "the name, connect, or take nlpbook.get_embedded_path('nlpbook-mini')"
-            )
-    if problem:
-        raise CheckpointError(
-            f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, {problem}"
-        )
-
-
-def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:
-    """Load a tokenizer, also one that comes as Python code, as KoBERT's does, if that is asked for.
-
-    transformers alone would quietly take another tokenizer class where the code is not trusted.
-
-    Args:
-        pretrained_model_name: A Hugging Face name or a local folder.
-        trust_remote_code: Run the code that lies there.
-
-    Raises:
-        CheckpointError: There is no such place; see `check_model_name`.
-        ValueError: The tokenizer comes as code and `trust_remote_code` is false.
-    """
-    check_model_name(pretrained_model_name)
-    return _load_tokenizer(pretrained_model_name, trust_remote_code)
-
-
-def _load_tokenizer(place: str | Path, trust_remote_code: bool = False) -> Any:
-    code = get_tokenizer_config(place).get("auto_map")
-    if code and not trust_remote_code:
-        raise ValueError(
-            f"trust_remote_code: the tokenizer of {Path(place).name} comes as Python code, which would run here: read "
-            "that code, and pass trust_remote_code=True if you trust it"
-        )
-    return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
 
 
 def restore(
@@ -216,7 +150,7 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
             # a checkpoint may come from anybody: its file names must stay inside the folder
             (Path(folder) / Path(file).name).write_bytes(bytes_of_file.numpy().tobytes())
         own = "tokenizer_files" in metadata
-        tokenizer = _load_tokenizer(folder if own else encoder, trust_remote_code and not own and name is not None)
+        tokenizer = open_tokenizer(folder if own else encoder, trust_remote_code and not own and name is not None)
         weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
         return _build_model(path, config, weights), tokenizer, metadata
 
@@ -232,7 +166,7 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
-        tokenizer = _load_tokenizer(folder, trust_remote_code)
+        tokenizer = open_tokenizer(folder, trust_remote_code)
     if loaded["missing_keys"]:
         raise CheckpointError(
             f"expected a fine-tuned classifier in {folder}, found no {sorted(loaded['missing_keys'])}: it is a "

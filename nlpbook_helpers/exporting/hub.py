@@ -84,18 +84,23 @@ def export(
     _check_target(folder, overwrite)
     parts = restore(checkpoint, pretrained_model_name, trust_remote_code=trust_remote_code)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work_dir:
-            written = Path(work_dir) / "written"
-            _write_model(parts, written, onnx)
-            make_card(parts, folder.name, written, licence).save(written / "README.md")
-            if folder.exists():
-                os.replace(folder, Path(work_dir) / "earlier")
-            os.replace(written, folder)
+        _write_folder(parts, folder, onnx, licence)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"could not write {folder} ({error}): free some space, or choose another") from error
     logger.info("%s: %s", folder.name, ", ".join(sorted(path.name for path in folder.iterdir())))
     return folder
+
+
+def _write_folder(parts: Restored, folder: Path, onnx: bool, licence: str | None) -> None:
+    """Write everything beside its place and rename it: whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work_dir:
+        written = Path(work_dir) / "written"
+        _write_model(parts, written, onnx)
+        make_card(parts, folder.name, written, licence).save(written / "README.md")
+        if folder.exists():
+            os.replace(folder, Path(work_dir) / "earlier")
+        os.replace(written, folder)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
