@@ -1,8 +1,8 @@
 """What is in a checkpoint, and can it be trusted?
 
 A checkpoint is a file of tensors and primitives: the `state_dict` that Lightning writes, and under the key
-`"nlpbook"` what is needed to use it (see `task.describe_training`). It is read with `weights_only=True`,
-so a file that somebody else made cannot run code here.
+`"nlpbook"` what is needed to use it (see `task.describe_training`). It may come from anybody: nothing in it is run,
+nothing in it is believed before it was looked at, and what it says about sizes takes no memory.
 """
 
 import contextlib
@@ -11,17 +11,39 @@ import math
 import os
 import pickle
 import re
+import reprlib
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # reading arguments must not cost a torch import
+    import torch
 
 logger = logging.getLogger(__name__)
 
 METADATA_KEY = "nlpbook"
+METADATA_TYPES: dict[str, type] = {
+    **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config"), str),
+    **dict.fromkeys(("labels", "label_names", "text_columns"), list),
+    **dict.fromkeys(("tokenizer_files", "arguments", "versions"), dict),
+    **dict.fromkeys(("val_loss", "val_acc"), float),
+    "max_seq_length": int,
+}
+SCALE_SUFFIX = ".scale"
+INT8_MOST = 127
 _VAL_LOSS_IN_NAME = re.compile(r"val_loss=(\d+(?:\.\d+)?)(?:-v\d+)?\.ckpt$")
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, broken, unsafe, or does not fit what it is loaded into."""
+
+
+class _Dropped:
+    """What is made in place of an object of a class while a file is read: an empty dictionary, whatever it was."""
+
+    def __new__(cls, *ignored: Any) -> OrderedDict:  # type: ignore[misc]
+        return OrderedDict()
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -31,36 +53,124 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         path: A `.ckpt` file.
 
     Returns:
-        The checkpoint: `state_dict` (name → tensor) and, if this package wrote it, `nlpbook` (dict).
+        The checkpoint: `state_dict` (name → tensor) and, if this package wrote it, `nlpbook` (dict). Of a file that
+        holds objects besides tensors and primitives, as those of Lightning 1 do, these two alone are returned.
 
     Raises:
-        CheckpointError: The file is missing, truncated, holds no `state_dict`, or holds Python objects
-            other than tensors and primitives.
+        CheckpointError: The file is missing, truncated, holds no `state_dict` of tensors, or is not what it says.
     """
-    import torch  # here, so that reading arguments does not cost a torch import
-
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(
             f"expected a checkpoint file, got {path}, which is not there: train first or correct the path"
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = _read(path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds Python objects besides tensors and primitives, so loading it could run code; it was "
             "refused: save its state_dict alone with torch.save({'state_dict': ...}) where you trust it"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read as a checkpoint: it is truncated or not one; "
             "delete it and train again, or copy it once more"
         ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(
             f"expected a Lightning checkpoint with a 'state_dict' in {path}, found none: pass the .ckpt file"
         )
-    return checkpoint
+    check_metadata(path, checkpoint.get(METADATA_KEY, {}))
+    return {**checkpoint, "state_dict": _unpack_weights(path, checkpoint["state_dict"])}
+
+
+def _read(path: Path) -> Any:
+    """Return what lies in a file, tensors mapped into memory; objects of classes become empty ones."""
+    import torch
+
+    with contextlib.suppress(pickle.UnpicklingError):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    # Lightning 1 wrote callbacks under their classes. torch's restricted reader names what it does not know; given a
+    # class of ours for each of those names, it reads on, and theirs are never imported.
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    with torch.serialization.safe_globals([(type("_Dropped", (_Dropped,), {}), name) for name in names]):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return {name: content[name] for name in ("state_dict", METADATA_KEY) if name in content}
+
+
+def check_metadata(path: Path, metadata: Any) -> None:
+    """Refuse what cannot be a record of a training, whoever wrote it.
+
+    Args:
+        path: The file that it stands in.
+        metadata: What stands there under `METADATA_KEY`.
+
+    Raises:
+        CheckpointError: An entry is of another type than `METADATA_TYPES` says.
+    """
+    for name, value in metadata.items() if isinstance(metadata, dict) else [(METADATA_KEY, metadata)]:
+        kind = METADATA_TYPES.get(name, dict if name == METADATA_KEY else object)
+        fits = isinstance(value, kind)
+        if name == "tokenizer_files" and fits:
+            fits = all(isinstance(file, str) and _is_whole(content) for file, content in value.items())
+        elif kind is list and fits:
+            fits = all(isinstance(one, str) for one in value)
+        if not fits:
+            raise CheckpointError(
+                f"{path}: expected {name} to be a {kind.__name__} as this package writes it, got "
+                f"{reprlib.repr(value)}: take the entry out, or keep the state_dict alone"
+            )
+
+
+def _is_whole(tensor: Any) -> bool:
+    """Whether a value is a tensor that has a number for each of its places: a single one can be called a billion."""
+    import torch
+
+    is_plain = isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return is_plain and tensor.nbytes <= tensor.untyped_storage().nbytes()
+
+
+def pack_weights(state_dict: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+    """Store matrices in 8 bits, a quarter of their size; `load_checkpoint` gives them back in float32.
+
+    Args:
+        state_dict: Name → weights, of any floating type.
+
+    Returns:
+        For each matrix (out, in) int8 under its name, and its scale per row, float32, (out, 1), under the name with
+        `.scale`; all else in float16.
+    """
+    import torch
+
+    packed: dict[str, torch.Tensor] = {}
+    for name, tensor in state_dict.items():
+        if tensor.dim() == 2 and tensor.is_floating_point():
+            scale = tensor.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / INT8_MOST
+            packed[name], packed[name + SCALE_SUFFIX] = (tensor / scale).round().to(torch.int8), scale
+        else:
+            packed[name] = tensor.half() if tensor.is_floating_point() else tensor
+    return packed
+
+
+def _unpack_weights(path: Path, state_dict: Mapping[str, Any]) -> dict[str, "torch.Tensor"]:
+    """Check that weights are what they say, and undo `pack_weights`.
+
+    transformers 4 kept the numbers 0, 1, 2 … as `position_ids` among the weights; transformers 5 does not know them.
+    """
+    if strange := [name for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_whole(tensor)]:
+        raise CheckpointError(
+            f"{path}: expected a tensor with all its numbers for each name in state_dict, got none for {strange[0]!r}: "
+            "save it again with torch.save({'state_dict': model.state_dict()})"
+        )
+    matrices = {name: tensor for name, tensor in state_dict.items() if name + SCALE_SUFFIX in state_dict}
+    scales = {name + SCALE_SUFFIX: state_dict[name + SCALE_SUFFIX] for name in matrices}
+    for name, matrix in matrices.items():  # with a scale of another shape, the product could be larger than memory
+        if scales[name + SCALE_SUFFIX].shape != (*matrix.shape[:1], 1):
+            raise CheckpointError(f"{path}: expected one scale per row of {name}, got another shape: pack it again")
+    weights = {name: tensor for name, tensor in state_dict.items() if name not in scales}
+    if scales:
+        weights = {name: tensor.float() * scales.get(name + SCALE_SUFFIX, 1) for name, tensor in weights.items()}
+    return {name: tensor for name, tensor in weights.items() if not name.endswith("embeddings.position_ids")}
 
 
 def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
@@ -105,41 +215,55 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
         CheckpointError: No folder, no checkpoint in it, one that cannot be read, or none of this encoder.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"expected a folder of checkpoints, got {folder}, which is not there: run the training notebook first"
-        )
     paths = sorted(folder.glob("*.ckpt"))
     if not paths:
+        where = f"in {folder}" if folder.is_dir() else f"in {folder}, which is not there"
         raise CheckpointError(
-            f"no checkpoint (*.ckpt) found in {folder}: run the training notebook first, or give the folder it "
-            "printed as downstream_model_dir"
+            f"no checkpoint (*.ckpt) found {where}: run the training notebook first, or give the folder it printed as "
+            "downstream_model_dir"
         )
-    losses: dict[Path, float] = {}
-    trainings: dict[str, str] = {}
-    other_encoders: dict[str, str] = {}
-    for path in paths:
-        metadata = load_checkpoint(path).get(METADATA_KEY, {})
-        encoder = metadata.get("pretrained_model_name")
-        if pretrained_model_name and encoder and not is_same_encoder(encoder, pretrained_model_name):
-            other_encoders[path.name] = encoder
-            continue
-        losses[path] = _get_val_loss(path, metadata)
-        if "labels" in metadata:
-            trainings[f"{metadata.get('corpus')} with labels {metadata['labels']}"] = path.name
-    if other_encoders:
-        logger.warning("passed over checkpoints of another encoder: %s", other_encoders)
-    if not losses:
-        raise CheckpointError(
-            f"expected a checkpoint of {pretrained_model_name} in {folder}, found only {other_encoders}: set "
-            "pretrained_model_name to that encoder, or train this one"
-        )
+    checkpoints = {path: load_checkpoint(path) for path in paths}  # mapped into memory, not read
+    records = {path: checkpoint.get(METADATA_KEY, {}) for path, checkpoint in checkpoints.items()}
+    losses = {path: _get_val_loss(path, record) for path, record in records.items()}
+    candidates = _select_comparable(folder, records, pretrained_model_name)
+    candidates.sort(key=lambda path: (math.isnan(losses[path]), losses[path]))  # nan alone would spoil the order
+    for path in candidates:
+        if not math.isnan(losses[path]) and is_finite(checkpoints[path]["state_dict"]):
+            return path
+        logger.warning("passed over %s: its loss or weights are not numbers", path.name)
+    raise CheckpointError(
+        f"{folder}: the losses or weights of {[path.name for path in candidates]} are not numbers (nan), expected one "
+        "that can be used: train again with a lower learning_rate"
+    )
+
+
+def _select_comparable(folder: Path, records: dict[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
+    """Return the checkpoints of an encoder; refuse them if they learned different things."""
+    names = {path: record.get("pretrained_model_name") for path, record in records.items()}
+    others = {path: name for path, name in names.items() if encoder and name and not is_same_encoder(name, encoder)}
+    own = {path: record for path, record in records.items() if path not in others}
+    if others:
+        found = {path.name: name for path, name in others.items()}
+        if not own:
+            raise CheckpointError(
+                f"expected a checkpoint of {encoder} in {folder}, found only {found}: set pretrained_model_name to "
+                "that encoder, or train this one"
+            )
+        logger.warning("passed over checkpoints of another encoder: %s", found)
+    labelled = {path.name: record for path, record in own.items() if "labels" in record}
+    trainings = {f"{record.get('corpus')} with labels {record['labels']}": name for name, record in labelled.items()}
     if len(trainings) > 1:
         raise CheckpointError(
             f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {trainings}; give "
             "the file you want, or train into a folder of its own"
         )
-    return min(losses, key=lambda path: losses[path])
+    return list(own)
+
+
+def is_finite(state_dict: Mapping[str, "torch.Tensor"]) -> bool:
+    """Whether all weights are numbers: a training that diverged leaves nan, and a classifier would answer it."""
+    # one sum instead of a mask of all weights: a nan or an infinity stays in it
+    return all(math.isfinite(tensor.float().sum()) for tensor in state_dict.values())
 
 
 def check_task(path: str | Path, task: str) -> None:
@@ -159,7 +283,10 @@ def is_same_encoder(one: str, other: str) -> bool:
 
 
 def _get_val_loss(path: Path, metadata: dict[str, Any]) -> float:
-    """Return the recorded validation loss; infinity if none is known, so that such a file is chosen last."""
-    match = _VAL_LOSS_IN_NAME.search(path.name)
-    loss = float(metadata.get("val_loss", match.group(1) if match else "inf"))
-    return loss if math.isfinite(loss) else math.inf
+    """Return the recorded validation loss; infinity if none is known, so that such a file is chosen last.
+
+    The name is asked only of a file of another program, and not believed if it says 0.00: that is what Lightning
+    writes where nothing was validated.
+    """
+    match = None if metadata else _VAL_LOSS_IN_NAME.search(path.name)
+    return metadata.get("val_loss", match and float(match.group(1)) or math.inf)

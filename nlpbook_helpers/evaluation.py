@@ -9,40 +9,35 @@ import numpy as np
 import torch
 
 from nlpbook_helpers.corpora import get_short_names
-from nlpbook_helpers.features import (
-    ClassificationDataset,
-    predict_probabilities,
-)
+from nlpbook_helpers.features import ClassificationDataset, predict_probabilities
 
 if TYPE_CHECKING:  # both take a second to import, which a deployed classifier need not spend
     import pandas as pd
     from matplotlib.figure import Figure
     from pytorch_lightning import Trainer
 
-KOREAN_FONTS = (
-    "NanumGothic",
-    "Noto Sans CJK KR",
-    "Noto Sans KR",
-    "Malgun Gothic",
-    "Apple SD Gothic Neo",
-    "AppleGothic",
-)
+KOREAN_FONTS = {
+    "NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a classifier answered on a dataset, and how right that was."""
+    """What a classifier answered on a dataset, and how right that was.
+
+    Attributes:
+        probabilities: float32, (examples, labels).
+        per_class: Precision, recall, F1 and number of examples, a row per label.
+        confusion: int64, (labels, labels): rows are true labels, columns predictions.
+    """
 
     dataset: ClassificationDataset
     label_names: list[str]
     probabilities: np.ndarray
-    """float32, (examples, labels)."""
     accuracy: float
     macro_f1: float
     per_class: "pd.DataFrame"
-    """Precision, recall, F1 and number of examples, a row per label."""
     confusion: np.ndarray
-    """int64, (labels, labels): rows are true labels, columns predictions."""
 
     def __str__(self) -> str:
         return f"accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {len(self.probabilities):,} examples"
@@ -69,15 +64,10 @@ def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
     model.to(home)
     predicted, labels, known = probabilities.argmax(axis=1), dataset.labels, range(len(names))
     columns = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=0)  # type: ignore[arg-type]
-    return EvaluationReport(
-        dataset=dataset,
-        label_names=names,
-        probabilities=probabilities,
-        accuracy=float(accuracy_score(labels, predicted)),
-        macro_f1=float(np.mean(columns[2])),
-        per_class=pd.DataFrame(dict(zip(("precision", "recall", "f1", "examples"), columns, strict=True)), index=names),
-        confusion=confusion_matrix(labels, predicted, labels=known),
-    )
+    per_class = pd.DataFrame(dict(zip(("precision", "recall", "f1", "examples"), columns, strict=True)), index=names)
+    accuracy, macro_f1 = float(accuracy_score(labels, predicted)), float(per_class["f1"].to_numpy().mean())
+    confusion = confusion_matrix(labels, predicted, labels=known)
+    return EvaluationReport(dataset, names, probabilities, accuracy, macro_f1, per_class, confusion)
 
 
 def find_worst_mistakes(report: EvaluationReport, count: int = 10) -> "pd.DataFrame":
@@ -88,15 +78,10 @@ def find_worst_mistakes(report: EvaluationReport, count: int = 10) -> "pd.DataFr
     confidence = report.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != report.dataset.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    examples = report.dataset.get_examples(worst)
-    return pd.DataFrame(
-        {
-            "text": [" / ".join(text for text in example[:2] if text is not None) for example in examples],
-            "label": [report.label_names[label] for label in report.dataset.labels[worst]],
-            "prediction": [report.label_names[label] for label in predicted[worst]],
-            "probability": confidence[worst].round(4),
-        }
-    )
+    examples, names = report.dataset.get_examples(worst), np.array(report.label_names)
+    texts = [" / ".join(text for text in example[:2] if text is not None) for example in examples]
+    table = {"text": texts, "label": names[report.dataset.labels[worst]], "prediction": names[predicted[worst]]}
+    return pd.DataFrame({**table, "probability": confidence[worst].round(4)})
 
 
 def plot_learning_curve(trainer: "Trainer") -> "Figure":
@@ -137,14 +122,11 @@ def _make_figure() -> tuple["Figure", Any]:
 
 
 def _find_korean_font() -> Any:
-    """Return a font with Hangul from the system or the font package; None if there is none."""
+    """Return a font with Hangul from the system, else that of the font package; None if there is neither."""
     from matplotlib import font_manager
 
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    for name in KOREAN_FONTS:
-        if name in installed:
-            return font_manager.FontProperties(family=name)
+    if installed := KOREAN_FONTS & {font.name for font in font_manager.fontManager.ttflist}:
+        return font_manager.FontProperties(family=min(installed))
     package = find_spec("koreanize_matplotlib")
-    if package is None or package.origin is None:
-        return None
-    return font_manager.FontProperties(fname=str(Path(package.origin).parent / "fonts" / "NanumGothic.ttf"))
+    folder = Path(package.origin).parent if package and package.origin else Path()
+    return font_manager.FontProperties(fname=str(folder / "fonts" / "NanumGothic.ttf")) if package else None

@@ -1,38 +1,69 @@
 """Why this answer? What each piece of the text added to a label's log-odds, by integrated gradients."""
 
 import copy
-import re
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from nlpbook_helpers.features import Features, select_model_inputs
+from nlpbook_helpers.features import predict_probabilities, select_model_inputs
+
+if TYPE_CHECKING:
+    from nlpbook_helpers.classifier import Classifier
 
 STEPS = 32  # of the integral: 16 miss the difference by up to 18 %, 32 by 0.7 % (30 reviews, embedded encoder)
 TOLERANCE = 0.03  # of completeness, in log-odds and relative to them; missed, the integral is taken again, finer
 BATCH_TOKENS = 1_024  # tokens differentiated at once: bounds the memory of activations
-SEARCH_WIDTH = 40  # characters within which a piece must be found, so that one that was normalized loses no others
 
-_copying = threading.Lock()  # one float32 copy of a served model at a time
-
-
-class Span(NamedTuple):
-    """Where a token stands in the original texts."""
-
-    text: int
-    """0 or 1: which of the texts."""
-    start: int
-    """Of its first character."""
-    end: int
-    """After its last character."""
+_explaining = threading.Lock()  # one at a time: it takes a float32 copy of the model
 
 
-def explain_window(
-    model: Any, tokenizer: Any, features: Features, window: int, label: int, steps: int = STEPS
+def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = None) -> dict[str, Any]:
+    """Say which pieces of a text, or of a pair, drove a classifier's answer.
+
+    Of a text longer than one window, the window is explained that speaks most for the label.
+
+    Args:
+        classifier: With a fast tokenizer; others do not know where their tokens stand in the text.
+        texts: As many as the classifier compares.
+        label: One of its `labels`; default: the predicted one.
+
+    Returns:
+        `prediction`; `tokens`, see `merge_pieces`; `completeness`: the `sum` of all scores and the `difference` of
+        log-odds between the text and padding, which are equal up to a few percent.
+
+    Raises:
+        ValueError: The number of texts is wrong, one is not a string, there is no such label, or the tokenizer is slow.
+    """
+    if label is not None and label not in classifier.labels:
+        raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
+    if not classifier.tokenizer.is_fast:
+        kind = type(classifier.tokenizer).__name__
+        raise ValueError(
+            f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: explain without it"
+        )
+    example = classifier.make_example(texts)
+    features = classifier.encode([example])
+    features.documents = None  # each window for itself
+    probabilities = predict_probabilities(classifier.model, features)
+    predicted = int(probabilities.mean(axis=0).argmax())
+    spoken_for = predicted if label is None else classifier.labels.index(label)
+    window = int(probabilities[:, spoken_for].argmax())
+    encoding = classifier.locate_tokens(example, window)
+    special = torch.tensor([encoding.special_tokens_mask], dtype=torch.bool)
+    scores, difference = attribute(classifier, features.make_batch([window]), special, spoken_for)
+    places = zip(encoding.sequence_ids, encoding.offsets, scores.tolist(), strict=True)
+    return {
+        "prediction": classifier.labels[predicted],
+        "tokens": merge_pieces(dict(zip(classifier.input_names, map(str, example), strict=False)), places),
+        "completeness": {"sum": float(scores.sum()), "difference": difference},
+    }
+
+
+def attribute(
+    classifier: "Classifier", batch: dict[str, torch.Tensor], is_special: torch.Tensor, label: int
 ) -> tuple[np.ndarray, float]:
     """Attribute one label's log-odds to the tokens of one example.
 
@@ -42,12 +73,10 @@ def explain_window(
     LayerIntegratedGradients gives the same numbers, through a hook on the model, which other threads would run into.
 
     Args:
-        model: A `…ForSequenceClassification`.
-        tokenizer: Its tokenizer.
-        features: Encoded examples.
-        window: Which of them.
+        classifier: Its model and its tokenizer's padding.
+        batch: int64, (1, tokens) each.
+        is_special: bool, (1, tokens): tokens that belong to no text.
         label: Position of the label that is spoken for or against.
-        steps: Points on the path, Gauss-Legendre; four times as many where these are not enough.
 
     Returns:
         Contributions, float64, (tokens,), and the difference of log-odds between text and padding, which is their sum
@@ -55,27 +84,26 @@ def explain_window(
 
     Source: Sundararajan, Taly, Yan: Axiomatic Attribution for Deep Networks, 2017, https://arxiv.org/abs/1703.01365
     """
-    inputs = select_model_inputs(model, features.make_batch([window]))
-    inputs = {name: column.to(model.device) for name, column in inputs.items() if name != "labels"}
-    ids = inputs.pop("input_ids")
-    with ExitStack() as stack:
-        if next(model.parameters()).dtype != torch.float32:
-            stack.enter_context(_copying)
+    model = classifier.model
+    inputs = {name: column.to(model.device) for name, column in select_model_inputs(model, batch).items()}
+    ids, _ = inputs.pop("input_ids"), inputs.pop("labels")
+    with _explaining:
+        if model.dtype != torch.float32:
             model = copy.deepcopy(model).float()
-        scores, difference = _integrate(model, tokenizer, ids, inputs, label, steps)
+        with torch.no_grad():
+            embed = model.get_input_embeddings()
+            baseline = embed(torch.where(is_special.to(ids.device), ids, classifier.tokenizer.pad_token_id))
+            change = embed(ids) - baseline
+        scores, difference = _integrate(model, inputs, baseline, change, label, STEPS)
         if abs(scores.sum() - difference) > TOLERANCE * abs(difference) + TOLERANCE:
-            return _integrate(model, tokenizer, ids, inputs, label, 4 * steps)
-        return scores, difference
+            scores, difference = _integrate(model, inputs, baseline, change, label, 4 * STEPS)
+    return scores, difference
 
 
 def _integrate(
-    model: Any, tokenizer: Any, ids: torch.Tensor, inputs: dict[str, torch.Tensor], label: int, steps: int
+    model: Any, inputs: dict[str, torch.Tensor], baseline: torch.Tensor, change: torch.Tensor, label: int, steps: int
 ) -> tuple[np.ndarray, float]:
-    special = torch.tensor([_is_special(tokenizer, int(token)) for token in ids[0]], device=ids.device)
-    with torch.no_grad():
-        embed = model.get_input_embeddings()
-        baseline = embed(torch.where(special, ids, tokenizer.pad_token_id))
-        change = embed(ids) - baseline
+    """Integrate gradients from `baseline` to `baseline + change`, float32, (1, tokens, width), by Gauss-Legendre."""
 
     def get_log_odds(points: torch.Tensor) -> torch.Tensor:
         repeated = {name: column.expand(len(points), -1) for name, column in inputs.items()}
@@ -83,104 +111,46 @@ def _integrate(
         others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
         return logits[:, label] - others.logsumexp(dim=1)
 
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    shares = torch.tensor((nodes + 1) / 2, dtype=change.dtype, device=ids.device)
-    parts = torch.tensor(weights / 2, dtype=change.dtype, device=ids.device)
+    rule = (torch.from_numpy(column).to(change)[:, None, None] for column in np.polynomial.legendre.leggauss(steps))
+    nodes, weights = rule  # on [-1, 1], for a path that is 1 long
     total = torch.zeros_like(change[0])
-    size = max(1, BATCH_TOKENS // ids.shape[1])
-    for share, part in zip(shares.split(size), parts.split(size), strict=True):
-        points = (baseline + share[:, None, None] * change).requires_grad_()
+    size = max(1, BATCH_TOKENS // change.shape[1])
+    for node, weight in zip(nodes.split(size), weights.split(size), strict=True):
+        points = (baseline + (node + 1) / 2 * change).requires_grad_()
         (gradients,) = torch.autograd.grad(get_log_odds(points).sum(), points)
-        total += (part[:, None, None] * gradients).sum(dim=0)
-    scores = (total * change[0]).sum(dim=1).double().cpu().numpy()
+        total += (weight / 2 * gradients).sum(dim=0)
     with torch.no_grad():
         empty, full = get_log_odds(torch.cat([baseline, baseline + change])).tolist()
-    return scores, full - empty
+    return (total * change[0]).sum(dim=1).double().cpu().numpy(), full - empty
 
 
-def _is_special(tokenizer: Any, token: int) -> bool:
-    return token in tokenizer.all_special_ids and token != tokenizer.unk_token_id
-
-
-def find_spans(
-    tokenizer: Any, texts: Sequence[str], features: Features, window: int, max_seq_length: int, stride: int | None
-) -> list[Span | None]:
-    """Say where each token of an example stands in the original texts; None for special tokens.
-
-    Args:
-        tokenizer: A Hugging Face tokenizer; a slow one does not know, and its pieces are searched for in the text.
-        texts: One text or two.
-        features: What `encode_examples` made of this one example.
-        window: Which of its windows.
-        max_seq_length: As given to `encode_examples`.
-        stride: As given to `encode_examples`.
-    """
-    if tokenizer.is_fast:
-        windows = {} if stride is None or len(texts) == 2 else {"stride": stride, "return_overflowing_tokens": True}
-        encoded = tokenizer(
-            *([text] for text in texts), truncation=True, max_length=max_seq_length, return_offsets_mapping=True,
-            **windows,
-        ).encodings[window]  # fmt: skip
-        places = zip(encoded.sequence_ids, encoded.offsets, strict=True)
-        return [None if number is None else Span(number, *place) for number, place in places]
-    step = max_seq_length - tokenizer.num_special_tokens_to_add() - (stride or 0)
-    streams = [iter(_search(tokenizer.tokenize(text), text)[window * step :]) for text in texts]
-    spans: list[Span | None] = []
-    specials = 0  # [CLS] first [SEP] second [SEP]
-    for token in features.make_batch([window])["input_ids"][0].tolist():
-        is_special = _is_special(tokenizer, token)
-        specials += is_special
-        number = min(max(specials - 1, 0), len(texts) - 1)
-        place = None if is_special else next(streams[number], None)
-        spans.append(place and Span(number, *place))
-    return spans
-
-
-def _search(pieces: Sequence[str], text: str) -> list[tuple[int, int]]:
-    """Find pieces in a text from left to right; one that is not there as it stands gets the next word."""
-    places, position = [], 0
-    for piece in pieces:
-        plain = piece.removeprefix("##").lstrip("▁")
-        start = text.find(plain, position, position + len(plain) + SEARCH_WIDTH)
-        end = start + len(plain)
-        if start < 0:
-            word = re.compile(r"\S+").search(text, position)
-            start, end = word.span() if word else (position, position)
-        places.append((start, end))
-        position = end
-    return places
-
-
-def merge_spans(
-    texts: Mapping[str, str], spans: Sequence[Span | None], scores: np.ndarray
-) -> list[dict[str, str | int | float]]:
+def merge_pieces(fields: Mapping[str, str], tokens: Iterable[tuple[Any, tuple[int, int], float]]) -> list[dict]:
     """Return what a page highlights: pieces of text in order, those of one character (bytes of it) added up.
 
     Args:
-        texts: Field name → text.
-        spans: Of each token.
-        scores: float64, (tokens,): of each token.
+        fields: Field name → text.
+        tokens: Of each token: which field (None for special tokens), where it begins and ends there, and its score.
 
     Returns:
-        Dicts of `field`, `text`, `start`, `end` (characters) and `score`.
+        Dicts of `field`, `text`, `start`, `end` (characters of the field's text in Unicode's form NFC) and `score`, in
+        log-odds: positive speaks for the label.
     """
-    names = list(texts)
-    merged: list[dict[str, Any]] = []
-    found = [(span, score) for span, score in zip(spans, scores.tolist(), strict=True) if span is not None]
-    blank = 0.0  # of a space that is a token of its own: it belongs to the word after it
-    for (number, start, end), score in sorted(found, key=lambda pair: pair[0]):
-        text, last = texts[names[number]], merged[-1] if merged and merged[-1]["field"] == names[number] else None
-        start += len(text[start:end]) - len(text[start:end].lstrip())  # some tokenizers count the space before a word
-        end = start + len(text[start:end].rstrip())
-        if last is not None and start < last["end"]:
-            last["end"], last["score"] = max(end, last["end"]), last["score"] + score
-            last["text"] = text[last["start"] : last["end"]]
-        elif start < end:
-            piece = {"field": names[number], "text": text[start:end], "start": start, "end": end}
-            merged.append({**piece, "score": score + blank})
-            blank = 0.0
-        else:
-            blank += score
-    if merged:
-        merged[-1]["score"] += blank
-    return merged
+    names, pieces = list(fields), []
+    carried = 0.0  # of a space that is a token of its own: it belongs to the word after it
+    for number, (start, end), score in tokens:
+        if number is None:
+            continue
+        name, carried = names[number], carried + score
+        text = fields[name][start:end]
+        start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())  # the space before a word
+        if start >= end:
+            continue
+        if not pieces or pieces[-1]["field"] != name or start >= pieces[-1]["end"]:
+            pieces.append({"field": name, "text": "", "start": start, "end": end, "score": 0.0})
+        piece = pieces[-1]
+        piece["end"] = max(end, piece["end"])
+        piece["text"] = fields[name][piece["start"] : piece["end"]]
+        piece["score"], carried = piece["score"] + carried, 0.0
+    if pieces:
+        pieces[-1]["score"] += carried
+    return pieces

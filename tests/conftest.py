@@ -2,10 +2,12 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from encoder_families import FAMILIES, PAIRS, make_family
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -80,7 +82,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model(tokenizer):
     """A function that makes a seeded two-layer BERT classifier."""
 
@@ -162,3 +164,49 @@ def write_reviews(folder: Path, rows, header: str = "id\tdocument\tlabel") -> No
     text = "\n".join([header, *("\t".join(row) for row in quoted)]) + "\n"
     for mode in ("train", "test"):
         (folder / f"ratings_{mode}.txt").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, tokenizer, make_model) -> Path:
+    """The folder of a checkpoint that the tiny encoder was trained to on eight reviews; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_reviews(folder / "nsmc", REVIEWS)
+    encoder = folder / "tiny-bert"
+    make_model().bert.save_pretrained(encoder)
+    tokenizer.save_pretrained(encoder)
+    args = ClassificationTrainArguments(
+        str(encoder), downstream_corpus_root_dir=str(folder), downstream_model_dir=str(folder / "models"),
+        max_seq_length=32, batch_size=4, seed=7, learning_rate=5e-3, epochs=20,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NLPBOOK_CACHE_DIR", str(folder / "cache"))
+        data = ClassificationDataset(args, NsmcCorpus(), tokenizer, "train")
+        loader = DataLoader(data, args.batch_size, collate_fn=data_collator)
+        get_trainer(args).fit(ClassificationTask(make_model(), args), loader, loader)
+    return folder / "models"
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path) -> Path:
+    """A copy of the trained checkpoint's folder; nothing else of the training is beside it."""
+    return Path(shutil.copytree(trained_once, tmp_path / "models", ignore=shutil.ignore_patterns("logs")))
+
+
+@pytest.fixture
+def save_bare(tmp_path, make_model):
+    """A function that writes a checkpoint as the book's helper did: weights and nothing else."""
+
+    def save(num_labels: int = 2, name: str = "bare.ckpt", **more) -> Path:
+        model = make_model(num_labels=num_labels)
+        weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        torch.save({"state_dict": weights, **more}, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request, tokenizer):
+    """Configuration and tokenizer of one family of encoders."""
+    texts = [text for _, text, _ in REVIEWS if text] + [text for pair in PAIRS for text in pair[:2]]
+    return make_family(request.param, tokenizer, texts)

@@ -5,12 +5,10 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -19,8 +17,6 @@ from nlpbook_helpers.runtime import find_version, get_cache_dir, supports_int8
 
 logger = logging.getLogger(__name__)
 
-
-Backend = Literal["auto", "torch", "onnx"]
 PACKAGES = ("onnxruntime", "onnx", "onnxscript")
 LEAST_PARAMETERS = 50_000_000  # a smaller model's weights are read fast enough in PyTorch, and it starts at once
 CODE_VERSION = 1  # raise it when the same model would become another graph
@@ -29,6 +25,8 @@ INT8_PRODUCTS = 4  # onnxruntime's "accuracy level" of products in 8 bits
 TOLERANCE = 1e-3  # between the model's logits and its graph's, before rounding to 8 bits
 
 REMEDY = "use backend='torch', and export without onnx"
+# What exporter and quantizer raise over a model that they cannot express: no class of their own covers all of it.
+ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError, OSError)
 
 
 class QuantizationError(RuntimeError):
@@ -81,7 +79,7 @@ class QuantizedModel(torch.nn.Module):
         return SimpleNamespace(logits=torch.from_numpy(logits))
 
 
-def choose_scorer(model: Any, backend: Backend) -> Any:
+def choose_scorer(model: Any, backend: str) -> Any:
     """Return what shall answer: the model itself, or its quantized graph.
 
     Args:
@@ -95,11 +93,8 @@ def choose_scorer(model: Any, backend: Backend) -> Any:
     """
     if backend not in ("auto", "torch", "onnx"):
         raise ValueError(f"backend: expected 'auto', 'torch' or 'onnx', got {backend!r}")
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if backend == "onnx" and missing:
-        raise ValueError(f"backend='onnx' needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
-    is_large = sum(parameter.numel() for parameter in model.parameters()) >= LEAST_PARAMETERS
-    pays = is_large and not missing and supports_int8() and not torch.cuda.is_available()
+    is_large = model.num_parameters() >= LEAST_PARAMETERS
+    pays = is_large and not _find_missing() and supports_int8() and not torch.cuda.is_available()
     if backend == "torch" or backend == "auto" and not pays:
         return model
     try:
@@ -109,6 +104,10 @@ def choose_scorer(model: Any, backend: Backend) -> Any:
             raise
         logger.warning("answering with PyTorch: %s", error)
         return model
+
+
+def _find_missing() -> list[str]:
+    return [name for name in PACKAGES if find_spec(name) is None]
 
 
 def quantize(model: Any) -> QuantizedModel:
@@ -126,24 +125,18 @@ def quantize(model: Any) -> QuantizedModel:
         QuantizationError: There is no such graph, it answers otherwise, or the disk is full.
     """
     path = get_cache_dir() / f"int8-{_make_fingerprint(model)}.onnx"
-    try:
-        if path.exists():
-            return QuantizedModel(path, model.config)
-    except Exception as error:  # onnxruntime's own classes
-        logger.warning("%s is damaged (%s): making it again", path.name, error)
-    logger.info("making an 8-bit graph of the model, once: this may take half a minute")
-    try:
+    if not path.exists():
+        logger.info("making an 8-bit graph of the model, once: this may take half a minute")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             exact, rounded = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
             write_graph(model, exact)
-            _round_weights(exact, rounded)
-            os.replace(rounded, path)
-        return QuantizedModel(path, model.config)
-    except QuantizationError:
-        raise
-    except Exception as error:  # the quantizer's are of many classes
-        raise _explain_failure(model, error) from error
+            try:
+                _round_weights(exact, rounded)
+            except ERRORS as error:
+                raise _explain_failure(model, error) from error
+            os.replace(rounded, path)  # beside and renamed: a graph in the cache is whole
+    return QuantizedModel(path, model.config)
 
 
 def write_graph(model: Any, path: Path) -> None:
@@ -157,15 +150,23 @@ def write_graph(model: Any, path: Path) -> None:
         QuantizationError: There is no such graph, or its logits differ from the model's by more than `TOLERANCE`.
         ValueError: A package of the extra `onnx` is missing.
     """
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise ValueError(f"an ONNX graph needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
+    if missing := _find_missing():
+        raise ValueError(
+            f"backend='onnx', and export with onnx, need {', '.join(PACKAGES)}, not found: {missing}: "
+            f"pip install {missing[0]}, or {REMEDY}"
+        )
     try:
         _export_graph(model, path)
-        _check_graph(model, path)
-    except QuantizationError:
-        raise
-    except Exception as error:  # the exporter's are of many classes
+    except ERRORS as error:
         raise _explain_failure(model, error) from error
+    inputs = _make_inputs(model, batch=3, tokens=24)  # another shape than the exporter saw
+    with torch.inference_mode():
+        change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
+    if not change <= TOLERANCE:
+        raise QuantizationError(
+            f"expected an ONNX graph of {type(model).__name__} that answers like it, got logits that differ by "
+            f"{change:.3g}: {REMEDY}"
+        )
 
 
 def _explain_failure(model: Any, error: Exception) -> QuantizationError:
@@ -214,61 +215,33 @@ def _export_graph(model: Any, path: Path) -> None:
         )  # fmt: skip
 
 
-def _check_graph(model: Any, path: Path) -> None:
-    """Compare graph and model on a batch of another shape than the exporter saw."""
-    inputs = _make_inputs(model, batch=3, tokens=24)
-    with torch.inference_mode():
-        change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
-    if not change <= TOLERANCE:
-        raise QuantizationError(
-            f"expected an ONNX graph of {type(model).__name__} that answers like it, got logits that differ by "
-            f"{change:.3g}: {REMEDY}"
-        )
-
-
 def _round_weights(exact: Path, rounded: Path) -> None:
     """Round each output's weights by their own scale, those of contracting products in blocks."""
     import onnx  # type: ignore[import-not-found]
 
+    # its import would set up the root logger; a handler that is there already keeps it from that
+    logging.root.addHandler(silence := logging.NullHandler())
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # type: ignore[import-not-found]
+
+    logging.root.removeHandler(silence)
     graph: Any = onnx.load(exact)
     shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer}
     products = [node for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")]
-    contracting = [node for node in products if node.op_type == "MatMul" and _contracts(shapes.get(node.input[1]))]
-    with _keep_logging():
-        from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
-        from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[import-not-found]
-            MatMulNBitsQuantizer,
-        )
-
-        others = [node.name for node in products if node not in contracting]
-        blockwise: Any = MatMulNBitsQuantizer(
-            graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS,
-            nodes_to_exclude=others,
-        )  # fmt: skip
-        blockwise.process()
-        graph = blockwise.model.model
-        # shapes as the exporter saw them, which contradict the inference of the next step
-        del graph.graph.value_info[:]
-        quantize_dynamic(
-            graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
-            reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-        )  # fmt: skip
+    others = [node.name for node in products if node.op_type == "Gemm" or not _contracts(shapes.get(node.input[1]))]
+    blockwise: Any = MatMulNBitsQuantizer(
+        graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS, nodes_to_exclude=others
+    )
+    blockwise.process()
+    graph = blockwise.model.model
+    # shapes as the exporter saw them, which contradict the inference of the next step
+    del graph.graph.value_info[:]
+    quantize_dynamic(
+        graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
+        reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+    )  # fmt: skip
 
 
 def _contracts(shape: tuple[int, int] | None) -> bool:
     return shape is not None and shape[0] > shape[1]
-
-
-@contextmanager
-def _keep_logging() -> Iterator[None]:
-    """Undo what onnxruntime does to the root logger when it is imported, and keep its steps to itself."""
-    root, disabled = logging.getLogger(), logging.root.manager.disable
-    handlers, level = root.handlers[:], root.level
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        root.handlers[:] = handlers
-        root.setLevel(level)

@@ -1,0 +1,341 @@
+"""A checkpoint becomes a classifier, or one clear sentence."""
+
+import inspect
+import json
+import pickle
+import re
+import unicodedata
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import REVIEWS
+from transformers import (
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    T5Config,
+    T5ForSequenceClassification,
+)
+
+from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, load_tokenizer
+from nlpbook_helpers.classifier import make_answer_keys
+from nlpbook_helpers.corpora import ClassificationExample
+
+TEXTS = [text for _, text, _ in REVIEWS if text]
+LABELS = ["부정 (negative)", "긍정 (positive)"]
+NAN = float("nan")
+
+
+@pytest.fixture
+def make_classifier(make_model, tokenizer):
+    """A function that makes a classifier of untrained weights."""
+
+    def make(num_labels=2, labels=None, texts=1, model=None, **settings) -> Classifier:
+        names = (("sentence",), ("premise", "hypothesis"))[texts - 1]
+        model = model or make_model(num_labels=num_labels, initializer_range=0.3)
+        return Classifier(model, tokenizer, labels or LABELS, names, **{"max_seq_length": 32, **settings})
+
+    return make
+
+
+def change(folder, key="nlpbook", **entries):
+    """Write other entries into the checkpoint of a folder."""
+    (path,) = folder.glob("*.ckpt")
+    content = torch.load(path)
+    content[key] |= entries
+    torch.save(content, path)
+    return path
+
+
+def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    classifier = Classifier.from_checkpoint(trained)
+    answers = classifier.predict(TEXTS)
+    assert answers.dtype == np.float32
+    assert answers.argmax(axis=1).tolist() == [int(label) for _, text, label in REVIEWS if text]
+    alone = np.concatenate([classifier.predict([text]) for text in TEXTS])
+    assert answers == pytest.approx(alone, abs=0.01)  # whatever stands beside it
+    assert (classifier.labels, classifier.max_seq_length, classifier.text_columns) == (LABELS, 32, ("document",))
+    assert classifier.info["checkpoint"] == next(trained.glob("*.ckpt")).name
+    assert classifier.info["limits"] == "한 번에 32토큰까지 읽고, 더 긴 글은 창으로 나누어 평균합니다"
+    assert re.fullmatch(r"nsmc 검증 손실 \d\.\d\d", classifier.info["score"])
+    arrived = pickle.loads(pickle.dumps(classifier))
+    assert np.array_equal(arrived.predict(TEXTS), answers)
+    assert arrived.scorer is arrived.model
+
+
+def test_the_answer_has_the_books_fields(trained):
+    answer = Classifier.from_checkpoint(trained).inference_fn("정말 재미있는 영화")
+    names = ["sentence", "prediction", "positive_data", "negative_data", "positive_width", "negative_width"]
+    assert list(answer) == names
+    p, q = (float(answer[f"{key}_data"].split()[1]) for key in ("positive", "negative"))
+    assert answer["positive_width"] == f"{round(p * 100, 2)}%"
+    assert answer["prediction"] == ("긍정 (positive)" if p >= 0.5 else "부정 (negative)")
+    assert p + q == pytest.approx(1, abs=2e-4)
+
+
+def test_widths_carry_no_float_noise(make_classifier, make_model):
+    model = make_model()
+    torch.nn.init.zeros_(model.classifier.weight)
+    for p in (0.87, 0.9876, 0.29, 0.57):
+        model.classifier.bias.data = torch.tensor([0.0, float(np.log(p / (1 - p)))])
+        answer = make_classifier(model=model.float()).inference_fn("영화")
+        assert re.fullmatch(r"\d+\.\d{1,2}%", answer["positive_width"])
+
+
+def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir):
+    classifier = Classifier.from_checkpoint(save_bare(3), pretrained_model_name=encoder_dir)
+    assert list(inspect.signature(classifier.inference_fn).parameters) == ["premise", "hypothesis"]
+    answer = classifier.inference_fn("다시 보고 싶다", hypothesis="정말 좋았다")
+    names = [f"{label}_{kind}" for kind in ("data", "width") for label in ("entailment", "contradiction", "neutral")]
+    assert list(answer) == ["premise", "hypothesis", "prediction", *names]
+    assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
+    assert "score" not in classifier.info
+    assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
+    assert classifier.encode([ClassificationExample("정말 " * 200, "영화")]).lengths.tolist() == [128]
+    with pytest.raises(ValueError, match=r"texts\[0\]: expected 2 texts \(premise, hypothesis\), got \('비',\)"):
+        classifier.predict(["비"])
+
+
+def test_the_web_service_is_answered_as_one_is(make_classifier):
+    inference_fn: Any = make_classifier().inference_fn
+    answers = inference_fn.batch_fn([{"sentence": text} for text in TEXTS])
+    singles = [inference_fn(text) for text in TEXTS]
+    assert [(list(one), one["sentence"]) for one in answers] == [(list(one), one["sentence"]) for one in singles]
+    assert inference_fn.batch_fn([]) == []
+    for text in ("", " \n\t", "\u200b", "\ufeff\u3164"):
+        for call in (inference_fn, inference_fn.explain_fn, lambda text: inference_fn.batch_fn([{"sentence": text}])):
+            with pytest.raises(ValueError, match="sentence: 내용이 있는 문장을 기대했지만 비어 있습니다"):
+                call(text)
+    with pytest.raises(TypeError, match="missing a required argument: 'sentence'"):
+        inference_fn.batch_fn([{"premise": "정말"}])
+
+
+def test_a_text_in_pieces_is_the_same_text(make_classifier):
+    classifier, apart = make_classifier(), [unicodedata.normalize("NFD", text) for text in TEXTS]
+    assert np.array_equal(classifier.predict(apart), classifier.predict(TEXTS))
+    assert classifier.inference_fn(apart[0]) == classifier.inference_fn(TEXTS[0])
+    assert classifier.explain(apart[0])["tokens"] == classifier.explain(TEXTS[0])["tokens"]
+
+
+def test_a_text_that_is_mostly_unknown_is_answered_with_that_remark(make_classifier):
+    inference_fn: Any = make_classifier().inference_fn
+    inputs = [{"sentence": text} for text in ("ㅋ" * 500, "정말 재미있는 영화 ㅋ", "龍 龍 龍 영화")]
+    answers = inference_fn.batch_fn(inputs)
+    assert [("remark" in answer) for answer in answers] == [True, False, True]
+    assert answers[0]["remark"] == "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
+
+
+@pytest.mark.parametrize(
+    ("labels", "keys"),
+    [
+        (["부정 (negative)", "긍정 (positive)"], [("부정", "negative"), ("긍정", "positive")]),
+        (["긍정 (movie)", "부정 (movie)"], [("긍정", "긍정"), ("부정", "부정")]),
+        (["긍정 (a)", "긍정 (b)"], [("긍정 (a)", "a"), ("긍정 (b)", "b")]),
+        (["가 (a)", "가 (b)", "나 (a)"], [("가 (a)", "가 (a)"), ("가 (b)", "가 (b)"), ("나 (a)", "나 (a)")]),
+        (["같다", "같다"], [("같다", "같다 0"), ("같다", "같다 1")]),
+        (["경제", "사회"], [("경제", "경제"), ("사회", "사회")]),
+    ],
+)
+def test_no_label_vanishes_from_an_answer(labels, keys, make_classifier):
+    assert make_answer_keys(labels) == keys
+    answer = make_classifier(len(labels), labels).inference_fn("영화")
+    assert {f"{key}_{kind}" for _, key in keys for kind in ("data", "width")} <= answer.keys()
+
+
+def test_texts_of_the_wrong_shape_are_named(make_classifier):
+    classifier = make_classifier()
+    for wrong in ("정말", {"a": "b"}, {"a"}, None, pd.DataFrame({"text": ["a"]})):
+        with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType|DataFrame)"):
+            classifier.predict(wrong)  # type: ignore[arg-type]
+    for wrong in (None, 3, NAN, ("a", "b")):
+        with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got"):
+            classifier.predict(["a", wrong])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"texts\[1\]: expected whole characters, got half a surrogate pair"):
+        classifier.predict(["정말", "\ud800"])
+    assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
+    assert classifier.predict([]).shape == (0, 2)
+
+
+def test_long_texts_are_read_in_windows_and_short_ones_as_before(trained, caplog):
+    windows, cut = (Classifier.from_checkpoint(trained, max_seq_length=16, stride=stride) for stride in (4, None))
+    assert Classifier.from_checkpoint(trained, max_seq_length=16).stride == 4
+    assert np.array_equal(windows.predict(["지루한 이야기"]), cut.predict(["지루한 이야기"]))
+    # 40 words of one token each: 14 fit beside [CLS] and [SEP], and each window begins 10 after the last
+    words = ["정말"] * 13 + ["지루한", "시간", "아까운"] * 9
+    texts = [" ".join(words[start : start + 14]) for start in (0, 10, 20, 30)]
+    expected = cut.predict(texts).mean(axis=0)
+    assert windows.predict(["정말", " ".join(words)])[1] == pytest.approx(expected, abs=0.01)
+    assert cut.predict([" ".join(words)])[0] == pytest.approx(cut.predict(texts[:1])[0], abs=1e-6)
+    for wrong in (-1, 14, 200):
+        with pytest.raises(ValueError, match=f"stride: expected 0 to 13 tokens for max_seq_length=16, got {wrong}"):
+            Classifier.from_checkpoint(trained, max_seq_length=16, stride=wrong)
+    with pytest.raises(ValueError, match="max_seq_length: expected at least 5 tokens, got -5"):
+        Classifier.from_checkpoint(trained, max_seq_length=-5)
+    assert Classifier.from_checkpoint(trained, max_seq_length=5).predict(["정말 지루한 " * 50]).shape == (1, 2)
+    assert not caplog.messages
+    assert Classifier.from_checkpoint(trained, max_seq_length=600).max_seq_length == 128
+    assert "the encoder reads at most 128 tokens at once, got 600: reading 128" in caplog.text
+
+
+def test_a_bare_checkpoint_asks_for_its_encoder(save_bare, encoder_dir):
+    with pytest.raises(CheckpointError, match="holds weights only.*pass pretrained_model_name"):
+        Classifier.from_checkpoint(save_bare())
+    classifier = Classifier.from_checkpoint(save_bare(), pretrained_model_name=encoder_dir)
+    assert classifier.labels == NsmcCorpus().label_names
+    assert classifier.info["model"] == "tiny-bert"
+
+
+def test_an_empty_or_missing_folder_says_what_to_do(tmp_path, trained):
+    with pytest.raises(CheckpointError, match="no checkpoint .* found in .*run the training notebook first"):
+        Classifier.from_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="nowhere, which is not there"):
+        Classifier.from_checkpoint(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="was trained from tiny-bert, got pretrained_model_name='other/bert'"):
+        Classifier.from_checkpoint(next(trained.glob("*.ckpt")), pretrained_model_name="other/bert")
+
+
+def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, tokenizer):
+    make_model(hidden_size=16).bert.save_pretrained(tmp_path / "small")
+    tokenizer.save_pretrained(tmp_path / "small")
+    with pytest.raises(
+        CheckpointError, match=r"bare\.ckpt .*size mismatch.*pass the pretrained_model_name that it was"
+    ):
+        Classifier.from_checkpoint(save_bare(), pretrained_model_name=str(tmp_path / "small"))
+    torch.save({"state_dict": make_model().bert.state_dict()}, tmp_path / "encoder.ckpt")
+    with pytest.raises(CheckpointError, match=r"found no classifier\.bias: it is a bare encoder"):
+        Classifier.from_checkpoint(tmp_path / "encoder.ckpt", pretrained_model_name=str(tmp_path / "small"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ({"label_names": ["하나"]}, "expected 2 label names, one per output, found"),
+        ({"text_columns": ["a", "b", "c"]}, "expected one text_column or two"),
+        ({"config": "{}"}, "does not make a classifier"),
+        ({"config": "no json"}, "does not make a classifier"),
+        ({"config": '["bert"]'}, "does not make a classifier"),
+        ({"config": '{"model_type": "bert", "num_hidden_layers": 1000000000}'}, "num_hidden_layers of at most 1,000"),
+        ({"config": '{"model_type": "bert", "vocab_size": 1000000000000}'}, "vocab_size of at most"),
+        ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "size mismatch|Missing key"),
+        ({"config": '{"model_type": "bert", "num_labels": 1000000000}'}, "num_labels of at most"),
+        ({"config": '{"model_type": "bert", "num_attention_heads": 0}'}, "does not make a classifier"),
+        ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
+        ({"tokenizer_files": {}}, "does not make a classifier"),
+        ({"max_seq_length": -3}, "max_seq_length: expected at least 5 tokens, got -3"),
+    ],
+)  # fmt: skip
+def test_metadata_made_by_hand_or_by_an_enemy_ends_in_a_sentence(entries, sentence, trained):
+    change(trained, **entries)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        Classifier.from_checkpoint(trained)
+    assert "\n" not in str(caught.value)
+
+
+def test_file_names_inside_a_checkpoint_cannot_leave_their_folder(trained, tmp_path):
+    (path,) = trained.glob("*.ckpt")
+    files = torch.load(path)["nlpbook"]["tokenizer_files"]
+    change(trained, tokenizer_files={**files, "../../escaped.json": torch.zeros(3, dtype=torch.uint8)})
+    Classifier.from_checkpoint(trained)
+    assert not list(tmp_path.parent.rglob("escaped.json"))
+
+
+def test_weights_that_are_no_numbers_are_not_served(trained):
+    path = change(trained, "state_dict", **{"model.classifier.bias": torch.tensor([0.0, NAN])})
+    for checkpoint in (trained, path):
+        with pytest.raises(CheckpointError, match=r"are not numbers \(nan\)"):
+            Classifier.from_checkpoint(checkpoint)
+
+
+def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, encoder_dir):
+    model = make_model(id2label={0: "나쁨 (bad)", 1: "좋음 (good)"}, label2id={"나쁨 (bad)": 0, "좋음 (good)": 1})
+    folder = tmp_path / "hf"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    assert "good_data" in Classifier.from_checkpoint(folder).inference_fn("정말 재미있는 영화")
+    with pytest.raises(CheckpointError, match=r"found no \['classifier.bias', 'classifier.weight'\]: it is a bare enc"):
+        Classifier.from_checkpoint(encoder_dir)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1_000])
+    with pytest.raises(CheckpointError, match="hf does not make a classifier"):
+        Classifier.from_checkpoint(folder)
+    settings = json.loads((folder / "config.json").read_text()) | {"vocab_size": 100_000_000}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="hf: expected the weights that config.json describes, found"):
+        Classifier.from_checkpoint(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="hf does not make a classifier"):
+        Classifier.from_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "inputs"),
+    [
+        (["경제", "스포츠", "과학"], ("sentence",)),
+        (["스포츠", "entailment 아님", "과학"], ("sentence",)),
+        (["entailment", "contradiction", "neutral"], ("premise", "hypothesis")),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], ("premise", "hypothesis")),  # bare, as the book's
+    ],
+)
+def test_a_folder_of_three_labels_takes_a_pair_only_if_they_are_of_pairs(
+    names, inputs, make_model, tokenizer, tmp_path
+):
+    model = make_model(num_labels=3)
+    model.config.id2label = dict(enumerate(names))
+    model.save_pretrained(tmp_path / "three")
+    tokenizer.save_pretrained(tmp_path / "three")
+    assert Classifier.from_checkpoint(tmp_path / "three").input_names == inputs
+
+
+def test_what_is_no_encoder_is_refused_by_its_name(tmp_path, tokenizer):
+    gpt = GPT2ForSequenceClassification(GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1))
+    t5 = T5ForSequenceClassification(
+        T5Config(vocab_size=len(tokenizer), d_model=8, num_layers=1, num_heads=1, d_kv=8, d_ff=8)
+    )
+    for model in (gpt, t5):
+        folder = tmp_path / type(model).__name__
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        torch.save(
+            {"state_dict": {f"model.{k}": v for k, v in model.state_dict().items()}}, folder.with_suffix(".ckpt")
+        )
+        for arguments in ((folder,), (folder.with_suffix(".ckpt"), str(folder))):
+            with pytest.raises(CheckpointError, match=f"expected an encoder .* got {folder.name}: decoders"):
+                Classifier.from_checkpoint(*arguments)
+
+
+def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_path):
+    model = make_model(vocab_size=30_000)
+    model.save_pretrained(tmp_path / "mixed")
+    tokenizer.save_pretrained(tmp_path / "mixed")
+    with pytest.raises(ValueError, match="expected a tokenizer that belongs to the model"):
+        Classifier.from_checkpoint(tmp_path / "mixed")
+
+
+def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare, tmp_path, monkeypatch):
+    (path,) = trained.glob("*.ckpt")
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    for name, sentence in (
+        (path, "a file: give a checkpoint where"),
+        (trained, "a folder without config.json: of checkpoints, nlpbook.export makes one"),
+        (tmp_path / "nowhere", "where there is nothing: correct the path"),
+        ("beomi/kcbert-bsae", "was never downloaded, and the Hub cannot be reached .*: correct the name, connect"),
+    ):
+        with pytest.raises(
+            CheckpointError, match=f"pretrained_model_name: expected .* encoder's folder, got .*{sentence}"
+        ):
+            load_tokenizer(name)
+        with pytest.raises(CheckpointError, match=sentence):
+            Classifier.from_checkpoint(save_bare(), str(name))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"test_accuracy": "high", "test_examples": 1}'])
+def test_the_score_comes_from_the_figures_beside_a_checkpoint(trained, content):
+    figures = '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000}'
+    (trained / "figures.json").write_text(figures, encoding="utf-8")
+    assert Classifier.from_checkpoint(trained).info["score"] == "NSMC test 정확도 88.4 % (50,000건)"
+    (trained / "figures.json").write_text(content, encoding="utf-8")
+    assert Classifier.from_checkpoint(trained).info["score"].startswith("nsmc 검증 손실")
