@@ -6,6 +6,7 @@ What is read? Texts, labels and label names, from files that are checked row by 
 import csv
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -497,3 +498,23 @@ def get_short_names(label_name: str) -> tuple[str, str]:
 def _sort_numbers_first(label: str) -> tuple[bool, float, str]:
     """Sort "2" before "10", and numbers before words."""
     return (False, float(label), label) if label.isdecimal() else (True, 0.0, label)
+
+
+INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters and marks by their category that no font draws: Hangul fillers, the empty Braille cell and others."""
+
+
+def normalize_text(text: str) -> str:
+    """Bring a text to NFC: macOS writes Hangul as single jamo, which look the same and are other tokens."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_blank(text: str) -> bool:
+    """Tell whether nothing in a text can be seen: white space, zero-width characters, a byte order mark, fillers."""
+    return not any(
+        character.isprintable()
+        and not character.isspace()
+        and character not in INVISIBLE_LETTERS
+        and not unicodedata.name(character, "").startswith("VARIATION SELECTOR")
+        for character in text
+    )

@@ -16,7 +16,8 @@ import pytest
 from web_client import Answer, call, wait_until
 
 from nlpbook_helpers.web import Server, app, batching, get_web_service_app
-from nlpbook_helpers.web.batching import Batcher, OverloadError
+from nlpbook_helpers.web.batching import Batcher
+from nlpbook_helpers.web.requests import ApiError as OverloadError
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 Serve = Callable[..., Server]
