@@ -19,11 +19,11 @@ from nlpbook_helpers.web.requests import (
     BATCH_LIMIT,
     FIELD_LABELS,
     ApiError,
-    check,
     describe_error,
     make_batch_model,
     make_input_model,
     read_json,
+    try_to_check,
 )
 
 FRAME_ANCESTORS = (
@@ -45,6 +45,8 @@ THREADS = 4
 """Inputs answered at a time by a function that takes one only."""
 MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
 """Most requests waiting or being answered; the server has more threads, so that some are free to refuse."""
+NO_JSON = "모델의 답에 숫자가 아닌 값(NaN)처럼 JSON으로 보낼 수 없는 것이 있습니다. 서버를 연 사람에게 알려 주세요."
+"""What is said of an answer that would not be valid JSON."""
 CREDITS_PER_INPUT, CREDITS_PER_EXPLANATION = 0.1, 5
 """What an input of a batch and an explanation cost a visitor of a public page; a request costs 1."""
 
@@ -91,28 +93,29 @@ class Service:
         self.can_explain = explain_fn is not None
         self.explanations = Batcher(lambda fields: explain_fn(**fields), max_requests=MAX_EXPLANATIONS)  # type: ignore[misc]
 
-    def answer(self, batcher: Batcher, inputs: Sequence[Mapping[str, str]]) -> list[Any]:
-        """Have checked inputs answered; an input's error stands in the place of its answer."""
-        return [
-            _check_answer(one) for one in batcher.answer(inputs, request.environ.get("waitress.client_disconnected"))
-        ]
+    def answer(self, batcher: Batcher, values: Sequence[Any]) -> list[Any]:
+        """Check inputs and have them answered; what is wrong with one stands in the place of its answer."""
+        results: list[Any] = [try_to_check(value, self.input_model) for value in values]
+        good = [index for index, result in enumerate(results) if isinstance(result, dict)]
+        if good:
+            is_gone = request.environ.get("waitress.client_disconnected")
+            answers = batcher.answer([results[index] for index in good], is_gone)
+            for index, answer in zip(good, answers, strict=True):
+                results[index] = _check_answer(answer)
+        return results
 
     def answer_one(self, batcher: Batcher) -> Response:
         """Answer the request's one input."""
-        (answer,) = self.answer(batcher, [read_json(request, self.input_model)])
-        if isinstance(answer, Exception):
-            raise answer
-        return jsonify(answer)
+        (result,) = self.answer(batcher, [read_json(request, self.input_model)])
+        if isinstance(result, ApiError):
+            raise result
+        return jsonify(result)
 
     def answer_batch(self, values: Sequence[Any]) -> Response:
         """Answer or refuse each input on its own, in their order."""
-        results = [_try_to_check(value, self.input_model) for value in values]
-        good = [index for index, result in enumerate(results) if isinstance(result, dict)]
-        if good:
-            answers = self.answer(self.answers, [results[index] for index in good])
-            for index, answer in zip(good, answers, strict=True):
-                results[index] = answer
-        return jsonify({"results": [_describe_result(result) for result in results]})
+        results = self.answer(self.answers, values)
+        described = [{"error": describe_error(one)} if isinstance(one, ApiError) else one for one in results]
+        return jsonify({"results": described})
 
     def admit(self) -> AbstractContextManager[None]:
         """Let a request in, for one credit where strangers can reach the page."""
@@ -229,41 +232,26 @@ def _add_api(app: Flask, service: Service) -> None:
     def api_batch() -> Response:
         request.max_content_length = max(BATCH_BYTES, app.config["MAX_CONTENT_LENGTH"])
         with service.admit():
-            inputs = read_json(request, service.batch_model)["inputs"]
-            service.charge(len(inputs) * CREDITS_PER_INPUT)
-            return service.answer_batch(inputs)
-
-
-def _try_to_check(value: Any, model: Any) -> dict[str, str] | ApiError:
-    try:
-        return check(value, model)
-    except ApiError as error:
-        return error
+            batch = try_to_check(read_json(request, service.batch_model), service.batch_model)
+            if isinstance(batch, ApiError):
+                raise batch
+            service.charge(len(batch["inputs"]) * CREDITS_PER_INPUT)
+            return service.answer_batch(batch["inputs"])
 
 
 def _check_answer(answer: Any) -> Any:
-    """Turn what no client should get as it is into an error: the function's own refusals, and what is no JSON."""
+    """Turn what no client should get as it is into an error: what the function raised, and what is no JSON."""
     if isinstance(answer, ValueError):
         return ApiError(422, "invalid_input", str(answer))
-    if isinstance(answer, Exception):
-        return answer
-    try:
-        current_app.json.dumps(answer, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        current_app.logger.error("the inference function's answer is no JSON: %s", error)
-        return ApiError(
-            500,
-            message="모델의 답에 숫자가 아닌 값(NaN 등)이 있어 보낼 수 없습니다. 다른 체크포인트로 다시 열어 주세요.",
-        )
-    return answer
-
-
-def _describe_result(result: Any) -> dict[str, Any]:
-    """Give an answer, or its error, as it stands among the results of a batch."""
-    if isinstance(result, Exception) and not isinstance(result, ApiError):
-        current_app.logger.error("an input of a batch failed", exc_info=result)
-        result = ApiError(500)
-    return {"error": describe_error(result)} if isinstance(result, ApiError) else result
+    message = ""
+    if not isinstance(answer, Exception):
+        try:
+            current_app.json.dumps(answer, allow_nan=False)
+            return answer
+        except (TypeError, ValueError, RecursionError) as error:
+            answer, message = error, NO_JSON
+    current_app.logger.error("an input could not be answered", exc_info=answer)
+    return ApiError(500, message=message)
 
 
 def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:

@@ -36,34 +36,26 @@ STATUS_ERRORS = {
 """For each HTTP status the error's `code` and its sentence, where nobody knows more."""
 
 FAULTS = {
-    "extra_forbidden": (422, "unknown_field", "모르는 이름 {name} 값이 있습니다. {example}처럼 보내 주세요."),
-    "missing": (422, "missing_field", "{label} 칸이 빠졌습니다. {example}처럼 보내 주세요."),
-    "string_type": (422, "wrong_type", "{label} 칸은 문자열이어야 합니다 (받은 것: {got}). 따옴표로 감싸 보내 주세요."),
+    "extra_forbidden": ("unknown_field", "모르는 이름 {name} 값이 있습니다. {example}처럼 보내 주세요."),
+    "missing": ("missing_field", "{label} 칸이 빠졌습니다. {example}처럼 보내 주세요."),
+    "string_type": ("wrong_type", "{label} 칸은 문자열이어야 합니다 (받은 것: {got}). 따옴표로 감싸 보내 주세요."),
     "string_too_long": (
-        413,
         "too_long",
         "{label} 칸은 {max_length:,}자까지인데 {length:,}자를 받았습니다. 줄여서 다시 보내 주세요.",
     ),
     "string_unicode": (
-        422,
         "invalid_text",
         "{label} 칸에 반쪽 글자(짝 없는 서로게이트)가 있습니다. 지우고 다시 보내 주세요.",
     ),
-    "blank": (422, "empty_text", "{label} 칸이 비어 있습니다. 눈에 보이는 글자를 하나 이상 적어 주세요."),
-    "list_type": (
-        422,
-        "wrong_type",
-        "inputs에는 입력이 든 배열이 필요합니다 (받은 것: {got}). {example}처럼 보내 주세요.",
-    ),
-    "too_short": (422, "wrong_type", "inputs에는 입력이 하나 이상 필요합니다. {example}처럼 보내 주세요."),
-    "too_long": (
-        413,
-        "too_many_inputs",
-        "한 번에 {max_length:,}개까지인데 {length:,}개를 받았습니다. 나누어 보내 주세요.",
+    "blank": ("empty_text", "{label} 칸이 비어 있습니다. 눈에 보이는 글자를 하나 이상 적어 주세요."),
+    "too_long": ("too_many_inputs", "한 번에 {max_length:,}개까지인데 {length:,}개를 받았습니다. 나누어 보내 주세요."),
+    **dict.fromkeys(
+        ("list_type", "too_short"),
+        ("wrong_type", "inputs에는 입력이 하나 이상 든 배열이 필요합니다 (받은 것: {got}). {example}처럼 보내 주세요."),
     ),
 }
-"""For each kind of pydantic's errors the HTTP status, the error's `code` and its sentence."""
-NO_OBJECT = (422, "wrong_type", "JSON 객체가 필요합니다 (받은 것: {got}). {example}처럼 보내 주세요.")
+"""For each kind of pydantic's errors the API's `code` and its sentence; what is too long is a 413, all else a 422."""
+NO_OBJECT = ("wrong_type", "JSON 객체가 필요합니다 (받은 것: {got}). {example}처럼 보내 주세요.")
 
 
 class ApiError(HTTPException):
@@ -146,32 +138,29 @@ def get_example(model: type[BaseModel]) -> dict[str, Any]:
     return model.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
 
 
-def read_json(request: Request, model: type[BaseModel]) -> dict[str, Any]:
-    """Read a request's JSON and check it.
+def read_json(request: Request, model: type[BaseModel]) -> Any:
+    """Read a request's JSON; `model` says in its example what it should be.
 
     Raises:
-        ApiError: 415 or 400, it is no JSON; else as `check`.
+        ApiError: 415 or 400, it is no JSON.
     """
     if request.mimetype != "application/json":
         got = request.mimetype[:50] or "없음"
         message = f"Content-Type은 application/json이어야 합니다 (받은 것: {got}). 헤더를 바꿔 보내 주세요."
         raise ApiError(415, "unsupported_media_type", message)
     try:
-        value = json.loads(request.get_data())
+        return json.loads(request.get_data())
     except (ValueError, RecursionError):
         message = f"JSON으로 읽을 수 없습니다. UTF-8로 {_write_example(model)}처럼 보내 주세요."
         raise ApiError(400, "malformed_json", message) from None
-    return check(value, model)
 
 
-def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
+def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiError:
     """Check a value against a model.
 
     Returns:
-        The fields by the names that clients know, texts normalized.
-
-    Raises:
-        ApiError: 422, or 413 for what is too long: the first fault, with the name of its field.
+        The fields by the names that clients know, texts normalized; or what is wrong: 422, or 413 for what is too
+        long, with the name of the first field at fault.
     """
     try:
         return model.model_validate(value).model_dump(by_alias=True)
@@ -179,7 +168,7 @@ def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
         errors = refusal.errors(include_url=False)
     # A wrong name makes two faults, as the right one is missing: the wrong one says more.
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    status, code, sentence = FAULTS.get(error["type"], NO_OBJECT)
+    code, sentence = FAULTS.get(error["type"], NO_OBJECT)
     name = str(error["loc"][0])[:50] if error["loc"] else None
     got = error["input"]
     words = {
@@ -189,7 +178,8 @@ def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
         "got": _shorten(got),
         "length": len(got) if isinstance(got, str | list) else 0,
     }
-    raise ApiError(status, code, sentence.format(**words | error.get("ctx", {})), name)
+    status = 413 if code.startswith("too_") else 422
+    return ApiError(status, code, sentence.format(**words | error.get("ctx", {})), name)
 
 
 def _write_example(model: type[BaseModel]) -> str:

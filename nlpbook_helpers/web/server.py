@@ -222,7 +222,12 @@ def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> 
         if kind == "ngrok":
             # Before the tunnel opens: nobody may come in between.
             server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
-            server.tunnel = open_ngrok(server.port, token)
+            waiting = threading.Timer(1.5, say, ["ngrok is opening a public address: this may take half a minute."])
+            waiting.start()
+            try:
+                server.tunnel = open_ngrok(server.port, token)
+            finally:
+                waiting.cancel()
             server.public_url = server.tunnel.public_url
             who = "anyone who has this link" if server.key else "anyone at all, as key=None"
             say(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})")
