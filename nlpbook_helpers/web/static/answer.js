@@ -83,7 +83,7 @@ export const makeRemark = (remark) => (remark ? [make("p", { className: "remark"
 // The texts that were asked about, each with its label if there are several.
 export function makeQuotes(texts, makeContent = (text) => [text]) {
   return fields.map((field) => {
-    const quote = make("blockquote", {}, ...makeContent(texts[field.name], field.name));
+    const quote = make("blockquote", { tabIndex: 0 }, ...makeContent(texts[field.name], field.name));
     return fields.length > 1
       ? make("div", { className: "quote" }, make("span", { className: "label" }, field.labels[0].textContent), quote)
       : quote;
