@@ -18,6 +18,7 @@ from nlpbook_helpers.web.openapi import describe_api
 from nlpbook_helpers.web.requests import (
     BATCH_LIMIT,
     FIELD_LABELS,
+    SENTENCES,
     ApiError,
     describe_error,
     make_batch_model,
@@ -45,8 +46,6 @@ THREADS = 4
 """Inputs answered at a time by a function that takes one only."""
 MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
 """Most requests waiting or being answered; the server has more threads, so that some are free to refuse."""
-NO_JSON = "모델의 답에 숫자가 아닌 값(NaN)처럼 JSON으로 보낼 수 없는 것이 있습니다. 서버를 연 사람에게 알려 주세요."
-"""What is said of an answer that would not be valid JSON."""
 CREDITS_PER_INPUT, CREDITS_PER_EXPLANATION = 0.1, 5
 """What an input of a batch and an explanation cost a visitor of a public page; a request costs 1."""
 
@@ -222,8 +221,7 @@ def _add_api(app: Flask, service: Service) -> None:
     @app.post("/api/explain")
     def api_explain() -> Response:
         if not service.can_explain:
-            message = "이 모델은 답의 근거를 보여 주지 못합니다. 분류는 POST /api를 이용해 주세요."
-            raise ApiError(404, "cannot_explain", message)
+            raise ApiError(404, *SENTENCES["other"]["cannot_explain"])
         with service.admit():
             service.charge(CREDITS_PER_EXPLANATION - 1)
             return service.answer_one(service.explanations)
@@ -243,15 +241,15 @@ def _check_answer(answer: Any) -> Any:
     """Turn what no client should get as it is into an error: what the function raised, and what is no JSON."""
     if isinstance(answer, ValueError):
         return ApiError(422, "invalid_input", str(answer))
-    message = ""
+    code, message = SENTENCES["status"]["500"]
     if not isinstance(answer, Exception):
         try:
             current_app.json.dumps(answer, allow_nan=False)
             return answer
         except (TypeError, ValueError, RecursionError) as error:
-            answer, message = error, NO_JSON
+            answer, (code, message) = error, SENTENCES["other"]["no_json_answer"]
     current_app.logger.error("an input could not be answered", exc_info=answer)
-    return ApiError(500, message=message)
+    return ApiError(500, code, message)
 
 
 def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:

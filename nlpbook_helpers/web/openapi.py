@@ -6,8 +6,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-from nlpbook_helpers.web.requests import STATUS_ERRORS
-
 BOOKS_KEYS: Any = {
     "patternProperties": {
         "_data$": {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"},
@@ -22,7 +20,7 @@ REFUSALS = {
     421: "the Host header is not a name of this server",
     422: "a field is missing, unknown, empty or of a wrong type; the error names it",
     429: "too many requests of this visitor; Retry-After is in seconds",
-    500: STATUS_ERRORS[500][0],
+    500: "something went wrong here",
     503: "too many requests waiting; Retry-After is in seconds",
 }
 

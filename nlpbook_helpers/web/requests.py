@@ -5,7 +5,9 @@ the Korean sentences are made, and it is the schema in the API's OpenAPI documen
 """
 
 import json
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from flask import Request
@@ -19,43 +21,10 @@ FIELD_LABELS = {"sentence": "문장", "premise": "전제", "hypothesis": "가설
 BATCH_LIMIT = 1_000
 """Most inputs of one `POST /api/batch`."""
 
-STATUS_ERRORS = {
-    400: ("bad_request", "요청을 읽을 수 없습니다. 주소와 내용을 확인하고 다시 보내 주세요."),
-    401: ("unauthorized", "접속 열쇠가 없거나 맞지 않습니다. 받은 링크를 끝까지 복사해 다시 열어 주세요."),
-    404: ("not_found", "이 주소에는 아무것도 없습니다. 첫 화면(/)이나 POST /api를 이용해 주세요."),
-    405: ("method_not_allowed", "이 주소에서 쓸 수 없는 요청 방식입니다. 첫 화면은 GET /, 분류는 POST /api입니다."),
-    413: ("too_long", "보낸 내용이 너무 큽니다. 글을 줄여서 다시 보내 주세요."),
-    421: (
-        "unknown_host",
-        "이 서버가 모르는 호스트 이름입니다. 서버가 출력한 주소(http://127.0.0.1:포트)로 다시 열어 주세요.",
-    ),
-    429: ("too_many_requests", "요청이 너무 잦습니다. 잠시 뒤에 다시 보내 주세요."),
-    500: ("internal_error", "서버 안에서 오류가 났습니다. 잠시 뒤에 다시 보내 주세요."),
-    503: ("overloaded", "지금은 요청이 밀려 있습니다. 잠시 뒤에 다시 보내 주세요."),
-}
-"""For each HTTP status the error's `code` and its sentence, where nobody knows more."""
-
-FAULTS = {
-    "extra_forbidden": ("unknown_field", "모르는 이름 {name} 값이 있습니다. {example}처럼 보내 주세요."),
-    "missing": ("missing_field", "{label} 칸이 빠졌습니다. {example}처럼 보내 주세요."),
-    "string_type": ("wrong_type", "{label} 칸은 문자열이어야 합니다 (받은 것: {got}). 따옴표로 감싸 보내 주세요."),
-    "string_too_long": (
-        "too_long",
-        "{label} 칸은 {max_length:,}자까지인데 {length:,}자를 받았습니다. 줄여서 다시 보내 주세요.",
-    ),
-    "string_unicode": (
-        "invalid_text",
-        "{label} 칸에 반쪽 글자(짝 없는 서로게이트)가 있습니다. 지우고 다시 보내 주세요.",
-    ),
-    "blank": ("empty_text", "{label} 칸이 비어 있습니다. 눈에 보이는 글자를 하나 이상 적어 주세요."),
-    "too_long": ("too_many_inputs", "한 번에 {max_length:,}개까지인데 {length:,}개를 받았습니다. 나누어 보내 주세요."),
-    **dict.fromkeys(
-        ("list_type", "too_short"),
-        ("wrong_type", "inputs에는 입력이 하나 이상 든 배열이 필요합니다 (받은 것: {got}). {example}처럼 보내 주세요."),
-    ),
-}
-"""For each kind of pydantic's errors the API's `code` and its sentence; what is too long is a 413, all else a 422."""
-NO_OBJECT = ("wrong_type", "JSON 객체가 필요합니다 (받은 것: {got}). {example}처럼 보내 주세요.")
+SENTENCES: dict[str, dict[str, tuple[str, str]]] = tomllib.loads(
+    Path(__file__).with_name("templates").joinpath("sentences.toml").read_text(encoding="utf-8")
+)
+"""Every error's `code` and Korean sentence, as data: what is found out when, and by which name."""
 
 
 class ApiError(HTTPException):
@@ -78,7 +47,8 @@ class ApiError(HTTPException):
         retry_after: int | None = None,
     ) -> None:
         """Keep what `describe_error` needs."""
-        usual_code, usual_message = STATUS_ERRORS.get(status, STATUS_ERRORS[400 if status < 500 else 500])
+        usual = SENTENCES["status"]
+        usual_code, usual_message = usual.get(str(status)) or usual["400" if status < 500 else "500"]
         super().__init__(description=message or usual_message)
         self.error_code, self.code = code or usual_code, status
         self.field, self.retry_after = field, retry_after
@@ -145,14 +115,13 @@ def read_json(request: Request, model: type[BaseModel]) -> Any:
         ApiError: 415 or 400, it is no JSON.
     """
     if request.mimetype != "application/json":
-        got = request.mimetype[:50] or "없음"
-        message = f"Content-Type은 application/json이어야 합니다 (받은 것: {got}). 헤더를 바꿔 보내 주세요."
-        raise ApiError(415, "unsupported_media_type", message)
+        code, sentence = SENTENCES["other"]["no_json_type"]
+        raise ApiError(415, code, sentence.format(got=request.mimetype[:50] or "없음"))
     try:
         return json.loads(request.get_data())
     except (ValueError, RecursionError):
-        message = f"JSON으로 읽을 수 없습니다. UTF-8로 {_write_example(model)}처럼 보내 주세요."
-        raise ApiError(400, "malformed_json", message) from None
+        code, sentence = SENTENCES["other"]["no_json"]
+        raise ApiError(400, code, sentence.format(example=_write_example(model))) from None
 
 
 def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiError:
@@ -168,7 +137,7 @@ def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiErro
         errors = refusal.errors(include_url=False)
     # A wrong name makes two faults, as the right one is missing: the wrong one says more.
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    code, sentence = FAULTS.get(error["type"], NO_OBJECT)
+    code, sentence = SENTENCES["fault"].get(error["type"]) or SENTENCES["fault"]["no_object"]
     name = str(error["loc"][0])[:50] if error["loc"] else None
     got = error["input"]
     words = {

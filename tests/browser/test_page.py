@@ -251,34 +251,3 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(page: Any, serve_app: Se
     check("with a result, why, history and code")
     analyse_many(page, file=b"text,label\na,1\n,0\n")
     check("with a table")
-
-
-def test_everything_works_from_the_keyboard(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer).url)
-
-    def press_until(key: str, condition: str) -> None:
-        for _ in range(40):
-            page.keyboard.press(key)
-            if page.evaluate(f"(() => {{ const at = document.activeElement; return {condition} }})()"):
-                style = "getComputedStyle(document.activeElement)"
-                assert page.evaluate(f"{style}.outlineStyle + {style}.boxShadow") != "nonenone", "no visible focus"
-                return
-        pytest.fail(f"never reached: {condition}")
-
-    press_until("Tab", "at.id === 'field-sentence'")
-    page.keyboard.type("정말 좋았다")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("[data-state=done]")
-    press_until("Tab", "at.textContent === '왜?'")
-    page.keyboard.press("Space")
-    page.wait_for_selector(".legend")
-    press_until("Shift+Tab", "at.id === 'tab-one'")
-    press_until("ArrowRight", "at.id === 'tab-many'")
-    press_until("Tab", "at.id === 'many-text'")
-    page.keyboard.type("하나")
-    press_until("Tab", "at.id === 'many-run'")
-    page.keyboard.press("Enter")
-    page.locator("#many-status", has_text="1개를 분석했습니다").wait_for()
-    press_until("Tab", "at.closest('th')?.innerText.startsWith('답')")
-    page.keyboard.press("Enter")
-    assert page.get_by_role("columnheader", name="답").get_attribute("aria-sort") == "ascending"

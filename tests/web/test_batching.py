@@ -145,20 +145,6 @@ def test_overload_is_refused_at_once_and_the_page_still_opens(serve_app: Serve) 
     assert ask(server, "다시").status == 200
 
 
-def test_without_batch_fn_four_are_answered_at_once(serve_app: Serve) -> None:
-    running, most = threading.Semaphore(4), threading.Barrier(4)
-
-    def meet(sentence: str) -> dict[str, bool]:
-        assert running.acquire(blocking=False), "a fifth"
-        most.wait(timeout=5)
-        running.release()
-        return {"met": True}
-
-    server = serve_app(meet)
-    with ThreadPoolExecutor(8) as pool:
-        assert {answer.status for answer in pool.map(lambda text: ask(server, text), "가나다라마바사아")} == {200}
-
-
 def test_closing_sends_away_what_waits_and_a_later_request_starts_anew() -> None:
     model = Model()
     batcher = make_batcher(model)

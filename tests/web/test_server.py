@@ -16,7 +16,7 @@ from web_client import BODY, KEY, Answer, answer_sentence, call, make_full_funct
 
 from nlpbook_helpers.web import Server, get_web_service_app, serve
 from nlpbook_helpers.web import server as server_module
-from nlpbook_helpers.web.access import AT_ONCE, RateLimit
+from nlpbook_helpers.web.access import AT_ONCE
 
 Serve = Callable[..., Server]
 
@@ -77,16 +77,6 @@ def test_arguments_out_of_range_are_refused(serve_app: Serve, arguments: dict[st
         serve_app(**arguments)
     with pytest.raises(ValueError, match="requests_per_minute: expected 1 or more, got 0"):
         get_web_service_app(answer_sentence, requests_per_minute=0)
-
-
-def test_closing_lets_a_running_request_finish(serve_app: Serve) -> None:
-    started = Event()
-    server = serve_app(lambda sentence: started.set() or time.sleep(0.5) or {"prediction": "thought"})
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(ask, server)
-        assert started.wait(5)
-        server.close()
-        assert "thought" in asking.result().text
 
 
 @pytest.mark.parametrize("run", ["serve(app, 0, None)", "app.run(port=0)"])
@@ -221,12 +211,3 @@ def test_a_visitor_may_not_hold_all_threads(serve_app: Serve) -> None:
         gate.set()
         assert sorted(answer.result().status for answer in answers) == [200] * AT_ONCE + [429] * 4
         assert waiting.result().status == 200
-
-
-def test_credits_come_back() -> None:
-    limit = RateLimit(per_minute=600)
-    assert [limit.charge("a", 1) for _ in range(600)] == [0.0] * 600
-    wait = limit.charge("a", 1)
-    assert 0 < wait <= 0.1
-    time.sleep(0.11)
-    assert limit.charge("a", 1) == 0.0
