@@ -6,8 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,7 @@ class Batcher:
         self._queue: deque[_Place] = deque()
         self._changed = threading.Condition()
         self._requests, self._inputs = 0, 0  # of those inside `answer`
+        self._working = 0  # threads that look after the queue
         self._last_size, self._last_seconds = 1, 0.0  # of the batch before
 
     def answer(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None = None) -> list[Any]:
@@ -108,9 +109,12 @@ class Batcher:
             self._pool = self._pool or ThreadPoolExecutor(self._threads, "nlpbook-answers")
             self._queue.extend(places)
             self._changed.notify_all()
-            self._pool.submit(self._work)
+            if self._working < self._threads:
+                self._working += 1
+                self._pool.submit(self._work)
         answers = [place.answer for place in places]
-        wait(answers, PATIENCE_SECONDS)
+        with suppress(TimeoutError, CancelledError):
+            answers[-1].result(PATIENCE_SECONDS)  # the queue is in order: those before have begun by then
         # What can still be cancelled has not begun, or was dropped; for what has begun, `result` waits.
         if any([answer.cancel() for answer in answers]):
             raise ApiError(503, retry_after=1)
@@ -122,7 +126,7 @@ class Batcher:
             while self._queue:
                 self._drop(self._queue.popleft())
             if self._pool:
-                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool.shutdown(wait=False)
             self._pool = None
 
     @staticmethod
@@ -135,12 +139,13 @@ class Batcher:
         while batch := self._take_batch():
             begin = time.monotonic()
             answers = self._answer([place.fields for place in batch])
-            self._last_size, self._last_seconds = len(batch), time.monotonic() - begin
-            for place, answer in zip(batch, answers, strict=True):
-                place.answer.set_result(answer)
+            with self._changed:  # whoever is woken waits for it, and does not hold up the answers of the others
+                self._last_size, self._last_seconds = len(batch), time.monotonic() - begin
+                for place, answer in zip(batch, answers, strict=True):
+                    place.answer.set_result(answer)
 
     def _take_batch(self) -> list[_Place]:
-        """Take the inputs for the next batch, none if nothing waits."""
+        """Take the inputs for the next batch; none, if nothing waits and the thread may rest."""
         batch: list[_Place] = []
         chars = 0
         with self._changed:
@@ -154,6 +159,8 @@ class Batcher:
                 elif place.answer.set_running_or_notify_cancel():
                     batch.append(place)
                     chars += sum(map(len, place.fields.values()))
+            if not batch:
+                self._working -= 1
         return batch
 
     def _answer(self, inputs: Sequence[Input]) -> Sequence[Any]:
