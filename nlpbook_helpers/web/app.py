@@ -103,16 +103,23 @@ class Service:
                 results[index] = _check_answer(answer)
         return results
 
-    def answer_one(self, batcher: Batcher) -> Response:
+    def answer_one(self, batcher: Batcher, credits: float) -> Response:
         """Answer the request's one input."""
-        (result,) = self.answer(batcher, [read_json(request, self.input_model)])
+        with self.admit():
+            self.charge(credits - 1)
+            (result,) = self.answer(batcher, [read_json(request, self.input_model)])
         if isinstance(result, ApiError):
             raise result
         return jsonify(result)
 
-    def answer_batch(self, values: Sequence[Any]) -> Response:
-        """Answer or refuse each input on its own, in their order."""
-        results = self.answer(self.answers, values)
+    def answer_batch(self) -> Response:
+        """Answer or refuse each input of the request on its own, in their order."""
+        with self.admit():
+            batch = try_to_check(read_json(request, self.batch_model), self.batch_model)
+            if isinstance(batch, ApiError):
+                raise batch
+            self.charge(len(batch["inputs"]) * CREDITS_PER_INPUT)
+            results = self.answer(self.answers, batch["inputs"])
         described = [{"error": describe_error(one)} if isinstance(one, ApiError) else one for one in results]
         return jsonify({"results": described})
 
@@ -215,26 +222,18 @@ def _add_api(app: Flask, service: Service) -> None:
 
     @app.post("/api")
     def api() -> Response:
-        with service.admit():
-            return service.answer_one(service.answers)
+        return service.answer_one(service.answers, credits=1)
 
     @app.post("/api/explain")
     def api_explain() -> Response:
         if not service.can_explain:
             raise ApiError(404, *SENTENCES["other"]["cannot_explain"])
-        with service.admit():
-            service.charge(CREDITS_PER_EXPLANATION - 1)
-            return service.answer_one(service.explanations)
+        return service.answer_one(service.explanations, CREDITS_PER_EXPLANATION)
 
     @app.post("/api/batch")
     def api_batch() -> Response:
         request.max_content_length = max(BATCH_BYTES, app.config["MAX_CONTENT_LENGTH"])
-        with service.admit():
-            batch = try_to_check(read_json(request, service.batch_model), service.batch_model)
-            if isinstance(batch, ApiError):
-                raise batch
-            service.charge(len(batch["inputs"]) * CREDITS_PER_INPUT)
-            return service.answer_batch(batch["inputs"])
+        return service.answer_batch()
 
 
 def _check_answer(answer: Any) -> Any:

@@ -123,16 +123,12 @@ class Batcher:
     def close(self) -> None:
         """Drop what waits; the batch at hand is finished, and a later request starts anew."""
         with self._changed:
-            while self._queue:
-                self._drop(self._queue.popleft())
+            for place in self._queue:
+                place.answer.cancel()
+            self._queue.clear()
             if self._pool:
                 self._pool.shutdown(wait=False)
             self._pool = None
-
-    @staticmethod
-    def _drop(place: _Place) -> None:
-        place.answer.cancel()
-        place.answer.set_running_or_notify_cancel()  # wakes who waits for it
 
     def _work(self) -> None:
         """Answer batch after batch while there is anything in the queue."""
@@ -155,8 +151,8 @@ class Batcher:
             while self._queue and len(batch) < self._batch_size and chars < BATCH_CHARS:
                 place = self._queue.popleft()
                 if place.is_gone and place.is_gone():
-                    self._drop(place)
-                elif place.answer.set_running_or_notify_cancel():
+                    place.answer.cancel()
+                if place.answer.set_running_or_notify_cancel():
                     batch.append(place)
                     chars += sum(map(len, place.fields.values()))
             if not batch:

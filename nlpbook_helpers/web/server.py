@@ -80,7 +80,7 @@ class _Channel(HTTPChannel):
         return super().received(data)
 
 
-class Server:
+class Server(contextlib.AbstractContextManager["Server"]):
     """A web service that answers until it is closed; a context manager too.
 
     Args:
@@ -156,10 +156,6 @@ class Server:
         service = self._app.extensions.get("nlpbook")
         if service and all(server._app is not self._app for server in _open_servers):
             service.close()
-
-    def __enter__(self) -> "Server":
-        """Give the running server."""
-        return self
 
     def __exit__(self, *error: object) -> None:
         """Close."""

@@ -89,10 +89,8 @@ def test_no_message_is_worth_an_error(run: str) -> None:
     )
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUNBUFFERED": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=environment)
-    expected = "serve(app) can give a public address" if "run" in run else r'Serving "\\ubb38'
-    assert (
-        re.search(re.escape(expected).replace(r"\\\\", r"\\"), done.stdout) and "UnicodeEncodeError" not in done.stderr
-    )
+    expected = "serve(app) can give a public address" if "run" in run else 'Serving "\\ubb38'
+    assert expected in done.stdout and "UnicodeEncodeError" not in done.stderr
 
 
 def test_half_open_connections_keep_nobody_out(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
