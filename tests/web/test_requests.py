@@ -34,51 +34,38 @@ def test_answers_are_what_the_function_returns(serve_app: Serve) -> None:
     assert call(f"{pair}/api/explain", {"premise": "가", "hypothesis": "나"}).error["code"] == "cannot_explain"
 
 
+ONE, MANY = ("/api", "/api/explain"), ("/api/batch",)
 BAD_BODIES = [
-    (b"{", 400, "malformed_json", None, r'JSON으로 읽을 수 없습니다.*\{"sentence": "…"\}처럼'),
-    (b"\xff\xfe\xfa", 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
-    (b"[" * 50_000, 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
-    ([["a"]], 422, "wrong_type", None, r"JSON 객체가 필요합니다 \(받은 것: \[…\]\)"),
-    ({}, 422, "missing_field", "sentence", r"문장\(sentence\) 칸이 빠졌습니다"),
-    ({"x": 1}, 422, "unknown_field", "x", '모르는 이름 "x" 값이 있습니다'),
-    ({"sentence": {"a": 1}}, 422, "wrong_type", "sentence", r"문자열이어야 합니다 \(받은 것: \{…\}\)"),
-    ({"sentence": ""}, 422, "empty_text", "sentence", r"문장\(sentence\) 칸이 비어 있습니다"),
-    ({"sentence": "\u200b\ufeff\u3164\u00ad \u2800\ufe0f\n\0"}, 422, "empty_text", "sentence", "칸이 비어 있습니다"),
-    ({"sentence": "a\ud83d"}, 422, "invalid_text", "sentence", "짝 없는 서로게이트"),
-    ({"sentence": "가" * 10_001}, 413, "too_long", "sentence", "10,000자까지인데 10,001자를 받았습니다"),
-    ({"sentence": "a" * 200_000}, 413, "too_long", None, "보낸 내용이 너무 큽니다"),
+    (ONE, b"{", 400, "malformed_json", None, r'JSON으로 읽을 수 없습니다.*\{"sentence": "…"\}처럼'),
+    (ONE, b"\xff\xfe\xfa", 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
+    (ONE, b"[" * 50_000, 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
+    (ONE, [["a"]], 422, "wrong_type", None, r"JSON 객체가 필요합니다 \(받은 것: \[…\]\)"),
+    (ONE, {}, 422, "missing_field", "sentence", r"문장\(sentence\) 칸이 빠졌습니다"),
+    (ONE, {"x": 1}, 422, "unknown_field", "x", '모르는 이름 "x" 값이 있습니다'),
+    (ONE, {"sentence": {"a": 1}}, 422, "wrong_type", "sentence", r"문자열이어야 합니다 \(받은 것: \{…\}\)"),
+    (ONE, {"sentence": ""}, 422, "empty_text", "sentence", r"문장\(sentence\) 칸이 비어 있습니다"),
+    (ONE, {"sentence": "\u200b\ufeff\u3164\u00ad \u2800\ufe0f\0"}, 422, "empty_text", "sentence", "칸이 비어 있습니다"),
+    (ONE, {"sentence": "a\ud83d"}, 422, "invalid_text", "sentence", "짝 없는 서로게이트"),
+    (ONE, {"sentence": "가" * 10_001}, 413, "too_long", "sentence", "10,000자까지인데 10,001자를 받았습니다"),
+    (ONE, {"sentence": "a" * 200_000}, 413, "too_long", None, "보낸 내용이 너무 큽니다"),
+    (MANY, {}, 422, "missing_field", "inputs", r'inputs 칸이 빠졌습니다. \{"inputs": \[\{"sentence": "…"\}\]\}처럼'),
+    (MANY, {"inputs": []}, 422, "wrong_type", "inputs", r"하나 이상 든 배열이 필요합니다 \(받은 것: \[\]\)"),
+    (MANY, {"inputs": "a"}, 422, "wrong_type", "inputs", r"배열이 필요합니다 \(받은 것: \"a\"\)"),
+    (MANY, {"inputs": [0] * 1_001}, 413, "too_many_inputs", "inputs", "한 번에 1,000개까지인데 1,001개를 받았습니다"),
+    (MANY, b" " * (4 * 2**20 + 1), 413, "too_long", None, "너무 큽니다"),
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "code", "field", "match"), BAD_BODIES, ids=range(len(BAD_BODIES)))
-def test_bad_input_gets_one_sentence(
-    serve_app: Serve, body: Any, status: int, code: str, field: Any, match: str
-) -> None:
+@pytest.mark.parametrize("case", BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_bad_input_gets_one_sentence(serve_app: Serve, case: Any) -> None:
+    paths, body, status, code, field, match = case
     url = serve_app(make_full_function()).url
-    for path in ("/api", "/api/explain"):
+    for path in paths:
         answer = call(url + path, body)
         assert (answer.status, answer.error["code"], answer.error["field"]) == (status, code, field), path
         assert re.search(match, answer.error["message"])
-    if status == 422 and isinstance(body, dict):
+    if status == 422 and paths == ONE:
         assert call(f"{url}/api/batch", {"inputs": [body]}).json["results"] == [answer.json], "as a single one"
-
-
-BAD_BATCHES = [
-    ({}, 422, "missing_field", "inputs", r'inputs 칸이 빠졌습니다. \{"inputs": \[\{"sentence": "…"\}\]\}처럼'),
-    ({"inputs": []}, 422, "wrong_type", "inputs", r"하나 이상 든 배열이 필요합니다 \(받은 것: \[\]\)"),
-    ({"inputs": "a"}, 422, "wrong_type", "inputs", r"배열이 필요합니다 \(받은 것: \"a\"\)"),
-    ({"inputs": [0] * 1_001}, 413, "too_many_inputs", "inputs", "한 번에 1,000개까지인데 1,001개를 받았습니다"),
-    (b" " * (4 * 2**20 + 1), 413, "too_long", None, "너무 큽니다"),
-]
-
-
-@pytest.mark.parametrize(("body", "status", "code", "field", "match"), BAD_BATCHES, ids=range(len(BAD_BATCHES)))
-def test_a_bad_batch_gets_one_sentence(
-    serve_app: Serve, body: Any, status: int, code: str, field: Any, match: str
-) -> None:
-    answer = call(f"{serve_app().url}/api/batch", body)
-    assert (answer.status, answer.error["code"], answer.error["field"]) == (status, code, field)
-    assert re.search(match, answer.error["message"])
 
 
 def fail(sentence: str) -> dict[str, Any]:
