@@ -3,9 +3,9 @@
 import inspect
 import mimetypes
 import secrets
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify, render_template, request, session
@@ -13,17 +13,18 @@ from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 
 from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, check_host, is_limited, name_visitor, require_key
-from nlpbook_helpers.web.batching import Batcher, OverloadError
+from nlpbook_helpers.web.batching import Batcher
+from nlpbook_helpers.web.openapi import describe_api
 from nlpbook_helpers.web.requests import (
     BATCH_LIMIT,
     FIELD_LABELS,
+    SENTENCES,
     ApiError,
-    check_input,
-    describe_api,
     describe_error,
-    encode_error,
-    read_inputs,
+    make_batch_model,
+    make_input_model,
     read_json,
+    try_to_check,
 )
 
 FRAME_ANCESTORS = (
@@ -52,28 +53,89 @@ CREDITS_PER_INPUT, CREDITS_PER_EXPLANATION = 0.1, 5
 mimetypes.add_type("text/javascript", ".js")
 
 
-@dataclass
-class Service:
-    """What stands behind an app: `app.extensions["nlpbook"]`."""
+def say(words: str) -> None:
+    """Print a line; characters that standard output cannot hold are escaped, as nothing may fail for a message."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    with suppress(OSError, ValueError):  # a reader that is gone, a closed file
+        print(words.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
-    title: str
-    """The page's heading."""
-    example: dict[str, str]
-    """An input: the inference function's texts by name."""
-    max_chars: int
-    """Longest text in one field."""
-    answers: Batcher
-    """Runs the inference function."""
-    explanations: Batcher | None
-    """Runs its `explain_fn`, if it has one."""
-    limit: RateLimit
-    """What visitors of a public page may ask for."""
+
+class WebServiceApp(Flask):
+    """The Flask app of an inference function; `app.extensions["nlpbook"]` is its `Service`."""
+
+    def run(self, *args: Any, **options: Any) -> None:
+        """Run Flask's own server, as the book does, and say how this page gets a public address."""
+        say("app.run() serves this machine alone, until it is interrupted; serve(app) can give a public address.")
+        super().run(*args, **options)
+
+
+class Service:
+    """What stands behind an app: checks inputs, has them answered, counts what visitors ask for.
+
+    Args:
+        inference_fn: see `get_web_service_app`, as for the other arguments.
+    """
+
+    def __init__(
+        self, inference_fn: Callable[..., Any], title: str | None, max_chars: int, requests_per_minute: int
+    ) -> None:
+        """Read off the function what it takes and what it carries."""
+        batch_fn, explain_fn = getattr(inference_fn, "batch_fn", None), getattr(inference_fn, "explain_fn", None)
+        self.names = _get_field_names(inference_fn)
+        self.title = title or ("문장 분류기" if len(self.names) == 1 else "문장 관계 분류기")
+        self.max_chars, self.info = max_chars, dict(getattr(inference_fn, "info", {}))
+        self.input_model = make_input_model(self.names, max_chars)
+        self.batch_model = make_batch_model(self.input_model)
+        self.limit = RateLimit(requests_per_minute)
+        threads = 1 if batch_fn else THREADS
+        self.answers = Batcher(lambda fields: inference_fn(**fields), batch_fn, threads, MAX_REQUESTS)
+        self.can_explain = explain_fn is not None
+        self.explanations = Batcher(lambda fields: explain_fn(**fields), max_requests=MAX_EXPLANATIONS)  # type: ignore[misc]
+
+    def answer(self, batcher: Batcher, values: Sequence[Any]) -> list[Any]:
+        """Check inputs and have them answered; what is wrong with one stands in the place of its answer."""
+        results: list[Any] = [try_to_check(value, self.input_model) for value in values]
+        good = [index for index, result in enumerate(results) if isinstance(result, dict)]
+        if good:
+            is_gone = request.environ.get("waitress.client_disconnected")
+            answers = batcher.answer([results[index] for index in good], is_gone)
+            for index, answer in zip(good, answers, strict=True):
+                results[index] = _check_answer(answer)
+        return results
+
+    def answer_one(self, batcher: Batcher, credits: float) -> Response:
+        """Answer the request's one input."""
+        with self.admit():
+            self.charge(credits - 1)
+            (result,) = self.answer(batcher, [read_json(request, self.input_model)])
+        if isinstance(result, ApiError):
+            raise result
+        return jsonify(result)
+
+    def answer_batch(self) -> Response:
+        """Answer or refuse each input of the request on its own, in their order."""
+        with self.admit():
+            batch = try_to_check(read_json(request, self.batch_model), self.batch_model)
+            if isinstance(batch, ApiError):
+                raise batch
+            self.charge(len(batch["inputs"]) * CREDITS_PER_INPUT)
+            results = self.answer(self.answers, batch["inputs"])
+        described = [{"error": describe_error(one)} if isinstance(one, ApiError) else one for one in results]
+        return jsonify({"results": described})
+
+    def admit(self) -> AbstractContextManager[None]:
+        """Let a request in, for one credit where strangers can reach the page."""
+        return self.limit.admit(name_visitor()) if is_limited() else nullcontext()
+
+    def charge(self, credits: float) -> None:
+        """Make a visitor who has been admitted pay for more than a request."""
+        if is_limited():
+            self.limit.charge(name_visitor(), credits, must_have=False)
 
     def close(self) -> None:
         """Stop the threads; a later request starts them anew."""
-        for batcher in (self.answers, self.explanations):
-            if batcher:
-                batcher.close()
+        self.answers.close()
+        self.explanations.close()
 
 
 def get_web_service_app(
@@ -109,11 +171,20 @@ def get_web_service_app(
     """
     if requests_per_minute < 1:
         raise ValueError(f"requests_per_minute: expected 1 or more, got {requests_per_minute}")
-    service = _make_service(inference_fn, title, max_chars, requests_per_minute)
-    app = Flask(__name__)
+    service = Service(inference_fn, title, max_chars, requests_per_minute)
+    app = WebServiceApp(__name__)
     app.extensions["nlpbook"] = service
+    _configure(app, cors_origins, trusted_hosts)
+    _add_page(app, service)
+    _add_api(app, service)
+    return app
+
+
+def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[str]) -> None:
+    """Set what holds for every request: who may come in, how much may be sent, which headers an answer has."""
+    service: Service = app.extensions["nlpbook"]
     # JSON may spell a character as two \uXXXX escapes: 12 bytes.
-    app.config["MAX_CONTENT_LENGTH"] = 4096 + 12 * max_chars * len(service.example)
+    app.config["MAX_CONTENT_LENGTH"] = 4096 + 12 * service.max_chars * len(service.names)
     # Browsers keep one jar for all ports of a host: a second page must not overwrite the first one's cookie.
     cookie = f"nlpbook_session_{secrets.token_hex(4)}"
     app.config |= {"SESSION_COOKIE_NAME": cookie, "SESSION_COOKIE_SAMESITE": "Lax"}
@@ -126,48 +197,24 @@ def get_web_service_app(
     app.before_request(require_key)
     app.after_request(_add_security_headers)
     app.register_error_handler(HTTPException, _answer_error)
-    app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
-    _add_page(app, service, dict(getattr(inference_fn, "info", {})))
-    _add_api(app, service)
-    return app
 
 
-def _make_service(
-    inference_fn: Callable[..., Mapping[str, Any]], title: str | None, max_chars: int, requests_per_minute: int
-) -> Service:
-    names = _get_field_names(inference_fn)
-    batch_fn, explain_fn = getattr(inference_fn, "batch_fn", None), getattr(inference_fn, "explain_fn", None)
-    answers = Batcher(lambda fields: dict(inference_fn(**fields)), batch_fn, 1 if batch_fn else THREADS, MAX_REQUESTS)
-    explain = (lambda fields: explain_fn(**fields)) if explain_fn else None
-    explanations = Batcher(explain, max_requests=MAX_EXPLANATIONS) if explain else None
-    title = title or ("문장 분류기" if len(names) == 1 else "문장 관계 분류기")
-    return Service(title, dict.fromkeys(names, "…"), max_chars, answers, explanations, RateLimit(requests_per_minute))
-
-
-def _add_page(app: Flask, service: Service, info: dict[str, str]) -> None:
+def _add_page(app: Flask, service: Service) -> None:
     """Add what a browser, and a program that looks for a way in, asks first."""
-    labels = {name: FIELD_LABELS.get(name, name) for name in service.example}
-    can_explain = service.explanations is not None
+    app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
 
     @app.get("/")
     def page() -> str:
         # Visitors who share a key are told apart by a signed cookie; without it, all are one.
         if is_limited() and "visitor" not in session and not service.limit.charge("new visitors", 1):
             session["visitor"] = secrets.token_urlsafe(9)
-        return render_template(
-            "index.html",
-            title=service.title,
-            fields=list(labels.items()),
-            max_chars=service.max_chars,
-            batch_limit=BATCH_LIMIT,
-            info=info,
-            can_explain=can_explain,
-        )
+        fields = [(name, FIELD_LABELS.get(name, name)) for name in service.names]
+        return render_template("index.html", service=service, fields=fields, batch_limit=BATCH_LIMIT)
 
     @app.get("/openapi.json")
     def openapi() -> dict[str, Any]:
-        needs_key = bool(request.environ.get(ACCESS_KEY))
-        return describe_api(labels, service.title, service.max_chars, can_explain, needs_key)
+        models = service.input_model, service.batch_model
+        return describe_api(service.title, models, service.can_explain, bool(request.environ.get(ACCESS_KEY)))
 
 
 def _add_api(app: Flask, service: Service) -> None:
@@ -175,78 +222,33 @@ def _add_api(app: Flask, service: Service) -> None:
 
     @app.post("/api")
     def api() -> Response:
-        with _admit(service.limit):
-            return jsonify(_answer_one(service, service.answers))
+        return service.answer_one(service.answers, credits=1)
 
     @app.post("/api/explain")
     def api_explain() -> Response:
-        if service.explanations is None:
-            message = "이 모델은 답의 근거를 보여 주지 못합니다. 분류는 POST /api를 이용해 주세요."
-            raise ApiError(404, "cannot_explain", message)
-        with _admit(service.limit):
-            _charge(service.limit, CREDITS_PER_EXPLANATION - 1)
-            return jsonify(_answer_one(service, service.explanations))
+        if not service.can_explain:
+            raise ApiError(404, *SENTENCES["other"]["cannot_explain"])
+        return service.answer_one(service.explanations, CREDITS_PER_EXPLANATION)
 
     @app.post("/api/batch")
     def api_batch() -> Response:
         request.max_content_length = max(BATCH_BYTES, app.config["MAX_CONTENT_LENGTH"])
-        with _admit(service.limit):
-            inputs = read_inputs(service.example)
-            _charge(service.limit, len(inputs) * CREDITS_PER_INPUT)
-            return jsonify({"results": _answer_batch(service, inputs)})
+        return service.answer_batch()
 
 
-def _admit(limit: RateLimit) -> AbstractContextManager[None]:
-    return limit.admit(name_visitor()) if is_limited() else nullcontext()
-
-
-def _charge(limit: RateLimit, credits: float) -> None:
-    """Make a visitor who has been admitted pay for more than a request."""
-    if is_limited():
-        limit.charge(name_visitor(), credits, must_have=False)
-
-
-def _answer_one(service: Service, batcher: Batcher) -> Any:
-    """Answer the request's one input."""
-    value = read_json(service.example)
-    (answer,) = _answer(batcher, [check_input(value, service.example, service.max_chars)])
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _answer_batch(service: Service, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-    """Answer or refuse each input on its own, in their order."""
-    results: dict[int, dict[str, Any]] = {}
-    good: dict[int, dict[str, str]] = {}
-    for index, value in enumerate(inputs):
+def _check_answer(answer: Any) -> Any:
+    """Turn what no client should get as it is into an error: what the function raised, and what is no JSON."""
+    if isinstance(answer, ValueError):
+        return ApiError(422, "invalid_input", str(answer))
+    code, message = SENTENCES["status"]["500"]
+    if not isinstance(answer, Exception):
         try:
-            good[index] = check_input(value, service.example, service.max_chars)
-        except ApiError as error:
-            results[index] = _describe_answer(error)
-    if good:
-        answers = _answer(service.answers, list(good.values()))
-        results |= {index: _describe_answer(answer) for index, answer in zip(good, answers, strict=True)}
-    return [results[index] for index in range(len(inputs))]
-
-
-def _answer(batcher: Batcher, inputs: Sequence[Mapping[str, str]]) -> list[Any]:
-    """Answer checked inputs; a function's ValueError is a refusal of that input."""
-    try:
-        answers = batcher.answer(inputs, request.environ.get("waitress.client_disconnected", lambda: False))
-    except OverloadError as error:
-        raise ApiError(503, retry_after=error.retry_after) from None
-    return [ApiError(422, "invalid_input", str(one)) if isinstance(one, ValueError) else one for one in answers]
-
-
-def _describe_answer(answer: Any) -> dict[str, Any]:
-    """Give an answer, or its error, as it stands among the results of a batch."""
-    if isinstance(answer, HTTPException):
-        return {"error": describe_error(answer)}
-    if isinstance(answer, Exception):
-        current_app.logger.error("an input of a batch failed", exc_info=answer)
-        return {"error": describe_error(500)}
-    return dict(answer)
+            current_app.json.dumps(answer, allow_nan=False)
+            return answer
+        except (TypeError, ValueError, RecursionError) as error:
+            answer, (code, message) = error, SENTENCES["other"]["no_json_answer"]
+    current_app.logger.error("an input could not be answered", exc_info=answer)
+    return ApiError(500, code, message)
 
 
 def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:
@@ -270,10 +272,13 @@ def _add_security_headers(response: Response) -> Response:
 def _answer_error(error: HTTPException) -> Response:
     """Answer programs in JSON and browsers with a small page; never with a trace."""
     status, described = error.code or 500, describe_error(error)
-    response = Response(encode_error(described), status, mimetype="application/json")
     is_api = request.path in ("/api", "/openapi.json") or request.path.startswith("/api/")
-    if not is_api and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
+    wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    if wants_page and not is_api:
         response = Response(render_template("error.html", status=status, **described), status)
+    else:
+        response = jsonify({"error": described})
+        response.status_code = status
     response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

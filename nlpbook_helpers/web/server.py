@@ -2,40 +2,37 @@
 
 import atexit
 import contextlib
+import json
 import logging
 import os
 import re
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from nlpbook_helpers.runtime import is_colab
 from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC
-from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, SECURITY_HEADERS
-from nlpbook_helpers.web.requests import describe_error, encode_error
+from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, SECURITY_HEADERS, say
+from nlpbook_helpers.web.requests import ApiError, describe_error
 from nlpbook_helpers.web.tunnel import COLAB_RULES, Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
-WAITRESS_OPTIONS: dict[str, Any] = {
-    # A request waits for its answer in a thread: more of these than may wait, so that some are free to refuse.
-    "threads": MAX_REQUESTS + MAX_EXPLANATIONS + 8,
-    **{"connection_limit": 200, "channel_timeout": 30, "cleanup_interval": 10},  # seconds
-    "channel_request_lookahead": 1,  # without it nobody notices that a client has hung up
-    "server_name": HOST,
-    **{"max_request_header_size": 2**16, "asyncore_use_poll": True, "ident": ""},
-    # X-Forwarded-Proto must reach the app, where it decides whether a cookie is Secure and nothing else.
-    "clear_untrusted_proxy_headers": False,
-}
+MAX_UNFINISHED = 100
+"""Connections on which no request has arrived in full; each further one closes the oldest of them."""
+REQUEST_SECONDS = 60
+"""How long a request may take to arrive, byte by byte."""
 _open_servers: list["Server"] = []
 
 
@@ -46,7 +43,7 @@ class _JsonErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        body = encode_error(describe_error(error.code))
+        body = json.dumps({"error": describe_error(ApiError(error.code))}, ensure_ascii=False).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers = [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
         self.set_close_on_finish()
@@ -54,11 +51,36 @@ class _JsonErrorTask(ErrorTask):
         self.write(body)
 
 
+class _Parser(HTTPRequestParser):
+    """Refuses a request that says twice how long it is: a proxy in between may see another end of it."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        super().parse_header(header_plus)
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("both Content-Length and Transfer-Encoding")
+
+
 class _Channel(HTTPChannel):
-    error_task_class = _JsonErrorTask
+    """A connection. Who opens many and sends nothing, or a byte now and then, keeps nobody else out."""
+
+    error_task_class, parser_class = _JsonErrorTask, _Parser
+
+    def __init__(self, server: Any, *args: Any, **options: Any) -> None:
+        super().__init__(server, *args, **options)
+        channels = server.active_channels.values()
+        idle = [channel for channel in channels if not channel.requests and not channel.total_outbufs_len]
+        if len(idle) > MAX_UNFINISHED:
+            idle[0].handle_close()
+
+    def received(self, data: bytes) -> bool:
+        if self.request is None:
+            self.deadline = time.monotonic() + REQUEST_SECONDS
+        elif time.monotonic() > self.deadline:
+            self.will_close = True
+        return super().received(data)
 
 
-class Server:
+class Server(contextlib.AbstractContextManager["Server"]):
     """A web service that answers until it is closed; a context manager too.
 
     Args:
@@ -83,11 +105,23 @@ class Server:
         self._app = app
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        self._sockets: dict[int, Any] = {}  # waitress keeps its own in it
         self._waitress: Any = create_server(
             self._answer,
+            map=self._sockets,
             sockets=[listener],
+            server_name=HOST,
+            # A request waits for its answer in a thread: more of these than may wait, so that some are free to refuse.
+            threads=MAX_REQUESTS + MAX_EXPLANATIONS + 8,
+            channel_timeout=30,  # seconds
+            connection_limit=2 * MAX_UNFINISHED,
+            channel_request_lookahead=1,  # without it nobody notices that a client has hung up
+            max_request_header_size=2**16,
             max_request_body_size=max(MAX_BODY_BYTES, 2 * (app.config["MAX_CONTENT_LENGTH"] or 0)),
-            **WAITRESS_OPTIONS,
+            # X-Forwarded-Proto must reach the app, where it decides whether a cookie is Secure and nothing else.
+            clear_untrusted_proxy_headers=False,
+            asyncore_use_poll=True,
+            ident="",
         )
         self._waitress.channel_class = _Channel
         self._thread = threading.Thread(target=self._waitress.run, name=f"nlpbook-web-{self.port}", daemon=True)
@@ -117,15 +151,11 @@ class Server:
         self._waitress.task_dispatcher.shutdown(timeout=5)
         # Sockets may be closed by the thread that waits on them only; it may be awake and done before it is woken.
         with contextlib.suppress(OSError):
-            self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._waitress._map, ignore_all=True))
+            self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._sockets, ignore_all=True))
         self._thread.join(timeout=5)
         service = self._app.extensions.get("nlpbook")
         if service and all(server._app is not self._app for server in _open_servers):
             service.close()
-
-    def __enter__(self) -> "Server":
-        """Give the running server."""
-        return self
 
     def __exit__(self, *error: object) -> None:
         """Close."""
@@ -171,12 +201,12 @@ def serve(
         earlier.close()
     server = Server(app, port, key=None if key == "auto" else key)
     if server.port_error:
-        print(f"Port {port} cannot be used ({server.port_error}), so port {server.port} is used instead.")
+        say(f"Port {port} cannot be used ({server.port_error}), so port {server.port} is used instead.")
     _open_tunnel(server, tunnel, wants_random_key=key == "auto")
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
     service = app.extensions.get("nlpbook")
     name = f'"{service.title}"' if service else app.name
-    print(f"Serving {name} at {_add_key(server.url, server.key)} ({stop_hint})", flush=True)
+    say(f"Serving {name} at {_add_key(server.url, server.key)} ({stop_hint})")
     return server
 
 
@@ -188,16 +218,21 @@ def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> 
         if kind == "ngrok":
             # Before the tunnel opens: nobody may come in between.
             server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
-            server.tunnel = open_ngrok(server.port, token)
+            waiting = threading.Timer(1.5, say, ["ngrok is opening a public address: this may take half a minute."])
+            waiting.start()
+            try:
+                server.tunnel = open_ngrok(server.port, token)
+            finally:
+                waiting.cancel()
             server.public_url = server.tunnel.public_url
             who = "anyone who has this link" if server.key else "anyone at all, as key=None"
-            print(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})", flush=True)
+            say(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})")
     except TunnelError as error:
-        print(f"No public link: {error} The local address works.", flush=True)
+        say(f"No public link: {error} The local address works.")
         server.key = None if wants_random_key else server.key
         kind = "colab" if is_colab() else None
     if is_colab() and kind:
-        print(COLAB_RULES, flush=True)
+        say(COLAB_RULES)
     if kind == "colab":
         show_in_colab(server.port)
 

@@ -14,6 +14,7 @@ from pyngrok import conf, ngrok, process
 from pyngrok.exception import PyngrokError, PyngrokNgrokInstallError
 
 from nlpbook_helpers.runtime import is_colab
+from nlpbook_helpers.web.app import say
 
 VARIABLE = "NGROK_AUTHTOKEN"
 DASHBOARD = "https://dashboard.ngrok.com/get-started/your-authtoken"
@@ -103,7 +104,7 @@ def _find_token() -> str:
         # token is never worth a trace: without one the page is still shown.
         except Exception as error:
             if type(error).__name__ != "SecretNotFoundError":
-                print(f"Colab's secret {VARIABLE} was not read ({type(error).__name__}): allow this notebook to.")
+                say(f"Colab's secret {VARIABLE} was not read ({type(error).__name__}): allow this notebook to.")
     return token or os.environ.get(VARIABLE, "")
 
 
@@ -168,5 +169,5 @@ def _explain(error: Exception, path: str) -> str:
 
 def show_in_colab(port: int) -> None:
     """Show the page in the cell's output through Colab's port proxy, which only its user can reach."""
-    print("Shown below by Colab's own proxy, for you alone; to share it, set an ngrok token.", flush=True)
+    say("Shown below by Colab's own proxy, for you alone; to share it, set an ngrok token.")
     importlib.import_module("google.colab.output").serve_kernel_port_as_iframe(port, height="720")

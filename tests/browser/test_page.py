@@ -1,207 +1,253 @@
-"""The page in a real browser: what a visitor types, reads and sees when things go wrong."""
+"""The page in a real browser: a visitor's way through both tabs, what goes wrong on it, and who else can use it."""
 
-import re
-from collections.abc import Callable
+import csv
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from visitor import answer_pair, ask, read_bars, refuse_errors
-from web_client import answer_sentence
+from web_client import KEY, answer_sentence, explain_sentence
 
 from nlpbook_helpers import web
 from nlpbook_helpers.web import Server, get_web_service_app
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-pytest_plugins = ["chromium"]
 # Playwright speaks to its driver and to Chromium; the page to loopback only.
 pytestmark = [pytest.mark.browser, pytest.mark.enable_socket]
 Serve = Callable[..., Server]
 HTML = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+REMARK = "글의 대부분을 모델이 모릅니다."
 expect = sync_api.expect
 
 
-def test_a_review_typed_becomes_a_headline_and_bars(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_sentence).url)
-    ask(page, "배우들이 정말 좋았다")
-    bars = read_bars(page)
-    assert [words for words, _ in bars] == ["긍정 98.76%", "부정 1.24%"]
-    assert [filled for _, filled in bars] == pytest.approx([0.9876, 0.0124], abs=0.005)
-    assert page.locator(".prediction").inner_text() == "긍정이에요 98.8%"
-    assert "positive" in page.locator("#result .label").inner_text()
-    assert page.locator("blockquote").inner_text() == "배우들이 정말 좋았다"
-    assert page.locator("#result").get_attribute("aria-live") == "polite"
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium or Chrome on the PATH: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
-def test_the_enter_key_asks_and_shift_enter_breaks_the_line(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_sentence).url)
-    page.get_by_label("문장", exact=True).focus()
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page that may not log an error, open a dialog or ask any other host, whatever the test does."""
+    tab = browser.new_page(viewport={"width": 1200, "height": 800}, reduced_motion="reduce")
+    complaints: list[str] = []
+    # Chromium logs each refused request itself; a test that provokes one looks at what the page says of it.
+    is_error = lambda message: message.type == "error" and "Failed to load resource" not in message.text  # noqa: E731
+    tab.on("console", lambda message: is_error(message) and complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("dialog", lambda dialog: (complaints.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    is_local = lambda url: url.startswith(("http://127.0.0.1:", "data:", "blob:"))  # noqa: E731
+    tab.on("request", lambda request: is_local(request.url) or complaints.append(f"asked {request.url}"))
+    tab.complaints = complaints
+    tab.set_default_timeout(30_000)  # for machines that do much else
+    expect.set_options(timeout=30_000)
+    yield tab
+    tab.close()
+    assert not complaints
+
+
+def answer(sentence: str) -> dict[str, str]:
+    """Answer as the classifier does; "나쁜" texts are negative, "오류" is refused, "ㅋㅋ" gets a remark."""
+    if "오류" in sentence:
+        raise ValueError("이 문장은 다룰 수 없습니다.")
+    if "나쁜" in sentence:
+        shown = {"positive_data": "긍정 0.25", "positive_width": "25.0%", "negative_data": "부정 0.75"}
+        return {"sentence": sentence, "prediction": "부정 (negative)", "negative_width": "75.0%", **shown}
+    return answer_sentence(sentence) | ({"remark": REMARK} if "ㅋㅋ" in sentence else {})
+
+
+answer.explain_fn = explain_sentence  # type: ignore[attr-defined]
+
+
+def compare(premise: str, hypothesis: str) -> dict[str, str]:
+    shown = {"entailment_data": "참 0.87", "contradiction_data": "거짓 0.04", "neutral_data": "중립 0.09"}
+    widths = {"entailment_width": "87.0%", "contradiction_width": "4.0%", "neutral_width": "9.0%"}
+    return {"premise": premise, "hypothesis": hypothesis, "prediction": "참 (entailment)", **shown, **widths}
+
+
+def ask(page: Any, *texts: str) -> None:
+    """Type the texts, press the button and wait for the answer."""
+    for field, text in zip(page.locator(".field textarea").all(), texts, strict=True):
+        field.fill(text)
+    page.get_by_role("button", name="분석하기", exact=True).click()
+    page.wait_for_selector("[data-state=done]")
+
+
+def read_bars(page: Any) -> list[str]:
+    return [one.inner_text().replace("\n", " ") for one in page.locator("#result .bar p").all()]
+
+
+def analyse_many(page: Any, text: str = "", file: bytes = b"") -> list[list[str]]:
+    """Give the second tab lines or a file, wait until all is answered, and read the table."""
+    page.get_by_role("tab").nth(1).click()
+    if file:
+        page.locator("#many-picker").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": file})
+        page.wait_for_selector("#many-table:visible")
+    else:
+        page.locator("#many-text").fill(text)
+    page.get_by_role("button", name="모두 분석하기").click()
+    page.locator("#many-status", has_text="를 분석했습니다").wait_for()
+    return page.evaluate("[...document.querySelectorAll('tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
+
+
+def test_a_review_is_answered_explained_and_remembered(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    field, result = page.get_by_label("문장", exact=True), page.locator("#result")
+    field.focus()
     page.keyboard.type("첫 줄")
     page.keyboard.press("Shift+Enter")
-    page.keyboard.type("둘째 줄")
-    assert page.get_by_label("문장", exact=True).input_value() == "첫 줄\n둘째 줄"
+    page.keyboard.type("ㅋㅋ")
     page.keyboard.press("Enter")
     page.wait_for_selector("[data-state=done]")
-    assert page.locator("blockquote").inner_text() == "첫 줄\n둘째 줄"
+    assert page.locator(".prediction").inner_text() == "긍정이에요 98.8%"
+    assert read_bars(page) == ["긍정 98.76%", "부정 1.24%"] and REMARK in result.inner_text()
+    assert result.get_attribute("role") == "status" and page.locator("blockquote").inner_text() == "첫 줄\nㅋㅋ"
+    page.get_by_role("button", name="왜?").click()
+    expect(page.get_by_role("heading", name="왜 ‘긍정’일까요?")).to_be_focused()
+    marks = page.locator("blockquote mark").all()
+    assert [(one.get_attribute("class"), one.inner_text()) for one in marks] == [("for", "첫"), ("against", "ㅋ")]
+    ask(page, "나쁜 글")
+    page.locator("#history summary").click()
+    page.locator("#history .entry").nth(1).click()
+    expect(page.locator("blockquote")).to_have_text("첫 줄\nㅋㅋ")
+    assert field.input_value() == "첫 줄\nㅋㅋ"
 
 
-def test_two_fields_and_an_example(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_pair).url)
-    ask(page, "비가 온다", "땅이 젖는다")
-    assert [words for words, _ in read_bars(page)] == ["참 87%", "거짓 4%", "중립 9%"]
+def test_nothing_typed_is_lost(page: Any, serve_app: Serve) -> None:
+    server = serve_app(answer)
+    page.goto(server.url)
+    field, history = page.get_by_label("문장", exact=True), page.locator("#history")
+    for text, sentence in (
+        ("이건 오류", "다룰 수 없습니다"),
+        ("가" * 10_001, "10,000자까지인데"),
+        (" ", "비어 있습니다"),
+    ):
+        field.fill(text)
+        page.get_by_role("button", name="분석하기", exact=True).click()
+        expect(page.locator("#panel-one")).to_contain_text(sentence)
+        assert field.input_value() == text
+    field.fill("가" * 10_001)
+    page.locator(".chip").first.click()
+    page.wait_for_selector("[data-state=done]")
+    history.locator("summary").click()
+    history.locator(".entry", has_text="답을 받지 못한 글").click()
+    expect(field).to_have_value("가" * 10_001)
+    server.close()
+    field.fill("아직 계신가요")
+    page.get_by_role("button", name="분석하기", exact=True).click()
+    expect(page.locator("#result")).to_contain_text("서버에 닿지 못했습니다")
+    assert field.input_value() == "아직 계신가요"
+
+
+def test_a_pair_and_its_calls_as_code(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(compare).url)
+    premise = "It's \"so\" $HOME `id` \\n 좋다 😀\n둘째 줄 '''"
+    ask(page, premise, "땅이 젖는다")
+    assert read_bars(page) == ["참 87%", "거짓 4%", "중립 9%"]
+    page.locator("#calls summary").click()
+    for command, code in ((["sh", "-c"], "curl"), ([sys.executable, "-c"], "python")):
+        call = page.locator(f"#call-{code}").inner_text()
+        done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60, encoding="utf-8")
+        assert "둘째 줄" in done.stdout and "참 (entailment)" in done.stdout, done.stderr
     page.locator(".chip").nth(1).click()
-    expect(page.locator("blockquote").first).to_have_text("기차는 아침 일곱 시에 부산을 떠났다.")
-    assert page.get_by_label("가설").input_value() == "기차는 저녁에 출발했다."
+    expect(page.get_by_label("가설")).to_have_value("기차는 저녁에 출발했다.")
+    page.get_by_label("가설").fill("")
+    page.get_by_role("button", name="분석하기", exact=True).click()
+    expect(page.get_by_label("가설")).to_be_focused()
+    assert "가설(hypothesis) 칸이 비어 있습니다" in page.locator("#error-hypothesis").inner_text()
 
 
-def test_the_headline_is_korean(page: Any, serve_app: Serve) -> None:
-    def describe(prediction: str, percent: float) -> str:
-        name = prediction.split(" ")[0] or "긍정"
-        answer = {"prediction": prediction, "x_data": f"{name} {percent / 100}", "x_width": f"{percent}%"}
-        make = "answer => import('/static/answer.js').then(m => m.makeAnswer(answer)[1].textContent)"
-        return page.evaluate(make, answer)
-
-    page.goto(serve_app(answer_sentence).url)
-    assert describe("긍정 (positive)", 98.76) == "긍정이에요 98.8%"
-    assert describe("경제", 91.0) == "경제예요 91%"
-    assert describe("긍정 (positive)", 52.3) == "긍정에 가까워요 52.3%"
-    assert describe("sports", 99.996) == "sports 99.9%", "not the 100% that it is not"
-    assert describe("", 80.0) == "긍정이에요 80%", "without a prediction, the longest bar"
-
-
-def test_any_function_has_a_page(page: Any, serve_app: Serve) -> None:
-    def rate(title: str, body: str, author: str) -> dict[str, str]:
-        topics = {f"topic{number}": f"주제{number} {number / 66}" for number in range(12)}
-        widths = {f"{name}_width": f"{100 * number / 66}%" for number, name in enumerate(topics)}
-        return {"stars_data": "별점 4.2", "stars_width": "84%"} | {f"{k}_data": v for k, v in topics.items()} | widths
-
-    page.goto(serve_app(rate).url)
-    assert page.locator(".chip").count() == 0
-    ask(page, "제목", "글", "나")
-    bars = read_bars(page)
-    assert len(bars) == 13 and bars[0][0] == "별점 4.2" and bars[12][0] == "주제11 16.67%"
-    assert page.locator(".prediction").inner_text() == "별점이에요"
+def test_every_class_of_any_function_is_shown(page: Any, serve_app: Serve) -> None:
+    shown = {"a_data": "긍정 0.1", "a_width": "10%", "b_data": "긍정 0.7", "b_width": "70%", "c_data": "별점 4.2"}
+    function = lambda text: {"prediction": "긍정 (movie)", **shown, "c_width": "20%"}  # noqa: E731
+    page.goto(serve_app(function).url)
+    ask(page, "글")
+    assert page.locator(".prediction").inner_text() == "긍정 (movie) 70%"
+    assert read_bars(page) == ["긍정 10%", "긍정 70%", "별점 4.2"], "words shared, a rating that is no share"
+    assert analyse_many(page, "하나\n둘")[0][2:] == ["긍정 (movie) 70%", "10%", "70%", "4.2"]
     page.goto(serve_app(lambda text: {"anything": [1, 2]}).url)
     ask(page, "글")
     assert '"anything"' in page.locator("#result").inner_text()
 
 
-def test_html_typed_is_text(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(lambda sentence: {"prediction": HTML, "a_data": f"{HTML} 1", "a_width": "9%"}).url)
+def test_many_texts_become_a_table_and_a_file(page: Any, serve_app: Serve, tmp_path: Path) -> None:
+    page.goto(serve_app(answer).url)
+    rows = analyse_many(page, f"좋은 글, 쉼표도 있는\n\n나쁜 글\n이건 오류\n{HTML}\n")
+    assert [row[1] for row in rows] == ["좋은 글, 쉼표도 있는", "나쁜 글", "이건 오류", HTML]
+    assert rows[1][2:] == ["부정 75%", "25%", "75%"] and rows[2][2] == "이 문장은 다룰 수 없습니다."
+    page.get_by_role("button", name="긍정", exact=True).click()
+    assert page.get_by_role("columnheader", name="긍정").get_attribute("aria-sort") == "descending"
+    page.reload()
+    content = '번호,리뷰\r\n1,"쉼표, 따옴표 ""와""\r\n줄바꿈"\r\n2,=1+1 나쁜\r\n'.encode("cp949")
+    assert [row[1:3] for row in analyse_many(page, file=content)][1] == ["=1+1 나쁜", "부정 75%"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV로 저장").click()
+    download.value.save_as(tmp_path / "saved.csv")
+    with (tmp_path / "saved.csv").open(encoding="utf-8-sig", newline="") as file:
+        header, first, second = csv.reader(file)
+    assert header == ["sentence", "prediction", "긍정", "부정", "error"]
+    assert first[0] == '쉼표, 따옴표 "와"\r\n줄바꿈' and second[0] == "'=1+1 나쁜", "no formula for a spreadsheet"
+
+
+def test_html_is_text_and_the_policy_stops_what_is_inline(page: Any, serve_app: Serve) -> None:
+    injected = {"prediction": HTML, "a_data": f"{HTML} 1", "a_width": "9%", "remark": HTML}
+    page.goto(serve_app(get_web_service_app(lambda sentence: injected, title=HTML)).url)
     ask(page, HTML)
-    page.wait_for_timeout(300)
-    assert page.locator(".prediction").inner_text() == HTML
-    assert page.locator("blockquote").inner_text() == HTML
-    assert page.locator("main img, main script").count() == 0
-
-
-def test_no_script_can_make_html_or_names_another_host() -> None:
-    scripts = list((Path(web.__file__).parent / "static").glob("*.js"))
-    assert len(scripts) > 5
-    for script in scripts:
-        found = re.findall(r"(?:inner|outer|Adjacent)HTML|document\.write|eval\(|https?://", script.read_text("utf-8"))
-        assert not found, script.name
-
-
-def test_the_policy_stops_what_is_inline(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_sentence).url)
+    assert page.locator(".prediction").inner_text() == page.locator("blockquote").inner_text() == HTML
+    assert page.locator("main img, main script").count() == 0 and not page.complaints
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = true\">')")
     page.wait_for_timeout(300)
-    assert page.evaluate("window.hacked") is None
-    assert any("Content Security Policy" in complaint for complaint in page.complaints)
-    page.complaints.clear()
+    assert page.evaluate("window.hacked") is None and "Content Security Policy" in page.complaints.pop()
+    for script in (Path(web.__file__).parent / "static").glob("*.js"):
+        assert not any(word in script.read_text("utf-8") for word in ("HTML(", "innerHTML =", "eval(", "https://"))
 
 
-def test_a_refusal_is_shown_at_its_field(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_pair).url)
-    page.get_by_label("전제").fill("비가 온다")
-    page.get_by_role("button", name="분석하기", exact=True).click()
-    field = page.get_by_label("가설")
-    expect(field).to_have_attribute("aria-invalid", "true")
-    expect(field).to_be_focused()
-    message = page.locator("#error-hypothesis")
-    assert "가설(hypothesis) 칸이 비어 있습니다" in message.inner_text()
-    assert "error-hypothesis" in field.get_attribute("aria-describedby")
-    field.fill("땅이 젖는다")
-    assert field.get_attribute("aria-invalid") is None and message.is_hidden()
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [("이건 오류", "이 문장은 다룰 수 없습니다"), ("가" * 10_001, "10,000자까지인데 10,001자를 받았습니다")],
-    ids=["refused", "too-long"],
-)
-def test_errors_are_sentences(page: Any, serve_app: Serve, text: str, match: str) -> None:
-    page.goto(serve_app(refuse_errors).url)
-    page.get_by_label("문장", exact=True).fill(text)
-    page.get_by_role("button", name="분석하기", exact=True).click()
-    expect(page.locator("#panel-one")).to_contain_text(match)
-
-
-def test_a_server_that_is_gone_is_said_and_the_text_stays(page: Any, serve_app: Serve) -> None:
-    server = serve_app(answer_sentence)
-    page.goto(server.url)
-    page.get_by_label("문장", exact=True).fill("아직 계신가요")
-    server.close()
-    page.get_by_role("button", name="분석하기", exact=True).click()
-    page.wait_for_selector("[data-state=error]")
-    assert "서버에 닿지 못했습니다" in page.locator("#result").inner_text()
-    assert page.get_by_label("문장", exact=True).input_value() == "아직 계신가요"
-    assert page.get_by_role("button", name="분석하기", exact=True).is_enabled()
-
-
-def test_no_network_is_said(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_sentence).url)
-    page.context.set_offline(True)
-    page.locator(".chip").first.click()
-    page.wait_for_selector("[data-state=error]")
-    assert "인터넷 연결이 끊겼습니다" in page.locator("#result").inner_text()
-
-
-def test_an_answer_that_is_no_json_is_said(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_sentence).url)
-    page.route("**/api", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
-    page.locator(".chip").first.click()
-    page.wait_for_selector("[data-state=error]")
-    assert "알 수 없는 답을 보냈습니다 (502)" in page.locator("#result").inner_text()
-
-
-def test_an_overloaded_server_is_said(page: Any, serve_app: Serve) -> None:
-    page.goto(serve_app(answer_sentence).url)
-    page.route("**/api", lambda route: route.fulfill(status=503, headers={"Retry-After": "40"}, body="{}"))
-    page.locator(".chip").first.click()
-    expect(page.locator("#result")).to_contain_text("지금 요청이 몰려 있습니다. 40초 뒤에 다시 보낼 수 있습니다.")
-    expect(page.locator("#submit")).to_be_disabled()
-
-
-def test_a_server_that_asks_for_patience_gets_it(page: Any, serve_app: Serve) -> None:
-    app = get_web_service_app(answer_sentence, requests_per_minute=60)
-    server = serve_app(app, key="a-long-enough-key")
-    page.goto(f"{server.url}/?key=a-long-enough-key")
+def test_a_busy_server_is_waited_for(page: Any, serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(answer, requests_per_minute=60), key=KEY)
+    page.goto(f"{server.url}/?key={KEY}")
     # The page's own cookies: this visitor's credits are used up, and one comes back each second.
-    inputs = [{"sentence": "글"}] * 605
-    assert page.request.post(f"{server.url}/api/batch", data={"inputs": inputs}).status == 200
+    burned = {"inputs": [{"sentence": "글"}] * 605}
+    assert page.request.post(f"{server.url}/api/batch", data=burned).status == 200
     page.get_by_label("문장", exact=True).fill("글")
-    button = page.locator("#submit")
-    button.click()
-    expect(page.locator("#result")).to_contain_text("요청이 너무 잦습니다")
-    expect(button).to_contain_text("초 뒤에 다시")
-    expect(button).to_be_disabled()
-    expect(button).to_be_focused()
-    expect(button).to_be_enabled()
-    button.click()
-    page.wait_for_selector("[data-state=done]")
+    page.locator("#submit").click()
+    expect(page.locator("#submit")).to_contain_text("초 뒤에 다시")
+    page.get_by_role("tab", name="여러 문장").click()
+    page.locator("#many-text").fill("하나\n둘")
+    page.get_by_role("button", name="모두 분석하기").click()
+    page.locator("#many-status", has_text="2개를 분석했습니다").wait_for()
 
 
-def test_the_link_with_a_key_opens_and_without_the_cookie_is_said(page: Any, serve_app: Serve) -> None:
-    server = serve_app(answer_sentence, key="a-long-enough-key")
-    page.goto(server.url)
-    assert "접속 열쇠가 없거나 맞지 않습니다" in page.locator("h1").inner_text()
-    page.goto(f"{server.url}/?key=a-long-enough-key")
-    assert page.url == f"{server.url}/", "the key leaves the address bar"
-    page.locator(".chip").first.click()
-    page.wait_for_selector("[data-state=done]")
-    page.context.clear_cookies()
-    page.locator(".chip").first.click()
-    page.wait_for_selector("[data-state=error]")
-    assert "받은 링크를 끝까지 복사해" in page.locator("#result").inner_text()
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_and_a_phone_has_room(page: Any, serve_app: Serve, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    def check(state: str) -> None:
+        found = [one for one in axe.run(page).response["violations"] if one["impact"] in ("serious", "critical")]
+        page.wait_for_timeout(100)
+        page.complaints.clear()  # axe itself tries inline styles, which the policy stops
+        assert not found, f"{state}: {found}"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, state
+        boxes = [one.bounding_box() for one in page.locator("button:visible, summary:visible, select:visible").all()]
+        assert min(box["height"] for box in boxes) >= 44, state
+
+    page.goto(serve_app(answer).url)
+    check("empty")
+    ask(page, "띄어쓰기없이ㅋㅋ" * 100)
+    page.get_by_role("button", name="왜?").click()
+    page.wait_for_selector(".legend")
+    for drawer in page.locator("summary").all():
+        drawer.click()
+    check("with a result, why, history and code")
+    analyse_many(page, file=b"text,label\na,1\n,0\n")
+    check("with a table")

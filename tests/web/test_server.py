@@ -1,65 +1,50 @@
-"""The server in its thread."""
+"""The server in its thread, and who may come in."""
 
+import os
 import re
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, active_count
+from typing import Any
 
 import pytest
-from web_client import answer_sentence, call
+from web_client import BODY, KEY, Answer, answer_sentence, call, make_full_function, wait_until
 
 from nlpbook_helpers.web import Server, get_web_service_app, serve
 from nlpbook_helpers.web import server as server_module
+from nlpbook_helpers.web.access import AT_ONCE
 
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 Serve = Callable[..., Server]
-BODY = b'{"sentence": "a"}'
 
 
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def ask(server: Server, path: str = "/api", body: Any = BODY, **headers: str) -> Answer:
+    return call(server.url + path, body, **{"Authorization": f"Bearer {KEY}", **headers})
 
 
-def test_serving_returns_at_once_and_says_where(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    started = time.monotonic()
-    server = serve_app()
-    assert time.monotonic() - started < 2
-    assert call(f"{server.url}/api", BODY).status == 200
-    out, err = capsys.readouterr()
-    assert out == f'Serving "문장 분류기" at {server.url} (stop with server.close())\n' and not err
-    assert server.public_url is None and server.key is None
+def visit(server: Server) -> str:
+    """Open the page with the link, as a browser does; return its two cookies, the key's and the session's."""
+    first = call(f"{server.url}/?key={KEY}")
+    assert (first.status, first.headers["Location"]) == (302, "/"), "the key leaves the address bar"
+    key_cookie = first.headers["Set-Cookie"].partition(";")[0]
+    session = call(server.url, Cookie=key_cookie).headers["Set-Cookie"]
+    assert "HttpOnly" in session and "HttpOnly" in first.headers["Set-Cookie"]
+    return f"{key_cookie}; {session.partition(';')[0]}"
 
 
-def test_the_line_names_the_page_and_how_to_stop_it(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    server = serve_app(get_web_service_app(answer_sentence, title="영화평"), stop_hint="Ctrl-C stops it")
-    assert capsys.readouterr().out == f'Serving "영화평" at {server.url} (Ctrl-C stops it)\n'
-
-
-def test_it_listens_to_this_machine_alone(serve_app: Serve) -> None:
-    server = serve_app()
-    assert server.url == f"http://127.0.0.1:{server.port}"
-    assert server._waitress.socket.getsockname()[0] == "127.0.0.1"
-
-
-def test_closing_frees_the_port_and_can_be_repeated() -> None:
-    threads = threading.active_count()
-    with serve(get_web_service_app(answer_sentence), port=0, tunnel=None) as server:
-        assert "open" in repr(server)
-        assert call(server.url).status == 200
-    assert "closed" in repr(server)
-    with pytest.raises(urllib.error.URLError, match="refused"):
+def test_serving_says_where_and_closing_frees_the_port(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = active_count()
+    with serve(get_web_service_app(answer_sentence, title="영화평"), 0, None, stop_hint="Ctrl-C stops it") as server:
+        assert capsys.readouterr().out == f'Serving "영화평" at {server.url} (Ctrl-C stops it)\n'
+        assert ask(server).status == 200 and "open" in repr(server) and server.public_url is None
+    with pytest.raises(ConnectionRefusedError):
         call(server.url)
+    wait_until(lambda: active_count() == threads)
     server.close()
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past TIME_WAIT, but not past a listener
-        probe.bind(("127.0.0.1", server.port))
-    assert threading.active_count() == threads
+    assert "closed" in repr(server)
 
 
 def test_a_taken_port_is_replaced_by_a_free_one(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,34 +58,10 @@ def test_a_taken_port_is_replaced_by_a_free_one(serve_app: Serve, capsys: pytest
     assert re.search(expected, capsys.readouterr().out)
 
 
-def test_the_same_cell_run_again_replaces_its_server(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
-    port = find_free_port()
-    first = serve_app(lambda sentence: {"who": "first"}, port=port)
+def test_the_same_cell_run_again_replaces_its_server(serve_app: Serve) -> None:
+    first = serve_app(port=(port := serve_app().port + 1))
     second = serve_app(lambda sentence: {"who": "second"}, port=port)
-    assert second.port == first.port == port
-    assert "second" in call(f"{second.url}/api", BODY).text
-    assert "closed" in repr(first) and "cannot be used" not in capsys.readouterr().out
-
-
-def test_servers_on_other_ports_go_on(serve_app: Serve) -> None:
-    first, second = serve_app(port=0), serve_app(port=0)
-    assert call(first.url).status == call(second.url).status == 200
-
-
-def test_one_app_may_have_servers_with_and_without_a_key(serve_app: Serve) -> None:
-    app = get_web_service_app(answer_sentence)
-    locked, free = serve_app(app, key="first-key"), serve_app(app)
-    assert call(locked.url).status == 401 and call(free.url).status == 200
-    free.close()
-    assert call(locked.url).status == 401, "closing one does not open the other"
-
-
-def test_a_key_of_ones_own_is_in_the_printed_link_but_not_in_the_repr(
-    serve_app: Serve, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server = serve_app(key="my-own-key")
-    assert f"{server.url}/?key=my-own-key" in capsys.readouterr().out
-    assert "my-own-key" not in repr(server) and "key=set" in repr(server)
+    assert second.port == first.port and "closed" in repr(first) and "second" in ask(second).text
 
 
 @pytest.mark.parametrize(
@@ -108,64 +69,143 @@ def test_a_key_of_ones_own_is_in_the_printed_link_but_not_in_the_repr(
     [
         ({"tunnel": "cloud"}, r"expected tunnel 'auto', 'ngrok', 'colab' or None, got 'cloud'"),
         ({"port": 70_000}, r"expected a port from 0 to 65535, got 70000"),
-        ({"port": -1}, r"expected a port from 0 to 65535, got -1"),
-        ({"key": "short"}, r"expected a key of 8 or more letters"),
         ({"key": "열쇠열쇠열쇠열쇠"}, r"expected a key of 8 or more letters"),
     ],
 )
 def test_arguments_out_of_range_are_refused(serve_app: Serve, arguments: dict[str, object], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         serve_app(**arguments)
+    with pytest.raises(ValueError, match="requests_per_minute: expected 1 or more, got 0"):
+        get_web_service_app(answer_sentence, requests_per_minute=0)
 
 
-def test_four_requests_are_answered_together(serve_app: Serve) -> None:
-    together = threading.Barrier(4)
-
-    def meet(sentence: str) -> dict[str, bool]:
-        together.wait(timeout=5)
-        return {"met": True}
-
-    server = serve_app(meet)
-    answers: list[int] = []
-    ask = lambda: answers.append(call(f"{server.url}/api", BODY).status)  # noqa: E731
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == [200] * 4
-
-
-def test_closing_lets_a_running_request_finish(serve_app: Serve) -> None:
-    started, answers = threading.Event(), []
-
-    def think(sentence: str) -> dict[str, str]:
-        started.set()
-        time.sleep(0.5)
-        return {"prediction": "thought"}
-
-    server = serve_app(think)
-    asking = threading.Thread(target=lambda: answers.append(call(f"{server.url}/api", BODY)))
-    asking.start()
-    assert started.wait(5)
-    server.close()
-    asking.join()
-    assert answers[0].status == 200 and "thought" in answers[0].text
-
-
-def test_a_client_that_never_finishes_is_cut_off(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {**server_module.WAITRESS_OPTIONS, "channel_timeout": 1, "cleanup_interval": 1}
-    monkeypatch.setattr(server_module, "WAITRESS_OPTIONS", options)
-    server = serve_app()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
-        slow.sendall(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-")
-        assert slow.recv(100) == b"", "the server hangs up"
-
-
-def test_leaving_python_closes_the_server() -> None:
+@pytest.mark.parametrize("run", ["serve(app, 0, None)", "app.run(port=0)"])
+def test_no_message_is_worth_an_error(run: str) -> None:
     code = (
+        "import threading, _thread\n"
         "from nlpbook_helpers.web import get_web_service_app, serve\n"
-        "serve(get_web_service_app(lambda sentence: {}), port=0, tunnel=None)"
+        "app = get_web_service_app(lambda sentence: {})\n"
+        f"threading.Timer(2, _thread.interrupt_main).start() if 'run' in '{run}' else None\n{run}"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("Serving")
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUNBUFFERED": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=environment)
+    expected = "serve(app) can give a public address" if "run" in run else 'Serving "\\ubb38'
+    assert expected in done.stdout and "UnicodeEncodeError" not in done.stderr
+
+
+def test_half_open_connections_keep_nobody_out(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve_app()
+    crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(250)]
+    for number, one in enumerate(crowd[-90:]):
+        one.sendall(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-" if number % 2 else b"GET")
+    begin = time.monotonic()
+    assert ask(server).status == 200 and time.monotonic() - begin < 2
+    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2)
+    slow = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    with slow, pytest.raises(OSError, match="reset|Broken pipe"):
+        for _ in range(50):
+            slow.sendall(b"G")
+            time.sleep(0.1)
+    for one in crowd:
+        one.close()
+
+
+def send_raw(server: Server, text: bytes) -> str:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+        connection.sendall(text)
+        return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        (f"Content-Length: {10**12}", 413, "too_long"),
+        ("Content-Length: 4\r\nTransfer-Encoding: chunked", 400, "bad_request"),
+        ("Content-Length: 1e3", 400, "bad_request"),
+    ],
+)
+def test_what_the_server_itself_refuses_has_the_same_form(
+    serve_app: Serve, headers: str, status: int, code: str
+) -> None:
+    answer = send_raw(serve_app(), f"POST /api HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n0\r\n\r\n".encode())
+    assert answer.startswith(f"HTTP/1.1 {status}") and f'"code": "{code}"' in answer and "frame-ancestors" in answer
+
+
+@pytest.mark.parametrize("path", ["/", "/api", "/healthz", "/nothing", "/static/app.js"])
+def test_every_answer_carries_the_security_headers(serve_app: Serve, path: str) -> None:
+    headers = call(serve_app().url + path).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy and "unsafe" not in policy
+    assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
+    assert headers["Cache-Control"] == "no-store"
+
+
+COLAB = "5000-m-s-abc.us-east1-0.prod.colab.dev"
+
+
+def test_names_of_this_machine_are_answered_and_foreign_ones_refused(
+    serve_app: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve_app(get_web_service_app(answer_sentence, trusted_hosts=["hub.example.org"]))
+    for host in ("localhost:5000", "LOCALHOST", "127.0.0.1:1", "[::1]:5000", "hub.example.org:8000"):
+        assert ask(server, Host=host).status == call(server.url, Host=host).status == 200, host
+    for host in ("evil.example:5000", "127.0.0.1.evil.example", "xcolab.dev", "a b", COLAB):
+        assert ask(server, Host=host).error["code"] == "unknown_host", host
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    assert ask(server, Host=COLAB).status == 200, "in Colab its proxy's names count"
+    assert ask(serve_app(key=KEY), Host="evil.example").status == 200, "a key protects better"
+
+
+def test_other_sites_are_let_in_only_by_name(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(make_full_function(), cors_origins=["https://friend.example"]))
+    for path in ("/api", "/api/batch", "/api/explain"):
+        headers = call(server.url + path, {}, Origin="https://friend.example").headers
+        assert headers["Access-Control-Allow-Origin"] == "https://friend.example"
+        assert "Access-Control-Allow-Origin" not in call(server.url + path, {}, Origin="https://evil.example").headers
+    assert "Access-Control-Allow-Origin" not in call(server.url, Origin="https://friend.example").headers
+
+
+def test_with_a_key_only_health_and_assets_are_open(serve_app: Serve) -> None:
+    app = get_web_service_app(answer_sentence)
+    server, free = serve_app(app, key=KEY), serve_app(app)
+    for path in ("/", "/api", "/nothing", "/?key=wrong", f"/api?key={KEY}"):
+        answer = call(server.url + path)
+        assert (answer.status, answer.error["code"]) == (401, "unauthorized"), path
+    assert "접속 열쇠가 없거나" in call(server.url, Accept="text/html").text
+    assert call(f"{server.url}/healthz").status == call(f"{server.url}/static/app.css").status == 200
+    for given in ("열쇠".encode().decode("latin-1"), "ÿ", "", KEY + "x"):
+        assert ask(server, Authorization=f"Bearer {given}").status == 401
+        assert ask(server, Authorization="", Cookie=f"nlpbook_key_{server.port}={given}").status == 401
+    assert ask(server, Authorization="", Cookie=visit(server)).status == ask(server).status == ask(free).status == 200
+    assert "Secure" in call(f"{server.url}/?key={KEY}", X_Forwarded_Proto="https").headers["Set-Cookie"]
+    assert KEY not in repr(server) and "key=set" in repr(server)
+
+
+def test_a_visitor_of_a_public_page_has_so_many_requests_a_minute(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(make_full_function(), requests_per_minute=6), key=KEY)
+    one, other, third = visit(server), visit(server), visit(server)
+    assert [ask(server, Authorization="", Cookie=one).status for _ in range(7)] == [200] * 6 + [429]
+    refused = ask(server, Authorization="", Cookie=one)
+    assert 1 <= int(refused.headers["Retry-After"]) <= 10 and refused.error["code"] == "too_many_requests"
+    assert ask(server, "/api/batch", {"inputs": [BODY] * 1_000}, Cookie=other).status == 200
+    assert int(ask(server, Cookie=other).headers["Retry-After"]) > 500, "1,000 inputs are worth 100 requests"
+    assert [ask(server, "/api/explain", {"sentence": "가나"}, Cookie=third).status for _ in range(3)] == [200, 200, 429]
+    made_up = one.rpartition("=")[0] + "=eyJ2aXNpdG9yIjoiMSJ9.aaaa.bbbb"
+    assert [ask(server, Cookie=cookie).status for cookie in [made_up, "", made_up] * 3][-1] == 429, (
+        "all without, as one"
+    )
+    free = serve_app(get_web_service_app(answer_sentence, requests_per_minute=1))
+    assert [ask(free).status for _ in range(3)] == [200] * 3, "on this machine nothing is counted"
+
+
+def test_a_visitor_may_not_hold_all_threads(serve_app: Serve) -> None:
+    gate = Event()
+    server = serve_app(lambda sentence: {"waited": gate.wait(10)}, key=KEY)
+    one, other = visit(server), visit(server)
+    with ThreadPoolExecutor(30) as pool:
+        answers = [pool.submit(ask, server, Cookie=one) for _ in range(AT_ONCE + 4)]
+        waiting = pool.submit(ask, server, Cookie=other)
+        wait_until(lambda: sum(answer.done() for answer in answers) == 4)
+        gate.set()
+        assert sorted(answer.result().status for answer in answers) == [200] * AT_ONCE + [429] * 4
+        assert waiting.result().status == 200

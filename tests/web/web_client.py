@@ -1,91 +1,77 @@
-"""For the tests of the web service and of its page: servers, functions to serve, one HTTP request."""
+"""For the tests of the web service and of its page: one HTTP request, functions to serve, servers."""
 
+import http.client
 import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 
 from nlpbook_helpers.web import Server, get_web_service_app, serve
 
+KEY = "a-long-enough-key"
+BODY = {"sentence": "가"}
 
-@dataclass
-class Answer:
+
+class Answer(NamedTuple):
     """What came back."""
 
     status: int
     headers: Mapping[str, str]
     text: str
 
+    @property
+    def json(self) -> Any:
+        assert self.headers["Content-Type"].startswith("application/json")
+        return json.loads(self.text)
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error, which must have the form that all errors have."""
+        assert list(self.json) == ["error"] and list(self.json["error"]) == ["code", "message", "field"]
+        assert self.json["error"]["message"] and "Traceback" not in self.text and ".py" not in self.text
+        return self.json["error"]
 
 
-_opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-
-
-def call(url: str, body: bytes | None = None, method: str | None = None, **headers: str) -> Answer:
-    """Send one request; `Content_Type="…"` is the header `Content-Type`, which says JSON if not given."""
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+def call(url: str, body: Any = None, method: str | None = None, **headers: str) -> Answer:
+    """Send one request; a body but bytes is sent as JSON, and `Content_Type="…"` is the header `Content-Type`."""
+    parts = urlsplit(url)
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if body is not None:
-        headers.setdefault("Content-Type", "application/json")
-    request = urllib.request.Request(url, body, headers, method=method)
-    try:
-        with _opener.open(request, timeout=10) as response:
-            return Answer(response.status, cast(Any, response.headers), response.read().decode())
-    except urllib.error.HTTPError as error:
-        with error:
-            return Answer(error.code, cast(Any, error.headers), error.read().decode())
+        sent = {"Content-Type": "application/json"} | sent
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    path = f"{parts.path or '/'}?{parts.query}"
+    connection.request(method or ("GET" if body is None else "POST"), path, body, sent)
+    response = connection.getresponse()
+    answer = Answer(response.status, response.headers, response.read().decode())
+    connection.close()
+    return answer
 
 
 def answer_sentence(sentence: str) -> dict[str, str]:
     """Answer as the book's document classifier does."""
-    return {
-        "sentence": sentence,
-        "prediction": "긍정 (positive)",
-        "positive_data": "긍정 0.9876",
-        "negative_data": "부정 0.0124",
-        "positive_width": "98.76%",
-        "negative_width": "1.24%",
-    }
+    shown = {"positive_data": "긍정 0.9876", "negative_data": "부정 0.0124"}
+    widths = {"positive_width": "98.76%", "negative_width": "1.24%"}
+    return {"sentence": sentence, "prediction": "긍정 (positive)", **shown, **widths}
 
 
 def explain_sentence(sentence: str) -> dict[str, Any]:
-    """Explain as a classifier does: here each character speaks as much for the answer."""
-    tokens = [
-        {"field": "sentence", "text": character, "start": index, "end": index + 1, "score": 0.5}
-        for index, character in enumerate(sentence)
-    ]
-    sums = {"sum": len(tokens) / 2, "difference": len(tokens) / 2}
-    return {"prediction": "긍정 (positive)", "tokens": tokens, "completeness": sums}
+    """Explain: the first character speaks for the answer, the last one against it."""
+    token = lambda index, score: dict(field="sentence", text=sentence[index], start=index, end=index + 1, score=score)  # noqa: E731
+    tokens = [token(0, 1.5), token(len(sentence) - 1, -0.75)]
+    return {"prediction": "긍정 (positive)", "tokens": tokens, "completeness": {"sum": 0.75, "difference": 0.76}}
 
 
 def make_full_function() -> Callable[..., dict[str, str]]:
     """Make an inference function with all it may carry."""
-
-    def inference_fn(sentence: str) -> dict[str, str]:
-        return answer_sentence(sentence)
-
-    inference_fn.batch_fn = lambda inputs: [answer_sentence(**fields) for fields in inputs]  # type: ignore[attr-defined]
-    inference_fn.explain_fn = explain_sentence  # type: ignore[attr-defined]
-    inference_fn.info = {"model": "작은 모델"}  # type: ignore[attr-defined]
-    return inference_fn
-
-
-def read_error(answer: Answer) -> dict[str, Any]:
-    """Return the error of an answer, which must have the form that all errors have."""
-    assert answer.headers["Content-Type"].startswith("application/json")
-    body = json.loads(answer.text)
-    assert list(body) == ["error"] and list(body["error"]) == ["code", "message", "field"]
-    assert "Traceback" not in answer.text and ".py" not in answer.text
-    return body["error"]
+    function: Any = lambda sentence: answer_sentence(sentence)  # noqa: E731
+    function.batch_fn = lambda inputs: [answer_sentence(**fields) for fields in inputs]
+    function.explain_fn, function.info = explain_sentence, {"model": "작은 모델"}
+    return function
 
 
 def wait_until(condition: Callable[[], Any]) -> None:

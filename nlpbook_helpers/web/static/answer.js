@@ -25,10 +25,10 @@ export function formatPercent(percent, decimals = 2) {
 
 export const getShortName = (prediction) => PARTS_OF_NAME.exec(prediction)?.[1] ?? prediction;
 
-// The bar that the prediction names, else the longest.
+// The bar that the prediction names, else the longest; of labels that begin with the same word, the longest of those.
 export function getTopBar(bars, prediction) {
-  const longest = bars.reduce((top, bar) => (top && top.percent >= bar.percent ? top : bar), undefined);
-  return bars.find((bar) => bar.name === getShortName(prediction)) ?? longest;
+  const named = bars.filter((bar) => [prediction, getShortName(prediction)].includes(bar.name));
+  return [...(named.length ? named : bars)].sort((a, b) => b.percent - a.percent)[0];
 }
 
 // "긍정이에요", "부정에 가까워요"; a name that does not end in Hangul stays as it is.
@@ -44,11 +44,14 @@ export function summarize(answer) {
   const bars = readBars(answer);
   const prediction = String(answer.prediction ?? "");
   const top = getTopBar(bars, prediction);
-  const name = getShortName(prediction) || top?.name || "";
+  // The words before the brackets, unless another label has the same.
+  const isAmbiguous = bars.filter((bar) => bar.name === top?.name).length > 1 || top?.name === prediction;
+  const name = (isAmbiguous ? prediction : getShortName(prediction)) || top?.name || "";
   const share = top?.isShare ? top.percent : undefined;
   // Never "100%" for what is a little less.
   const shown = share === undefined ? "" : formatPercent(share < 100 ? Math.min(share, 99.9) : share, 1);
-  return { bars, top, prediction, name, share, shown, english: PARTS_OF_NAME.exec(prediction)?.[2] };
+  const english = isAmbiguous ? undefined : PARTS_OF_NAME.exec(prediction)?.[2];
+  return { bars, top, prediction, name, share, shown, english, remark: answer.remark };
 }
 
 export function makeBar(name, words, percent, isTop) {
@@ -64,20 +67,23 @@ export function makeBar(name, words, percent, isTop) {
 }
 
 export function makeAnswer(answer) {
-  const { bars, top, name, share, shown, english } = summarize(answer);
+  const { bars, top, name, share, shown, english, remark } = summarize(answer);
   if (!bars.length && !name) return [make("pre", {}, JSON.stringify(answer, null, 2))];
   const headline = make("p", { className: "prediction" }, describePrediction(name, share ?? 100));
   if (shown) headline.append(" ", make("span", { className: "share" }, shown));
   const label = make("p", { className: "label" }, english ? `모델의 답 · ${english}` : "모델의 답");
   const list = make("ul", { className: "bars" });
   list.append(...bars.map((bar) => makeBar(bar.name, bar.words, bar.percent, bar === top)));
-  return [label, headline, list];
+  return [label, headline, ...makeRemark(remark), list];
 }
+
+// What to keep in mind when reading an answer, such as that most of the text was unknown to the model.
+export const makeRemark = (remark) => (remark ? [make("p", { className: "remark" }, String(remark))] : []);
 
 // The texts that were asked about, each with its label if there are several.
 export function makeQuotes(texts, makeContent = (text) => [text]) {
   return fields.map((field) => {
-    const quote = make("blockquote", {}, ...makeContent(texts[field.name], field.name));
+    const quote = make("blockquote", { tabIndex: 0 }, ...makeContent(texts[field.name], field.name));
     return fields.length > 1
       ? make("div", { className: "quote" }, make("span", { className: "label" }, field.labels[0].textContent), quote)
       : quote;

@@ -12,6 +12,7 @@ const submit = byId("submit");
 const result = byId("result");
 const why = byId("why");
 const canExplain = document.body.dataset.canExplain === "yes";
+let answered; // the texts of the last answer, as JSON
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
 function show(state, ...children) {
@@ -66,6 +67,7 @@ async function ask() {
     show("done", ...makeAnswer(answer));
     offerExplanation(why, texts, canExplain);
     remember(texts, summarize(answer));
+    answered = JSON.stringify(texts);
   } catch (error) {
     if (error.waitSeconds) error.message += ` ${error.waitSeconds}초 뒤에 다시 보낼 수 있습니다.`;
     showError(error);
@@ -77,6 +79,10 @@ async function ask() {
 
 function askAbout(texts) {
   if (isBusy(submit)) return;
+  // What was typed and got no answer is not lost: the history keeps it.
+  const typed = readTexts();
+  const isUnanswered = JSON.stringify(typed) !== answered && Object.values(typed).join("").trim();
+  if (isUnanswered) remember(typed, { name: "답을 받지 못한 글", shown: "" });
   for (const field of fields) field.value = texts[field.name];
   fields.forEach(updateCount);
   updateCalls();

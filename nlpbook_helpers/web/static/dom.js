@@ -26,9 +26,9 @@ export function setBusy(button, isBusy) {
 
 export const isBusy = (button) => button.getAttribute("aria-disabled") === "true";
 
-// The texts as they are now, by the names the API knows.
+// The texts as they are now, by the names the API knows; composed, as the API counts the characters of an explanation.
 export const fields = [...document.querySelectorAll(".field textarea")];
-export const readTexts = () => Object.fromEntries(fields.map((field) => [field.name, field.value]));
+export const readTexts = () => Object.fromEntries(fields.map((field) => [field.name, field.value.normalize("NFC")]));
 export const getLabel = (field) => field.labels[0].textContent;
 
 // Tabs as the ARIA practices describe them: one tab stop, arrow keys between the tabs.

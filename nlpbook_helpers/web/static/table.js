@@ -1,5 +1,5 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
-import { formatPercent, makeBar } from "./answer.js";
+import { formatPercent, makeBar, makeRemark } from "./answer.js";
 import { formatCsv } from "./csv.js";
 import { fields, getLabel, make, makeButton } from "./dom.js";
 
@@ -31,7 +31,8 @@ function makeColumns(items) {
 function showVerdict({ summary, error }) {
   if (error) return [make("span", { className: "row-error" }, error)];
   if (!summary) return [make("span", { className: "note" }, "아직")];
-  return [make("strong", {}, summary.name), " ", make("span", { className: "share" }, summary.shown)];
+  const share = make("span", { className: "share" }, summary.shown);
+  return [make("strong", {}, summary.name), " ", share, ...makeRemark(summary.remark)];
 }
 
 function showShare(bar) {
@@ -100,11 +101,15 @@ function makeCounts(items) {
 
 export function makeCsv(items) {
   const bars = items.find((item) => item.summary)?.summary.bars ?? [];
-  const header = [...fields.map((field) => field.name), "prediction", ...bars.map((bar) => bar.name), "error"];
+  // Labels that begin with the same word would be two columns of one name.
+  const nameColumn = ({ key, name }) => (bars.some((bar) => bar.name === name && bar.key !== key) ? key : name);
+  const remark = items.some((item) => item.summary?.remark) ? ["remark"] : [];
+  const header = [...fields.map((field) => field.name), "prediction", ...bars.map(nameColumn), ...remark, "error"];
   const rows = items.map(({ texts, summary, error }) => [
     ...fields.map((field) => texts[field.name]),
     summary?.prediction,
     ...bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value),
+    ...remark.map(() => summary?.remark),
     error,
   ]);
   return formatCsv([header, ...rows]);

@@ -1,0 +1,135 @@
+"""What a request may say, what it is told, and what the description of the API says of it."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web_client import answer_sentence, call, explain_sentence, make_full_function
+
+from nlpbook_helpers.web import Server, get_web_service_app
+
+Serve = Callable[..., Server]
+
+
+def compare(premise: str, hypothesis: str, *, limit: int = 3) -> dict[str, Any]:
+    return {"premise": premise, "hypothesis": hypothesis, "limit": limit}
+
+
+def test_answers_are_what_the_function_returns(serve_app: Serve) -> None:
+    url = serve_app(make_full_function()).url
+    answer = call(f"{url}/api", {"sentence": "각 e\u0301"})
+    assert list(answer.json.items()) == list(answer_sentence("각 é").items()) and "긍정 0.9876" in answer.text
+    assert call(f"{url}/api/explain", {"sentence": "가나"}).json == explain_sentence("가나")
+    assert call(f"{url}/healthz").json == {"status": "ok"}
+    pair = serve_app(compare).url
+    assert call(f"{pair}/api", {"hypothesis": "나", "premise": "가"}).json == compare("가", "나")
+    assert re.findall(r"<label[^>]*>(전제|가설|limit)</label>", call(pair).text) == ["전제", "가설"], (
+        "a default is no field"
+    )
+    assert call(f"{pair}/api/explain", {"premise": "가", "hypothesis": "나"}).error["code"] == "cannot_explain"
+
+
+ONE, MANY = ("/api", "/api/explain"), ("/api/batch",)
+BAD_BODIES = [
+    (ONE, b"{", 400, "malformed_json", None, r'JSON으로 읽을 수 없습니다.*\{"sentence": "…"\}처럼'),
+    (ONE, b"\xff\xfe\xfa", 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
+    (ONE, b"[" * 50_000, 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
+    (ONE, [["a"]], 422, "wrong_type", None, r"JSON 객체가 필요합니다 \(받은 것: \[…\]\)"),
+    (ONE, {}, 422, "missing_field", "sentence", r"문장\(sentence\) 칸이 빠졌습니다"),
+    (ONE, {"x": 1}, 422, "unknown_field", "x", '모르는 이름 "x" 값이 있습니다'),
+    (ONE, {"sentence": {"a": 1}}, 422, "wrong_type", "sentence", r"문자열이어야 합니다 \(받은 것: \{…\}\)"),
+    (ONE, {"sentence": ""}, 422, "empty_text", "sentence", r"문장\(sentence\) 칸이 비어 있습니다"),
+    (ONE, {"sentence": "\u200b\ufeff\u3164\u00ad \u2800\ufe0f\0"}, 422, "empty_text", "sentence", "칸이 비어 있습니다"),
+    (ONE, {"sentence": "a\ud83d"}, 422, "invalid_text", "sentence", "짝 없는 서로게이트"),
+    (ONE, {"sentence": "가" * 10_001}, 413, "too_long", "sentence", "10,000자까지인데 10,001자를 받았습니다"),
+    (ONE, {"sentence": "a" * 200_000}, 413, "too_long", None, "보낸 내용이 너무 큽니다"),
+    (MANY, {}, 422, "missing_field", "inputs", r'inputs 칸이 빠졌습니다. \{"inputs": \[\{"sentence": "…"\}\]\}처럼'),
+    (MANY, {"inputs": []}, 422, "wrong_type", "inputs", r"하나 이상 든 배열이 필요합니다 \(받은 것: \[\]\)"),
+    (MANY, {"inputs": "a"}, 422, "wrong_type", "inputs", r"배열이 필요합니다 \(받은 것: \"a\"\)"),
+    (MANY, {"inputs": [0] * 1_001}, 413, "too_many_inputs", "inputs", "한 번에 1,000개까지인데 1,001개를 받았습니다"),
+    (MANY, b" " * (4 * 2**20 + 1), 413, "too_long", None, "너무 큽니다"),
+]
+
+
+@pytest.mark.parametrize("case", BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_bad_input_gets_one_sentence(serve_app: Serve, case: Any) -> None:
+    paths, body, status, code, field, match = case
+    url = serve_app(make_full_function()).url
+    for path in paths:
+        answer = call(url + path, body)
+        assert (answer.status, answer.error["code"], answer.error["field"]) == (status, code, field), path
+        assert re.search(match, answer.error["message"])
+    if status == 422 and paths == ONE:
+        assert call(f"{url}/api/batch", {"inputs": [body]}).json["results"] == [answer.json], "as a single one"
+
+
+def fail(sentence: str) -> dict[str, Any]:
+    problems = {
+        "독": ValueError("독은 \ud800 읽지 않습니다"),
+        "탈": RuntimeError("weights at /srv/secret.ckpt"),
+        "끝": SystemExit(3),
+    }
+    if sentence in problems:
+        raise problems[sentence]
+    return {"수": float("nan")} if sentence == "수" else {"prediction": sentence}
+
+
+def test_an_error_of_the_function_is_its_inputs_own(serve_app: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    url = serve_app(fail).url
+    expected = {"가": 200, "독": 422, "탈": 500, "끝": 500, "수": 500, "나": 200}
+    singles = {text: call(f"{url}/api", {"sentence": text}) for text in expected}
+    assert {text: answer.status for text, answer in singles.items()} == expected
+    batch = call(f"{url}/api/batch", {"inputs": [{"sentence": text} for text in expected]})
+    assert batch.json["results"] == [answer.json for answer in singles.values()] and "secret" not in batch.text
+    assert singles["독"].error["message"] == "독은 ? 읽지 않습니다" and "secret.ckpt" in caplog.text
+    assert "서버 안에서 오류가 났습니다" in singles["탈"].text and re.search("숫자가 아닌 값.NaN", singles["수"].text)
+
+
+def test_paths_methods_and_types(serve_app: Serve) -> None:
+    url = serve_app().url
+    assert call(f"{url}/api/nothing", Accept="text/html").error["code"] == "not_found"
+    assert call(f"{url}/api", Accept="text/html").error["code"] == "method_not_allowed"
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
+        assert call(f"{url}/api", b"{}", Content_Type=content_type).status == 415, "all that a foreign form can send"
+    page = call(f"{url}/<b>nothing", Accept="text/html,*/*;q=0.8")
+    assert page.status == 404 and "이 주소에는 아무것도 없습니다" in page.text and "<b>nothing" not in page.text
+
+
+@pytest.mark.parametrize("function", [lambda: {}, lambda *texts: {}, lambda **texts: {}, lambda limit=3: {}])
+def test_a_function_without_named_texts_is_refused(function: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"expected an inference function with named text parameters.*got"):
+        get_web_service_app(function)
+
+
+def test_the_description_fits_the_function(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(compare, title="제목", max_chars=50), key="long-enough")
+    document = call(f"{server.url}/openapi.json", Authorization="Bearer long-enough").json
+    assert sorted(document["paths"]) == ["/api", "/api/batch", "/healthz"] and document["info"]["title"] == "제목"
+    schema = document["components"]["schemas"]["Input"]
+    assert list(schema["properties"]) == schema["required"] == ["premise", "hypothesis"]
+    assert schema["properties"]["premise"]["title"] == "전제" and schema["properties"]["premise"]["maxLength"] == 50
+    assert (
+        document["security"] == [{"key": []}] and "remark" in document["components"]["schemas"]["Answer"]["properties"]
+    )
+
+
+def test_the_api_keeps_to_its_description(serve_app: Serve, tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis", reason="reads /openapi.json and tries it: pip install schemathesis")
+    config = str(Path(__file__).with_name("schemathesis.toml"))
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run", "--max-examples", "12"]
+    command += [f"{serve_app(make_full_function()).url}/openapi.json", "--seed", "7", "--phases", "coverage,fuzzing"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Test cases" in done.stdout, done.stdout[:3_000]
+
+
+def test_importing_the_room_is_light() -> None:
+    code = (
+        "import nlpbook_helpers.web, sys; print([m for m in ('torch', 'transformers', 'pandas') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
