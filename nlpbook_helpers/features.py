@@ -198,7 +198,7 @@ class ClassificationDataset(Dataset):
         except ValueError:
             least = len(np.unique(kinds))
             raise ValueError(
-                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {len(first) - least} "
+                f"validation_size: expected {least} to {len(first) - least}, got {size} of {len(rows):,} rows: correct it "
                 "(rows with equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
@@ -230,7 +230,7 @@ class ClassificationDataset(Dataset):
         if longer := [length for length in lengths if length > limit]:
             count = len(full) * len(longer) // len(lengths)  # others fit exactly
             logger.warning(
-                "train: %s of %s texts are longer than max_seq_length=%s tokens (the longest looked at has %s): only their "
+                "train: %s of %s texts are longer than max_seq_length=%s tokens (the longest has %s): only their "
                 "beginning is learned from; raise max_seq_length if the encoder reads more, or split them",
                 f"{count:,}", f"{len(self):,}", limit, f"{max(longer):,}",
             )  # fmt: skip

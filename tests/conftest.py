@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from encoder_families import FAMILIES, PAIRS, make_family
+from reviews import REVIEWS, write_reviews
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from web_client import serve_app  # noqa: F401  (a fixture of the tests of web service and page)
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import NsmcCorpus
@@ -20,16 +22,6 @@ from nlpbook_helpers.trainer import get_trainer
 
 torch.set_num_threads(1)  # a tiny model is faster on one core than waiting for others
 
-REVIEWS = [
-    ("1", "정말 재미있는 영화", "1"),
-    ("2", "시간이 아까운 영화", "0"),
-    ("3", '그가 "최고"라고 한 영화', "1"),
-    ("4", "", "0"),
-    ("5", "배우가 정말 좋았다", "1"),
-    ("6", "지루한 이야기", "0"),
-    ("7", "다시 보고 싶다", "1"),
-    ("8", "돈이 아까운 이야기", "0"),
-]
 _WORDS = ["영화", "이야기", "배우", "정말", "재미", "있는", "시간", "아까운", "최고", "좋았다", "지루한", "다시"]
 
 
@@ -40,7 +32,7 @@ def own_cache_dir(tmp_path, monkeypatch):
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path / "cache"))
-    for name in ("NLPBOOK_PROFILE", "NGROK_AUTHTOKEN", "COLAB_RELEASE_TAG"):
+    for name in ("NLPBOOK_PROFILE", "NLPBOOK_HEADLESS", "NGROK_AUTHTOKEN", "COLAB_RELEASE_TAG", "CI"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -155,15 +147,6 @@ def fit(loaders, make_model):
         return trainer
 
     return train
-
-
-def write_reviews(folder: Path, rows, header: str = "id\tdocument\tlabel") -> None:
-    """Write NSMC's two files, quoting as NSMC does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    quoted = ([field if '"' not in field else '"' + field.replace('"', '""') + '"' for field in row] for row in rows)
-    text = "\n".join([header, *("\t".join(row) for row in quoted)]) + "\n"
-    for mode in ("train", "test"):
-        (folder / f"ratings_{mode}.txt").write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import json
 
 import torch
-from conftest import REVIEWS
+from reviews import REVIEWS
 
 # The cells as the book's readers have them: chapters on document classification, training and deployment.
 TRAINING_CELLS = """

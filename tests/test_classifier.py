@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import REVIEWS
+from reviews import REVIEWS
 from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,

@@ -5,7 +5,7 @@ import json
 import unicodedata
 
 import pytest
-from conftest import REVIEWS, write_reviews
+from reviews import REVIEWS, write_reviews
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import REVIEWS
 from encoder_families import MAX_LENGTH, PAIRS, write_kobert
+from reviews import REVIEWS
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModelForSequenceClassification, pipeline
 

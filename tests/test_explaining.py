@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import REVIEWS
+from reviews import REVIEWS
 from transformers import AutoModelForSequenceClassification, BertTokenizerLegacy
 
 from nlpbook_helpers import Classifier

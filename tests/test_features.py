@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from conftest import REVIEWS
+from reviews import REVIEWS
 from transformers import BertTokenizer, RobertaConfig, RobertaForSequenceClassification
 
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import training_process
-from conftest import REVIEWS, write_reviews
+from reviews import REVIEWS, write_reviews
 
 from nlpbook_helpers.checkpoints import load_checkpoint
 from nlpbook_helpers.resuming import STATE_NAME, BatchOrder

@@ -13,10 +13,10 @@ pytest.importorskip("torch_xla", reason="torch_xla is for TPUs: `make test-tpu` 
 
 import torch_xla.debug.metrics as xla_metrics
 import torch_xla.runtime
-from conftest import REVIEWS, write_reviews
 from pytorch_lightning import Callback
 from pytorch_lightning.accelerators import AcceleratorRegistry, XLAAccelerator
 from pytorch_lightning.strategies.single_xla import SingleDeviceXLAStrategy
+from reviews import REVIEWS, write_reviews
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification
 
