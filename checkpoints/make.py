@@ -1,8 +1,9 @@
-"""Make the shipped classifiers from the shipped encoder: `python checkpoints/make.py doccls|paircls`.
+"""Make the shipped classifiers: `python checkpoints/make.py doccls|paircls`.
 
-Fine-tunes on the whole of NSMC or KLUE-NLI with the package's own trainer, chooses the checkpoint on a held-out slice,
-scores it once on the official test file, and writes weights in half precision with configuration and tokenizer beside
-them, and the figures.
+`doccls`: `nlpbook-mini`, fine-tuned on the whole of NSMC with the package's own trainer; the checkpoint is chosen on a
+held-out slice. `paircls`: a multilingual encoder cut to Korean (convert.py), fine-tuned on inference pairs
+(finetune_pairs.py). Each is scored once on the official test file and written with configuration, tokenizer and figures
+beside it; weights lie in 8 bits with a scale for each output, which `load_checkpoint` undoes.
 """
 
 import argparse

@@ -198,7 +198,7 @@ class ClassificationDataset(Dataset):
         except ValueError:
             least = len(np.unique(kinds))
             raise ValueError(
-                f"validation_size: expected {least} to {len(first) - least}, got {size} of {len(rows):,} rows: correct it "
+                f"validation_size: expected {least} to {len(first) - least}, got {size} of {len(rows):,}: correct it "
                 "(rows with equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
