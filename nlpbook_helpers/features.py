@@ -68,9 +68,9 @@ def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]
 class ClassificationDataset(Dataset):
     """A corpus as the model sees it.
 
-    `mode="val"` is the corpus's own validation file if it has one, else the slice that `args.validation_size` holds out
-    of the training file (stratified, the same for every seed, equal first texts on one side); `mode="train"` is the
-    training file, less that slice; `mode="test"` is the test file. Item `i` is a dict of lists (`input_ids`,
+    `mode="val"` is the corpus's own validation file, or else the slice that `args.validation_size` holds out of the
+    training file (stratified, the same for every seed, equal first texts on one side); "train" is the training file,
+    less that slice; "test" is the test file. Item `i` is a dict of lists (`input_ids`,
     `attention_mask`, `token_type_ids`) and the int `label`.
 
     Args:
@@ -196,10 +196,10 @@ class ClassificationDataset(Dataset):
                 np.arange(len(first)), test_size=share, stratify=kinds, random_state=SPLIT_SEED
             )
         except ValueError:
-            least = len(np.unique(kinds))
+            most = len(first) - (least := len(np.unique(kinds)))
             raise ValueError(
-                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {len(first) - least} "
-                "(rows with equal first texts stay together), and each label in at least two rows"
+                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {most} (rows with "
+                "equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
@@ -223,16 +223,17 @@ class ClassificationDataset(Dataset):
         """Say how many texts are learned from in part, and how long they are."""
         limit = self.args.max_seq_length
         full = np.flatnonzero(self.features.lengths_of(self.rows) >= limit)
-        if not len(full):
-            return
-        texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(full[:100])]
+        near = full[self.rows[full] < 5_000][:100]  # to read more of the file would cost more than the features
+        texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(near)]
         lengths = [len(self.tokenizer(*text, verbose=False)["input_ids"]) for text in texts]
-        if longer := [length for length in lengths if length > limit]:
-            count = len(full) * len(longer) // len(lengths)  # others fit exactly
+        longer = [length for length in lengths if length > limit]
+        count = len(full) * len(longer) // len(lengths) if lengths else len(full)  # others fit exactly
+        if count:
+            longest = f" (the longest looked at has {max(longer):,})" if longer else ""
             logger.warning(
-                "train: %s of %s texts are longer than max_seq_length=%s tokens (the longest looked at has %s): only their "
-                "beginning is learned from; raise max_seq_length if the encoder reads more, or split them",
-                f"{count:,}", f"{len(self):,}", limit, f"{max(longer):,}",
+                "train: %s of %s texts are longer than max_seq_length=%s tokens%s: only their beginning is learned "
+                "from; raise max_seq_length if the encoder reads more, or split them",
+                f"{count:,}", f"{len(self):,}", limit, longest,
             )  # fmt: skip
 
 
