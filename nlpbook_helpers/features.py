@@ -51,11 +51,7 @@ class FeatureBatch(Sequence):
 def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Turn examples of a `ClassificationDataset` into one padded batch (`collate_fn` of a `DataLoader`).
 
-    Args:
-        examples: What a loader fetched; a plain list works too, and is padded with 0, which the mask hides.
-
-    Returns:
-        int64 tensors: `input_ids`, `attention_mask`, `token_type_ids` (batch, longest), `labels` (batch,).
+    A plain list of examples works too, and is padded with 0, which the mask hides.
     """
     if isinstance(examples, FeatureBatch):
         return examples.dataset.features.make_batch(examples.dataset.rows[np.asarray(examples.positions)])
@@ -187,7 +183,7 @@ class ClassificationDataset(Dataset):
             return rows
         from sklearn.model_selection import train_test_split
 
-        # A premise's other hypotheses, or a review's copy, on the other side would give the answer away.
+        # a premise's other hypotheses, or a review's copy, on the other side would give the answer away
         _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
         share = size / len(rows) if size > 1 else size
         kinds = self.features.labels[first]
@@ -220,7 +216,6 @@ class ClassificationDataset(Dataset):
             logger.warning("%s: no example of label %s, so that nothing can be said of it", self.mode, absent)
 
     def _warn_of_cut_texts(self) -> None:
-        """Say how many texts are learned from in part, and how long they are."""
         limit = self.args.max_seq_length
         full = np.flatnonzero(self.features.lengths_of(self.rows) >= limit)
         near = full[self.rows[full] < 5_000][:100]  # to read more of the file would cost more than the features
@@ -267,12 +262,12 @@ def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str,
 
 @torch.inference_mode()
 def predict_probabilities(model: Any, features: Features, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
-    """Score tokenized examples in batches of similar length; the order of the result is the order of `features`.
+    """Score tokenized examples, in batches of similar length; the order of the result is that of `features`.
 
     Args:
         model: A `…ForSequenceClassification`, on any device and in any precision.
         features: Tokenized examples.
-        batch_tokens: Padded tokens per batch.
+        batch_tokens: Padded tokens at once.
 
     Returns:
         float32, (examples, labels), or (documents, labels), averaged over windows; each row sums to one.

@@ -91,7 +91,7 @@ def read_rows(
         columns: Names that the file must have; there may be more.
         delimiter: Between columns of text files; default: a comma, a semicolon or a tab, as the header shows.
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
-        encoding: Of text. Bytes that are not in it become half surrogate pairs, for `get_values` to refuse.
+        encoding: Of text; single bytes that are not in it are refused by `get_values`.
         quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
 
     Raises:
@@ -126,11 +126,7 @@ def _read(
 
 
 def get_values(row: Row, columns: Sequence[str]) -> list[str]:
-    """Take some columns out of a row as strings in NFC; numbers are written without a needless `.0`.
-
-    Raises:
-        CorpusError: A value is missing, or no text; the caller adds the line.
-    """
+    """Take some columns out of a row as strings in NFC, or raise a `CorpusError`, to which the caller adds the line."""
     return [_to_text(name, row.get(normalize_text(name))) for name in columns]
 
 
