@@ -13,7 +13,7 @@ TRAIN = [
     Example("글쎄", None, "0"),
     Example("글쎄", None, "2"),  # a tie
     Example("", None, "0"),
-    Example(" \t\u3164\u200b", None, "0"),
+    Example("\u3164\u200b", None, "0"),
     Example("별점", None, "10"),
     Example("시험에도 나온다", None, "2"),
     Example("나쁘다", None, "0"),
