@@ -263,7 +263,8 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
     """Read an array of objects, which begins with a bracket, or an object on each line."""
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     begin, text = next(numbered, (1, ""))
-    if text.lstrip().startswith("["):
+    is_array = text.lstrip().startswith("[")
+    if is_array:
         text = "".join([text, *lines])
     for line, value in chain([(begin, text)], numbered):
         try:
@@ -272,7 +273,7 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
             reason = f"{getattr(error, 'msg', error)}; expected an array of JSON objects, or one on each line"
             yield line - 1 + getattr(error, "lineno", 1), BadRow(reason, raw=value)
             continue
-        for number, row in enumerate(found, start=1) if isinstance(found, list) else [(line, found)]:
+        for number, row in enumerate(found, start=1) if is_array else [(line, found)]:
             is_row = isinstance(row, dict)
             yield number, row if is_row else BadRow(f"expected a JSON object, got {type(row).__name__}", raw=str(row))
 
