@@ -83,19 +83,17 @@ def clean_examples(
     import pandas as pd
 
     wanted = set(flaws)
-    if wanted - set(FLAWS):
-        raise ValueError(f"flaws: expected some of {FLAWS}, got {sorted(wanted - set(FLAWS))}")
+    if unknown := sorted(wanted - set(FLAWS)):
+        raise ValueError(f"flaws: expected some of {FLAWS}, got {unknown}")
     frame = _make_frame(examples)
-    known = frame[frame["label"].isin(labels)]
-    agreed = _find_majorities(known)
-    judged = _make_frame(list(held_out))["texts"]
+    majority = _find_majorities(frame[frame["label"].isin(labels)])
     tests = {
         "unknown label": lambda rows: ~rows["label"].isin(labels),
         "empty": lambda rows: rows["empty"],
         "several labels": lambda rows: (
-            rows["texts"].isin(known["texts"]) & (rows["label"] != rows["texts"].map(agreed))
+            rows["texts"].isin(majority.index) & (rows["label"] != rows["texts"].map(majority))
         ),
-        "leaked": lambda rows: rows["texts"].isin(judged),
+        "leaked": lambda rows: rows["texts"].isin(_make_frame(list(held_out))["texts"]),
         "duplicate": lambda rows: rows["texts"].duplicated(),
     }
     counts = {"before": len(frame)}
@@ -107,7 +105,8 @@ def clean_examples(
 
 
 def _find_majorities(frame: Any) -> Any:
-    """Return each text's most frequent label, a Series; texts whose labels tie are left out."""
+    """Return each text's most frequent label, a Series; None where labels tie."""
     votes = frame.value_counts(["texts", "label"]).reset_index()
     leading = votes[votes["count"] == votes.groupby("texts")["count"].transform("max")]
-    return leading.drop_duplicates("texts", keep=False).set_index("texts")["label"]
+    ties = leading["texts"].duplicated(keep=False)
+    return leading.assign(label=leading["label"].mask(ties)).drop_duplicates("texts").set_index("texts")["label"]

@@ -54,11 +54,10 @@ class CsvCorpus:
         files: Mode → file names, the first that exists is read.
         delimiter: Between columns of text files; default: what the header shows.
         skip_bad_rows: Leave out rows that cannot be read or have an unknown label, and say how many.
-        encoding, quoting: Of text files, see `read_rows`.
     """
 
     undecided_label: str | None = None
-    """The label of rows whose annotators did not agree; such rows are skipped and counted aloud."""
+    """Of rows whose annotators did not agree; such rows are skipped and counted aloud."""
 
     def __init__(
         self, text_columns: Sequence[str] = ("text",), label_column: str = "label",
@@ -90,7 +89,7 @@ class CsvCorpus:
             raise ValueError(f"label_names: expected {len(self.labels)} different ones, got {self.label_names}")
 
     def get_labels(self) -> list[str]:
-        """Return the labels in the order of the model's outputs; those to be inferred are known once a file is read."""
+        """Return the labels in the order of the model's outputs."""
         if not self.labels:
             raise ValueError("labels are not known yet: call get_examples(folder, 'train') first, or give labels=[…]")
         return self.labels
@@ -156,15 +155,12 @@ class CsvCorpus:
         return list(self.iterate_examples(folder, mode, check_labels))
 
     def iterate_examples(self, folder: str | Path, mode: str, check_labels: bool = True) -> Iterator:
-        """Yield a mode's examples, in file order.
+        """Yield a mode's examples, in file order; what is malformed is a `CorpusError` that names file and line.
 
         Args:
             folder: Where the corpus's files are.
             mode: One of `files`.
             check_labels: False lets unknown labels through, to be counted.
-
-        Raises:
-            CorpusError: There is no file, or it or a row is malformed (file and line are named).
         """
         path = self.find_file(folder, mode)
         counts, first_reason = Counter[str](), ""
@@ -276,7 +272,7 @@ def _normalize_label(text: str) -> str:
 
 
 def _check_that_classes(place: str, counts: Counter[str]) -> None:
-    """Refuse values to be estimated, several labels in one, and texts: other classes than a reader means would come."""
+    """Refuse what is no class: values to be estimated, several labels in one, texts."""
     numbers = [label for label in counts if NUMBER.fullmatch(label)]
     fractions = [label for label in numbers if not float(label).is_integer()]
     # so many different numbers are amounts, unless each stands in several rows

@@ -51,11 +51,7 @@ class FeatureBatch(Sequence):
 def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Turn examples of a `ClassificationDataset` into one padded batch (`collate_fn` of a `DataLoader`).
 
-    Args:
-        examples: What a loader fetched; a plain list works too, and is padded with 0, which the mask hides.
-
-    Returns:
-        int64 tensors: `input_ids`, `attention_mask`, `token_type_ids` (batch, longest), `labels` (batch,).
+    A plain list of examples works too, and is padded with 0, which the mask hides.
     """
     if isinstance(examples, FeatureBatch):
         return examples.dataset.features.make_batch(examples.dataset.rows[np.asarray(examples.positions)])
@@ -68,9 +64,9 @@ def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]
 class ClassificationDataset(Dataset):
     """A corpus as the model sees it.
 
-    `mode="val"` is the corpus's own validation file if it has one, else the slice that `args.validation_size` holds out
-    of the training file (stratified, the same for every seed, equal first texts on one side); `mode="train"` is the
-    training file, less that slice; `mode="test"` is the test file. Item `i` is a dict of lists (`input_ids`,
+    `mode="val"` is the corpus's own validation file, or else the slice that `args.validation_size` holds out of the
+    training file (stratified, the same for every seed, equal first texts on one side); "train" is the training file,
+    less that slice; "test" is the test file. Item `i` is a dict of lists (`input_ids`,
     `attention_mask`, `token_type_ids`) and the int `label`.
 
     Args:
@@ -187,7 +183,7 @@ class ClassificationDataset(Dataset):
             return rows
         from sklearn.model_selection import train_test_split
 
-        # A premise's other hypotheses, or a review's copy, on the other side would give the answer away.
+        # a premise's other hypotheses, or a review's copy, on the other side would give the answer away
         _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
         share = size / len(rows) if size > 1 else size
         kinds = self.features.labels[first]
@@ -196,10 +192,10 @@ class ClassificationDataset(Dataset):
                 np.arange(len(first)), test_size=share, stratify=kinds, random_state=SPLIT_SEED
             )
         except ValueError:
-            least = len(np.unique(kinds))
+            most = len(first) - (least := len(np.unique(kinds)))
             raise ValueError(
-                f"validation_size: expected {least} to {len(first) - least}, got {size} of {len(rows):,}: correct it "
-                "(rows with equal first texts stay together), and each label in at least two rows"
+                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {most} (rows with "
+                "equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
@@ -220,19 +216,19 @@ class ClassificationDataset(Dataset):
             logger.warning("%s: no example of label %s, so that nothing can be said of it", self.mode, absent)
 
     def _warn_of_cut_texts(self) -> None:
-        """Say how many texts are learned from in part, and how long they are."""
         limit = self.args.max_seq_length
         full = np.flatnonzero(self.features.lengths_of(self.rows) >= limit)
-        if not len(full):
-            return
-        texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(full[:100])]
+        near = full[self.rows[full] < 5_000][:100]  # to read more of the file would cost more than the features
+        texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(near)]
         lengths = [len(self.tokenizer(*text, verbose=False)["input_ids"]) for text in texts]
-        if longer := [length for length in lengths if length > limit]:
-            count = len(full) * len(longer) // len(lengths)  # others fit exactly
+        longer = [length for length in lengths if length > limit]
+        count = len(full) * len(longer) // len(lengths) if lengths else len(full)  # others fit exactly
+        if count:
+            longest = f" (the longest looked at has {max(longer):,})" if longer else ""
             logger.warning(
-                "train: %s of %s texts are longer than max_seq_length=%s tokens (the longest has %s): only their "
-                "beginning is learned from; raise max_seq_length if the encoder reads more, or split them",
-                f"{count:,}", f"{len(self):,}", limit, f"{max(longer):,}",
+                "train: %s of %s texts are longer than max_seq_length=%s tokens%s: only their beginning is learned "
+                "from; raise max_seq_length if the encoder reads more, or split them",
+                f"{count:,}", f"{len(self):,}", limit, longest,
             )  # fmt: skip
 
 
@@ -266,12 +262,12 @@ def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str,
 
 @torch.inference_mode()
 def predict_probabilities(model: Any, features: Features, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
-    """Score tokenized examples in batches of similar length; the order of the result is the order of `features`.
+    """Score tokenized examples, in batches of similar length; the order of the result is that of `features`.
 
     Args:
         model: A `…ForSequenceClassification`, on any device and in any precision.
         features: Tokenized examples.
-        batch_tokens: Padded tokens per batch.
+        batch_tokens: Padded tokens at once.
 
     Returns:
         float32, (examples, labels), or (documents, labels), averaged over windows; each row sums to one.

@@ -91,7 +91,7 @@ def read_rows(
         columns: Names that the file must have; there may be more.
         delimiter: Between columns of text files; default: a comma, a semicolon or a tab, as the header shows.
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
-        encoding: Of text. Bytes that are not in it become half surrogate pairs, for `get_values` to refuse.
+        encoding: Of text; single bytes that are not in it are refused by `get_values`.
         quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
 
     Raises:
@@ -126,11 +126,7 @@ def _read(
 
 
 def get_values(row: Row, columns: Sequence[str]) -> list[str]:
-    """Take some columns out of a row as strings in NFC; numbers are written without a needless `.0`.
-
-    Raises:
-        CorpusError: A value is missing, or no text; the caller adds the line.
-    """
+    """Take some columns out of a row as strings in NFC, or raise a `CorpusError`, to which the caller adds the line."""
     return [_to_text(name, row.get(normalize_text(name))) for name in columns]
 
 
@@ -267,7 +263,8 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
     """Read an array of objects, which begins with a bracket, or an object on each line."""
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     begin, text = next(numbered, (1, ""))
-    if text.lstrip().startswith("["):
+    is_array = text.lstrip().startswith("[")
+    if is_array:
         text = "".join([text, *lines])
     for line, value in chain([(begin, text)], numbered):
         try:
@@ -276,7 +273,7 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
             reason = f"{getattr(error, 'msg', error)}; expected an array of JSON objects, or one on each line"
             yield line - 1 + getattr(error, "lineno", 1), BadRow(reason, raw=value)
             continue
-        for number, row in enumerate(found, start=1) if isinstance(found, list) else [(line, found)]:
+        for number, row in enumerate(found, start=1) if is_array else [(line, found)]:
             is_row = isinstance(row, dict)
             yield number, row if is_row else BadRow(f"expected a JSON object, got {type(row).__name__}", raw=str(row))
 

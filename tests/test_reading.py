@@ -68,6 +68,7 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ),
         ("a.json", '[{"sentence": "비"},\n{"sentence": ]', "a.json, line 2: .*expected an array of JSON objects"),
         ("a.json", '["비"]\n', "a.json, line 1: expected a JSON object, got str"),
+        ("a.jsonl", '{"sentence": "비"}\n["비"]', "a.jsonl, line 2: expected a JSON object, got list"),
         ("a.parquet", "PAR1", "a.parquet: .*expected a Parquet file"),
     ],
 )
