@@ -178,6 +178,7 @@ REFUSED = [
     ("folder", "folder/out", None, "expected another place than the input .*folder"),
     ("nothing", "out", None, "expected files that end with one of .*, found none"),
     ("nosuch://a.csv", "no.csv", None, "nosuch://a.csv: .*install what is missing, or correct the address"),
+    ("abfs://box/a.csv", "no.csv", None, "abfs://box/a.csv: .*install what is missing, or correct the address"),
 ]
 
 
