@@ -72,7 +72,7 @@ def find_path(address: str | Path) -> Path:
         from upath import UPath  # type: ignore[import-not-found]
 
         path: Any = UPath(address)
-        return Path(path.path) if path.protocol == "file" else path
+        return Path(path.path) if "file" in path.fs.protocol else path  # `fs` needs the package that reaches it
     except (ImportError, ValueError) as error:  # its package is missing, or nobody knows such addresses
         raise CorpusError(f"{address}: {error}; install what is missing, or correct the address") from error
 

@@ -60,7 +60,7 @@ def score_on_ray(
     Raises:
         ScoringError: Ray is not installed, cannot start, or gave up.
     """
-    ray = _start_ray(address or os.environ.get("RAY_ADDRESS"))
+    ray, is_ours = _start_ray(address or os.environ.get("RAY_ADDRESS"))
     try:
         there, model = ray.cluster_resources(), ray.put(classifier)
         workers, needs = there.get("CPU", 1), {"num_cpus": 1}
@@ -78,19 +78,22 @@ def score_on_ray(
         lines = str(getattr(error, "cause", None) or error).strip().splitlines() or [type(error).__name__]
         raise ScoringError(f"Ray gave up: {lines[-1]}; once that is repaired, the same call goes on") from error
     finally:
-        ray.shutdown()
+        if is_ours:
+            ray.shutdown()
 
 
-def _start_ray(address: str | None) -> Any:
-    """Join a cluster, or start one of this machine that nobody else reaches; keep one that a notebook has started."""
+def _start_ray(address: str | None) -> tuple[Any, bool]:
+    """Return Ray, joined to a cluster or started on this machine, and whether it was not there before."""
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         import ray  # type: ignore[import-not-found]
 
         import nlpbook_helpers
 
+        if ray.is_initialized():  # a notebook's own
+            return ray, False
         # the machines of a cluster have not our code
         more = {"runtime_env": {"py_modules": [nlpbook_helpers]}} if address else {"include_dashboard": False}
         ray.init(address or "local", **more, **quiet)
@@ -98,7 +101,7 @@ def _start_ray(address: str | None) -> Any:
         raise ScoringError(f'engine "ray": {error}: pip install "ray[data]"') from error
     except Exception as error:  # Ray raises Exception itself, when its processes do not start in time for example
         raise ScoringError(f"Ray cannot start ({error}): correct the address, or choose engine 'local'") from error
-    return ray
+    return ray, True
 
 
 def _score_there(model: list[Any], examples: list[ClassificationExample]) -> tuple[np.ndarray, list[str]]:
