@@ -3,10 +3,10 @@
 What is read? Texts, labels and label names, from files that are checked row by row.
 """
 
-import unicodedata
 import csv
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path

@@ -169,6 +169,7 @@ def test_the_graph_answers_like_the_model(trained, tmp_path):
 
 
 @needs_exporter
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"], indirect=True)
 def test_the_8_bit_graph_of_any_encoder_answers_as_the_encoder(family, tmp_path):
     config, tokenizer = family
     torch.manual_seed(7)
