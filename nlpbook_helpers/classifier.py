@@ -46,7 +46,7 @@ def make_answer_keys(labels: Sequence[str]) -> list[tuple[str, str]]:
     return [(label, f"{label} {position}") for position, label in enumerate(labels)]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # a model has no equal, and would fill the screen
 class Classifier:
     """A fine-tuned model, its tokenizer and its labels; made by `Classifier.from_checkpoint`.
 

@@ -15,7 +15,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.checkpoints import CheckpointError
 
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PATIENCE = 5  # seconds to wait for the Hub; a library alone retries for almost two minutes
 
 

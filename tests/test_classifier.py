@@ -322,6 +322,7 @@ def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare,
         (path, "a file: give a checkpoint where"),
         (trained, "a folder without config.json: of checkpoints, nlpbook.export makes one"),
         (tmp_path / "nowhere", "where there is nothing: correct the path"),
+        ("./nowhere", "where there is nothing: correct the path"),
         ("beomi/kcbert-bsae", "was never downloaded, and the Hub cannot be reached .*: correct the name, connect"),
     ):
         with pytest.raises(

@@ -41,15 +41,15 @@ def test_any_encoder_explains_texts_pairs_and_windows(family):
     check(Classifier(model, tokenizer, labels, tuple(pair), 32).explain(tuple(pair.values())), pair)
 
 
-def test_the_word_that_speaks_loudest_is_missed(trained):
+def test_what_was_learned_as_bad_speaks_for_bad(trained):
     classifier = Classifier.from_checkpoint(trained)
     answer = classifier.explain("지루한 이야기")
     assert answer["prediction"] == "부정 (negative)"
     other = classifier.explain("지루한 이야기", label="긍정 (positive)")
     assert other["completeness"]["difference"] == pytest.approx(-answer["completeness"]["difference"], abs=1e-3)
-    loudest = max(answer["tokens"], key=lambda token: token["score"])
-    rest = "지루한 이야기".replace(loudest["text"], "").strip()
-    assert classifier.predict([rest])[0, 0] < classifier.predict(["지루한 이야기"])[0, 0]  # without it, less sure
+    mixed = classifier.explain("정말 지루한", label="부정 (negative)")
+    scores = {token["text"]: token["score"] for token in mixed["tokens"]}
+    assert scores["지루한"] > scores["정말"]  # the one stood in a bad review, the other in good ones
     with pytest.raises(ValueError, match="label: expected one of .*, got '중립'"):
         classifier.explain("지루한 이야기", label="중립")
 

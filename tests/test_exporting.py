@@ -169,6 +169,7 @@ def test_the_graph_answers_like_the_model(trained, tmp_path):
 
 
 @needs_exporter
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"], indirect=True)
 def test_the_8_bit_graph_of_any_encoder_answers_as_the_encoder(family, tmp_path):
     config, tokenizer = family
     torch.manual_seed(7)
@@ -193,7 +194,7 @@ def test_a_small_encoder_is_left_to_pytorch_and_an_unknown_backend_refused(make_
     with pytest.raises(ValueError, match="backend: expected 'auto', 'torch' or 'onnx', got 'tensorrt'"):
         choose_scorer(model, "tensorrt")
     monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
-    with pytest.raises(ValueError, match=r"need .*not found: \['onnx'\]: pip install onnx"):
+    with pytest.raises(ValueError, match=r"needs .*not found: \['onnx'\]: pip install onnx"):
         choose_scorer(model, "onnx")
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import SafetensorError
@@ -19,32 +19,8 @@ from nlpbook_helpers.restoring import FIGURES_NAME, Restored, read_figures, rest
 logger = logging.getLogger(__name__)
 
 
-class KnownCorpus(NamedTuple):
-    """What can be said about the data from a corpus's name alone."""
-
-    title: str
-    source: str
-    licence: str
-    """As the Hub spells it."""
-    hub_name: str | None = None
-
-
-_OURS = "written for the project nlpbook_helpers"
-KNOWN_CORPORA = {
-    "nsmc": KnownCorpus("NSMC", "https://github.com/e9t/nsmc", "cc0-1.0", "e9t/nsmc"),
-    "klue-nli": KnownCorpus("KLUE-NLI", "https://github.com/KLUE-benchmark/KLUE", "cc-by-sa-4.0", "klue/klue"),
-    "korean-hate-speech": KnownCorpus(
-        "Korean hate speech", "https://github.com/kocohub/korean-hate-speech", "cc-by-sa-4.0"
-    ),
-    **{name: KnownCorpus(name, _OURS, "mit") for name in ("nsmc-sample", "klue-nli-sample", "topic-sample")},
-}
-UNKNOWN = "unknown"
-HOUSEKEEPING = {  # arguments that say where and how often, not what is learned
-    "downstream_corpus_root_dir", "downstream_model_dir", "save_top_k", "cpu_workers", "overwrite_cache",
-    "force_download", "resume", "resume_minutes", "test_mode",
-}  # fmt: skip
-EXAMPLES = {1: ("다시 보고 싶은 영화",), 2: ("비가 그치지 않고 내린다", "날씨가 맑다")}
 TEMPLATE = Path(__file__).parent / "card.md.jinja"
+KNOWN_CORPORA = Path(__file__).parent / "corpora.json"  # what can be said about the data from a corpus's name alone
 GRAPH_NAME = "onnx/model.onnx"
 NOT_KEPT = ("tokenizer_files", "config")  # of the metadata: they become files of their own
 
@@ -150,16 +126,16 @@ def make_card(parts: Restored, name: str, folder: Path, licence: str | None = No
         licence: Default: that of the corpus, else "unknown".
     """
     metadata, encoder, figures = parts.metadata, parts.info["model"], read_figures(parts.path)
-    corpus = KNOWN_CORPORA.get(metadata.get("corpus", ""))
-    licence = licence or (corpus.licence if corpus else UNKNOWN)
-    data: dict[str, Any] = {"datasets": [corpus.hub_name]} if corpus and corpus.hub_name else {}
+    corpus = json.loads(KNOWN_CORPORA.read_text(encoding="utf-8")).get(metadata.get("corpus"), {})
+    licence = licence or corpus.get("licence", "unknown")
+    data: dict[str, Any] = {"datasets": [corpus["hub_name"]]} if "hub_name" in corpus else {}
     if "/" in encoder:  # else it is a folder that only its owner has
         data["base_model"] = encoder
     accuracy = figures["accuracy"] if figures else metadata.get("val_acc")
     if accuracy is not None:
-        dataset = corpus.title if corpus else metadata.get("corpus") or UNKNOWN
+        dataset = corpus.get("title") or metadata.get("corpus", "unknown")
         result = EvalResult(
-            task_type="text-classification", dataset_type=(corpus and corpus.hub_name) or dataset, dataset_name=dataset,
+            task_type="text-classification", dataset_type=corpus.get("hub_name", dataset), dataset_name=dataset,
             dataset_split="test" if figures else "validation", metric_type="accuracy", metric_value=round(accuracy, 4),
         )  # fmt: skip
         data |= {"model_name": name, "eval_results": [result], "metrics": ["accuracy"]}
@@ -170,6 +146,5 @@ def make_card(parts: Restored, name: str, folder: Path, licence: str | None = No
     return ModelCard.from_template(
         card_data, str(TEMPLATE), parts=parts, name=name, corpus=corpus, figures=figures, licence=licence,
         has_code="auto_map" in get_tokenizer_config(folder), has_graph=(folder / GRAPH_NAME).is_file(),
-        parameters=parts.model.num_parameters(), examples=EXAMPLES[len(parts.input_names)],
-        housekeeping=HOUSEKEEPING, quote=lambda value: json.dumps(value, ensure_ascii=False),
+        parameters=parts.model.num_parameters(), quote=lambda value: json.dumps(value, ensure_ascii=False),
     )  # fmt: skip

@@ -5,6 +5,8 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,8 +27,6 @@ INT8_PRODUCTS = 4  # onnxruntime's "accuracy level" of products in 8 bits
 TOLERANCE = 1e-3  # between the model's logits and its graph's, before rounding to 8 bits
 
 REMEDY = "use backend='torch', and export without onnx"
-# What exporter and quantizer raise over a model that they cannot express: no class of their own covers all of it.
-ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError, OSError)
 
 
 class QuantizationError(RuntimeError):
@@ -124,19 +124,18 @@ def quantize(model: Any) -> QuantizedModel:
     Raises:
         QuantizationError: There is no such graph, it answers otherwise, or the disk is full.
     """
-    path = get_cache_dir() / f"int8-{_make_fingerprint(model)}.onnx"
-    if not path.exists():
-        logger.info("making an 8-bit graph of the model, once: this may take half a minute")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            exact, rounded = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
-            write_graph(model, exact)
-            try:
+    _check_packages()
+    with _explaining_failure(model):
+        path = get_cache_dir() / f"int8-{_make_fingerprint(model)}.onnx"
+        if not path.exists():
+            logger.info("making an 8-bit graph of the model, once: this may take half a minute")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                exact, rounded = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
+                write_graph(model, exact)
                 _round_weights(exact, rounded)
-            except ERRORS as error:
-                raise _explain_failure(model, error) from error
-            os.replace(rounded, path)  # beside and renamed: a graph in the cache is whole
-    return QuantizedModel(path, model.config)
+                os.replace(rounded, path)  # beside and renamed: a graph in the cache is whole
+        return QuantizedModel(path, model.config)
 
 
 def write_graph(model: Any, path: Path) -> None:
@@ -150,18 +149,12 @@ def write_graph(model: Any, path: Path) -> None:
         QuantizationError: There is no such graph, or its logits differ from the model's by more than `TOLERANCE`.
         ValueError: A package of the extra `onnx` is missing.
     """
-    if missing := _find_missing():
-        raise ValueError(
-            f"backend='onnx', and export with onnx, need {', '.join(PACKAGES)}, not found: {missing}: "
-            f"pip install {missing[0]}, or {REMEDY}"
-        )
-    try:
+    _check_packages()
+    with _explaining_failure(model):
         _export_graph(model, path)
-    except ERRORS as error:
-        raise _explain_failure(model, error) from error
-    inputs = _make_inputs(model, batch=3, tokens=24)  # another shape than the exporter saw
-    with torch.inference_mode():
-        change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
+        inputs = _make_inputs(model, batch=3, tokens=24)  # another shape than the exporter saw
+        with torch.inference_mode():
+            change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
     if not change <= TOLERANCE:
         raise QuantizationError(
             f"expected an ONNX graph of {type(model).__name__} that answers like it, got logits that differ by "
@@ -169,9 +162,21 @@ def write_graph(model: Any, path: Path) -> None:
         )
 
 
-def _explain_failure(model: Any, error: Exception) -> QuantizationError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return QuantizationError(f"{type(model).__name__} has no ONNX graph ({first}): {REMEDY}")
+def _check_packages() -> None:
+    if missing := _find_missing():
+        raise ValueError(f"an ONNX graph needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
+
+
+@contextmanager
+def _explaining_failure(model: Any) -> Iterator[None]:
+    """Turn what exporter and quantizer raise over a model that they cannot express into one sentence."""
+    try:
+        yield
+    except QuantizationError:
+        raise
+    except Exception as error:  # onnxruntime's classes and the exporter's have no other base in common
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise QuantizationError(f"{type(model).__name__} has no ONNX graph ({first}): {REMEDY}") from error
 
 
 def _make_fingerprint(model: Any) -> str:
@@ -219,28 +224,33 @@ def _round_weights(exact: Path, rounded: Path) -> None:
     """Round each output's weights by their own scale, those of contracting products in blocks."""
     import onnx  # type: ignore[import-not-found]
 
-    # its import would set up the root logger; a handler that is there already keeps it from that
+    # onnxruntime writes to the root logger, and sets it up where it has no handler: this one keeps it from both
     logging.root.addHandler(silence := logging.NullHandler())
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # type: ignore[import-not-found]
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
+        from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[import-not-found]
+            MatMulNBitsQuantizer,
+        )
 
-    logging.root.removeHandler(silence)
-    graph: Any = onnx.load(exact)
-    shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer}
-    products = [node for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")]
-    others = [node.name for node in products if node.op_type == "Gemm" or not _contracts(shapes.get(node.input[1]))]
-    blockwise: Any = MatMulNBitsQuantizer(
-        graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS, nodes_to_exclude=others
-    )
-    blockwise.process()
-    graph = blockwise.model.model
-    # shapes as the exporter saw them, which contradict the inference of the next step
-    del graph.graph.value_info[:]
-    quantize_dynamic(
-        graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
-        reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow
-        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-    )  # fmt: skip
+        graph: Any = onnx.load(exact)
+        shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer}
+        products = [node for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")]
+        others = [node.name for node in products if node.op_type == "Gemm" or not _contracts(shapes.get(node.input[1]))]
+        blockwise: Any = MatMulNBitsQuantizer(
+            graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS,
+            nodes_to_exclude=others,
+        )  # fmt: skip
+        blockwise.process()
+        graph = blockwise.model.model
+        # shapes as the exporter saw them, which contradict the inference of the next step
+        del graph.graph.value_info[:]
+        quantize_dynamic(
+            graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
+            reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        )  # fmt: skip
+    finally:
+        logging.root.removeHandler(silence)
 
 
 def _contracts(shape: tuple[int, int] | None) -> bool:
