@@ -135,7 +135,8 @@ def _count_devices(wanted: int) -> int:
 
 def _read_launcher() -> tuple[int, int] | None:
     """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
-    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -148,7 +149,8 @@ def _read_launcher() -> tuple[int, int] | None:
 
 def is_alone_in_slurm() -> bool:
     """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
-    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
