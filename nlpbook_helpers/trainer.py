@@ -3,10 +3,9 @@
 import logging
 import os
 import sys
-import tempfile
-import warnings
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +23,23 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, check_on_hub, describe_arguments
 from nlpbook_helpers.arguments import read_arguments as read_arguments  # its old place
-from nlpbook_helpers.checkpoints import CheckpointError, save_checkpoint
+from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.resuming import TrainingState
-from nlpbook_helpers.runtime import choose_hardware, find_versions, is_alone_in_slurm, lock, set_logger, set_seed
+from nlpbook_helpers.runtime import (
+    check_writable,
+    choose_hardware,
+    find_versions,
+    is_alone_in_slurm,
+    lock,
+    quiet_lightning,
+    set_logger,
+    set_seed,
+)
 from nlpbook_helpers.task import ClassificationTask
 
 if TYPE_CHECKING:  # it takes a second to import, which training need not spend
@@ -121,9 +129,9 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
         and whose `fit` goes on with a training that was interrupted there.
     """
-    _quiet_lightning()
+    quiet_lightning()
     if not args.test_mode:
-        _check_writable(Path(args.downstream_model_dir))
+        check_writable(Path(args.downstream_model_dir))
     hardware, line = choose_hardware(args)
     rank_zero_only(print)(line)
     # a bar redraws itself, which fills a log file with thousands of lines
@@ -251,31 +259,6 @@ def _get_time() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def _check_writable(folder: Path) -> None:
-    """Find out before training, not after its first epoch."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise CheckpointError(
-            f"downstream_model_dir: cannot write to {folder} ({error.strerror}): choose another"
-        ) from error
-
-
-def _quiet_lightning() -> None:
-    """Keep Lightning's tips, and hints that do not apply here, out of notebook outputs."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",  # on purpose, see arguments.cpu_workers
-        ".*exists and is not empty.*",  # the folder of checkpoints keeps those of earlier runs
-        ".*smaller than the logging interval.*",  # a small corpus has few steps
-        ".*your dataloader is not resumable.*",  # its batch sampler is
-        ".*but have no `val_dataloader`.*",  # monitor says that there is to be none
-        ".*LeafSpec.*",  # between Lightning and torch
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
 def train(args: ClassificationTrainArguments) -> Path | None:
     """Do what notebooks 01 and 03 do: fetch, tokenize, fine-tune, and evaluate the best checkpoint.
 
@@ -300,14 +283,9 @@ def train(args: ClassificationTrainArguments) -> Path | None:
         args.pretrained_model_name, num_labels=corpus.num_labels, ignore_mismatched_sizes=True
     )
     task, trainer = ClassificationTask(model, args), get_trainer(args)
-    orders = {"train": LengthGroupedSampler(args.batch_size, lengths=data["train"].lengths)}
-    loaders = {
-        mode: DataLoader(
-            dataset, args.batch_size, sampler=orders.get(mode), num_workers=args.cpu_workers, collate_fn=data_collator
-        )
-        for mode, dataset in data.items()
-    }
-    trainer.fit(task, loaders["train"], loaders.get("val"))
+    load = partial(DataLoader, batch_size=args.batch_size, num_workers=args.cpu_workers, collate_fn=data_collator)
+    grouped = LengthGroupedSampler(args.batch_size, lengths=data["train"].lengths)
+    trainer.fit(task, load(data["train"], sampler=grouped), load(data["val"]) if "val" in data else None)
     if args.test_mode or not trainer.is_global_zero:
         return None
     best = Path(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
