@@ -216,10 +216,10 @@ class ClassificationTrainer(Trainer):
                 "the weights learned so far, make another with get_trainer(args)"
             )
             return
-        if not self._args.resume:
+        if not self._args.resume and not self._args.test_mode:
             self._kept.path.unlink(missing_ok=True)
-        is_resuming = not self._args.test_mode and named.get("ckpt_path") is None
-        if is_resuming and (state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1)):
+        goes_on = not self._args.test_mode and named.get("ckpt_path") is None
+        if goes_on and (state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1)):
             named |= {"ckpt_path": state, "weights_only": True}
         if isinstance(val_loader, list | tuple) and len(val_loader) == 1:
             (val_loader,) = val_loader
@@ -239,10 +239,10 @@ class ClassificationTrainer(Trainer):
         end = "stopped"
         try:
             super().fit(model, train_loader, val_loader, **named)
-            end = "finished"
+            end = "stopped" if self.interrupted else "finished"
         finally:
             self._record(**{end: _get_time()})
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0 and not self.interrupted and not self._args.test_mode:
             self._kept.path.unlink(missing_ok=True)
 
     def _record(self, **facts: Any) -> None:
