@@ -286,7 +286,7 @@ def train(args: ClassificationTrainArguments) -> Path | None:
 
 
 def _read_test_file(args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, folder: Path) -> Any:
-    """Return the test file's dataset; None if there is none, or if it cannot be scored, said before hours of training."""
+    """Return the test file's dataset; None if there is none or it cannot be scored, said before the first step."""
     if not corpus.has_file(folder, "test"):
         return None
     try:
