@@ -222,8 +222,9 @@ class TrainingState(Checkpoint):
             self._save(trainer, trainer.current_epoch, batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Write the state when an epoch is over, validation and its checkpoint included."""
-        self._save(trainer, trainer.current_epoch + 1, 0)
+        """Write the state when an epoch is over, validation and its checkpoint included; the last needs none."""
+        if trainer.current_epoch + 1 != trainer.max_epochs:
+            self._save(trainer, trainer.current_epoch + 1, 0)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Say what an interrupted reader can do."""

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError
 
 logger = logging.getLogger("nlpbook_helpers")
 
@@ -135,7 +137,8 @@ def _count_devices(wanted: int) -> int:
 
 def _read_launcher() -> tuple[int, int] | None:
     """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
-    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -148,7 +151,8 @@ def _read_launcher() -> tuple[int, int] | None:
 
 def is_alone_in_slurm() -> bool:
     """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
-    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
     return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
@@ -164,6 +168,17 @@ def get_cache_dir() -> Path:
         return Path(pooch.os_cache("nlpbook"))
     except RuntimeError:  # the user has no home
         return Path(tempfile.gettempdir()) / "nlpbook"
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before training, not after its first epoch."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CheckpointError(
+            f"downstream_model_dir: cannot write to {folder} ({error.strerror}): choose another"
+        ) from error
 
 
 def is_first_here() -> bool:
@@ -241,6 +256,20 @@ def set_logger(args: object) -> None:
         if isinstance(value, str) and Path(value).is_absolute():
             shown[name] = f"…/{Path(value).name}"  # notebooks are shared; the rest of the path is nobody's business
     logger.info("arguments: %s", shown)
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's tips, and hints that do not apply here, out of notebook outputs."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # on purpose, see arguments.cpu_workers
+        ".*exists and is not empty.*",  # the folder of checkpoints keeps those of earlier runs
+        ".*smaller than the logging interval.*",  # a small corpus has few steps
+        ".*your dataloader is not resumable.*",  # its batch sampler is
+        ".*but have no `val_dataloader`.*",  # monitor says that there is to be none
+        ".*LeafSpec.*",  # between Lightning and torch
+    ):
+        warnings.filterwarnings("ignore", message=message)
 
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "nlpbook_helpers")

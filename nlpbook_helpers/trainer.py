@@ -3,16 +3,15 @@
 import logging
 import os
 import sys
-import tempfile
-import warnings
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -24,14 +23,23 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, check_on_hub, describe_arguments
 from nlpbook_helpers.arguments import read_arguments as read_arguments  # its old place
-from nlpbook_helpers.checkpoints import CheckpointError, save_checkpoint
+from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.resuming import TrainingState
-from nlpbook_helpers.runtime import choose_hardware, find_versions, is_alone_in_slurm, lock, set_logger, set_seed
+from nlpbook_helpers.runtime import (
+    check_writable,
+    choose_hardware,
+    find_versions,
+    is_alone_in_slurm,
+    lock,
+    quiet_lightning,
+    set_logger,
+    set_seed,
+)  # fmt: skip
 from nlpbook_helpers.task import ClassificationTask
 
 if TYPE_CHECKING:  # it takes a second to import, which training need not spend
@@ -47,7 +55,7 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
     """Put the trainings of a folder side by side, in the order in which they started.
 
     Args:
-        folder: A `downstream_model_dir`, or a folder that holds several of them.
+        folder: A `downstream_model_dir`, or one of several.
 
     Returns:
         A row per run (`logs/version_0`, …): when it `started`, `minutes` (NaN if it was killed), `epochs_done`, its
@@ -70,7 +78,7 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
             "first, or give the downstream_model_dir of a training"
         )
     facts = pd.DataFrame.from_dict({name: facts for name, (facts, _) in runs.items()}, orient="index")
-    given = pd.DataFrame({name: given for name, (_, given) in runs.items()}, dtype=object).T
+    given: pd.DataFrame = pd.DataFrame({name: given for name, (_, given) in runs.items()}, dtype=object).T
     table = facts.join(given.loc[:, given.map(repr).nunique() > 1]).sort_values("started", kind="stable")
     table["state"] = table.pop("state")  # to the end
     return table.rename_axis("run").assign(started=table["started"].dt.floor("s"))
@@ -100,8 +108,7 @@ def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints with `save_checkpoint`.
 
-    Lightning's own goes through the system's temporary folder: on another file system, such as a mounted Drive,
-    the last step is a copy, and a full disk leaves half a file under the final name.
+    Lightning's own makes them in another folder: on a mounted Drive a full disk leaves half a file under the name.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
@@ -121,9 +128,9 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
         and whose `fit` goes on with a training that was interrupted there.
     """
-    _quiet_lightning()
+    quiet_lightning()
     if not args.test_mode:
-        _check_writable(Path(args.downstream_model_dir))
+        check_writable(Path(args.downstream_model_dir))
     hardware, line = choose_hardware(args)
     rank_zero_only(print)(line)
     # a bar redraws itself, which fills a log file with thousands of lines
@@ -172,12 +179,7 @@ def _make_callbacks(args: ClassificationTrainArguments, settings: dict[str, Any]
 
 
 class ClassificationTrainer(Trainer):
-    """A Trainer whose `fit` goes on with what was interrupted, and deals batches out to several processes.
-
-    Args:
-        args: See `get_trainer`.
-        settings: Lightning's.
-    """
+    """A Trainer whose `fit` goes on with what was interrupted, and deals batches out; `get_trainer` makes one."""
 
     def __init__(self, args: ClassificationTrainArguments, **settings: Any) -> None:
         self._args, self._kept = args, TrainingState(args)
@@ -186,8 +188,6 @@ class ClassificationTrainer(Trainer):
 
     def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, **named: Any) -> None:
         """Train; see Lightning's `Trainer.fit`.
-
-        A loader over an `IterableDataset` is left as it is: each process sees all of it.
 
         Raises:
             CheckpointError: What was interrupted is another training, or its state is damaged.
@@ -208,22 +208,22 @@ class ClassificationTrainer(Trainer):
                 "the weights learned so far, make another with get_trainer(args)"
             )
             return
-        if not self._args.resume:
+        if not self._args.resume and not self._args.test_mode:
             self._kept.path.unlink(missing_ok=True)
-        is_resuming = not self._args.test_mode and named.get("ckpt_path") is None
-        if is_resuming and (state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1)):
+        goes_on = not self._args.test_mode and named.get("ckpt_path") is None
+        if goes_on and (state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1)):
             named |= {"ckpt_path": state, "weights_only": True}
-        if isinstance(val_loader, list | tuple) and len(val_loader) == 1:
-            (val_loader,) = val_loader
         if isinstance(val_loader, list | tuple):
-            raise ValueError(
-                f"val_dataloaders: expected one loader, got {len(val_loader)}: give the one that chooses the "
-                "checkpoint, and measure the others with evaluate(task.model, dataset)"
-            )
+            if len(val_loader) != 1:
+                raise ValueError(
+                    f"val_dataloaders: expected one loader, got {len(val_loader)}: give the one that chooses the "
+                    "checkpoint, and measure the others with evaluate(task.model, dataset)"
+                )
+            (val_loader,) = val_loader
         train_loader = self._kept.deal_out("train", train_loader, self)
         val_loader = self._kept.deal_out("val", val_loader, self)
         self._record(
-            started=_get_time(),
+            "started",
             hardware=f"{self.num_devices} x {self.accelerator.name()} in {self.precision}",
             arguments=describe_arguments(self._args),
             versions=find_versions(),
@@ -231,57 +231,28 @@ class ClassificationTrainer(Trainer):
         end = "stopped"
         try:
             super().fit(model, train_loader, val_loader, **named)
-            end = "finished"
+            end = "stopped" if self.interrupted else "finished"
         finally:
-            self._record(**{end: _get_time()})
-        if rank_zero_only.rank == 0:
+            self._record(end)
+        if rank_zero_only.rank == 0 and not self.interrupted and not self._args.test_mode:
             self._kept.path.unlink(missing_ok=True)
 
-    def _record(self, **facts: Any) -> None:
-        """Add to the run's `hparams.yaml`; and log for TensorBoard into the same folder, where that is installed."""
+    def _record(self, moment: str, **facts: Any) -> None:
+        """Add a moment and facts to `hparams.yaml`; log for TensorBoard into its folder, where that is installed."""
         if not isinstance(self.logger, CSVLogger):
             return
-        self.logger.log_hyperparams(facts)
+        now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        self.logger.log_hyperparams({moment: now} | facts)
         self.logger.save()
         if len(self.loggers) == 1 and find_spec("tensorboard"):
             self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
-
-
-def _get_time() -> str:
-    return datetime.now().astimezone().isoformat(timespec="milliseconds")
-
-
-def _check_writable(folder: Path) -> None:
-    """Find out before training, not after its first epoch."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise CheckpointError(
-            f"downstream_model_dir: cannot write to {folder} ({error.strerror}): choose another"
-        ) from error
-
-
-def _quiet_lightning() -> None:
-    """Keep Lightning's tips, and hints that do not apply here, out of notebook outputs."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",  # on purpose, see arguments.cpu_workers
-        ".*exists and is not empty.*",  # the folder of checkpoints keeps those of earlier runs
-        ".*smaller than the logging interval.*",  # a small corpus has few steps
-        ".*your dataloader is not resumable.*",  # its batch sampler is
-        ".*but have no `val_dataloader`.*",  # monitor says that there is to be none
-        ".*LeafSpec.*",  # between Lightning and torch
-    ):
-        warnings.filterwarnings("ignore", message=message)
 
 
 def train(args: ClassificationTrainArguments) -> Path | None:
     """Do what notebooks 01 and 03 do: fetch, tokenize, fine-tune, and evaluate the best checkpoint.
 
     Args:
-        args: All that the training depends on; `validation_size` or a `val` file is needed unless `monitor` is of
-            training. The `test` file is scored once, at the end, if there is one.
+        args: `validation_size` or a `val` file is needed unless `monitor` is of training; a `test` file is scored last.
 
     Returns:
         The best checkpoint; None in `test_mode`.
@@ -300,14 +271,9 @@ def train(args: ClassificationTrainArguments) -> Path | None:
         args.pretrained_model_name, num_labels=corpus.num_labels, ignore_mismatched_sizes=True
     )
     task, trainer = ClassificationTask(model, args), get_trainer(args)
-    orders = {"train": LengthGroupedSampler(args.batch_size, lengths=data["train"].lengths)}
-    loaders = {
-        mode: DataLoader(
-            dataset, args.batch_size, sampler=orders.get(mode), num_workers=args.cpu_workers, collate_fn=data_collator
-        )
-        for mode, dataset in data.items()
-    }
-    trainer.fit(task, loaders["train"], loaders.get("val"))
+    load = partial(DataLoader, batch_size=args.batch_size, num_workers=args.cpu_workers, collate_fn=data_collator)
+    grouped = LengthGroupedSampler(args.batch_size, lengths=data["train"].lengths)
+    trainer.fit(task, load(data["train"], sampler=grouped), load(data["val"]) if "val" in data else None)
     if args.test_mode or not trainer.is_global_zero:
         return None
     best = Path(trainer.checkpoint_callback.best_model_path)  # type: ignore[union-attr]
@@ -320,10 +286,7 @@ def train(args: ClassificationTrainArguments) -> Path | None:
 
 
 def _read_test_file(args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, folder: Path) -> Any:
-    """Return the dataset of the test file; None if there is none, or if it cannot be scored, having said why.
-
-    It is read before the first step: what is wrong with it is not to be found out after hours of training.
-    """
+    """Return the test file's dataset; None if there is none or it cannot be scored, said before the first step."""
     if not corpus.has_file(folder, "test"):
         return None
     try:

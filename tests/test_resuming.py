@@ -12,8 +12,12 @@ import pytest
 import torch
 import training_process
 from reviews import REVIEWS, write_reviews
+from pytorch_lightning import Callback
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from nlpbook_helpers.checkpoints import load_checkpoint
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
+from nlpbook_helpers.features import data_collator
 from nlpbook_helpers.resuming import STATE_NAME, BatchOrder
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -103,6 +107,69 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch_and_go_on_afte
     check_equal(whole, killed)
 
 
+@pytest.fixture
+def interrupted(settings, fit, capsys):
+    """Arguments of a training that was stopped in its second epoch, and how to train with others in its folder."""
+    args = ClassificationTrainArguments(**settings("models"))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(args, callbacks=[Interrupter()])
+    assert f"stopped: the same code goes on from {args.downstream_model_dir}" in capsys.readouterr().out
+
+    def go_on(**changes):
+        return fit(ClassificationTrainArguments(**vars(args) | changes))
+
+    return go_on
+
+
+class Interrupter(Callback):
+    """The reader's Ctrl-C in the tenth step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 10:
+            raise KeyboardInterrupt
+
+
+def test_a_training_says_where_it_goes_on(interrupted, capsys):
+    assert interrupted().global_step == 21
+    said = capsys.readouterr().out
+    assert "going on with an interrupted training: epoch 1 of 3 done, 3 of 7 steps of epoch 2\n" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "before"), [("batch_size", 8, "4"), ("learning_rate", 1e-4, "0.05"), ("seed", 8, "7")]
+)
+def test_another_training_is_refused_by_name(interrupted, name, value, before):
+    with pytest.raises(CheckpointError, match=f"{name}: the training that was interrupted in .* had {before}, got"):
+        interrupted(**{name: value})
+
+
+def test_other_data_and_fewer_epochs_are_refused_and_a_fresh_start_can_be_asked_for(interrupted, corpora_root, capsys):
+    with pytest.raises(CheckpointError, match="epochs: the training that was interrupted in .* has done 1, got 1: rai"):
+        interrupted(epochs=1)
+    reviews = corpora_root / "nsmc" / "ratings_train.txt"
+    reviews.write_text(reviews.read_text(encoding="utf-8").replace("정말", "지루한"), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="training data: the training that was interrupted in .* had"):
+        interrupted()
+    capsys.readouterr()
+    assert interrupted(resume=False, batch_size=8, epochs=1).global_step == 4
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_a_damaged_state_is_refused(settings, fit, tmp_path):
+    args = ClassificationTrainArguments(**settings("models"))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / STATE_NAME).write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match="interrupted.state is not the state of a training, or only a part of it"):
+        fit(args)
+
+
+def test_several_processes_do_not_take_a_sampler_of_one_s_own(make_args, fit, loaders):
+    data = loaders(make_args())[0].dataset
+    loader = DataLoader(data, 4, sampler=WeightedRandomSampler([1.0] * len(data), 8), collate_fn=data_collator)
+    with pytest.raises(ValueError, match="expected a loader with shuffle=True or LengthGroupedSampler where several"):
+        fit(make_args(devices=2), train=loader)
+
+
 @pytest.mark.parametrize("lengths", [None, range(27)])
 @pytest.mark.parametrize(("count", "world", "steps"), [(26, 1, 7), (26, 2, 4), (25, 2, 3), (27, 2, 4), (2, 2, 1)])
 def test_each_example_comes_once_an_epoch(count, world, steps, lengths):
@@ -119,6 +186,6 @@ def test_each_example_comes_once_an_epoch(count, world, steps, lengths):
     assert epochs[0] != epochs[1] or count == 2
     orders[0].start = 1
     assert list(orders[0]) == shares[0][1:]
-    with pytest.raises(ValueError, match="expected at least 30 examples, one for each process, got 2: train with"):
-        orders[0].count, orders[0].world = 2, 30
+    orders[0].world = 30
+    with pytest.raises(ValueError, match=f"expected at least 30 examples, one for each process, .*got {count}: lower"):
         len(orders[0])

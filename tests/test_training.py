@@ -83,7 +83,7 @@ def test_without_validation_no_val_loss_is_in_the_name(make_args, fit, tmp_path)
 def test_several_validation_loaders_are_refused_and_one_in_a_list_is_not(make_args, fit, loaders):
     val = loaders(make_args())[1]
     assert fit(make_args(), val=[val]).global_step == STEPS
-    with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: give that which chooses"):
+    with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: give the one that chooses"):
         fit(make_args(), val=[val, val])
 
 

@@ -136,7 +136,7 @@ def test_products_are_in_bfloat16(fit, monkeypatch):
 
 
 def test_what_is_smaller_than_a_batch_is_refused(fit):
-    with pytest.raises(ValueError, match="batch_size: expected at most 64, .* since a TPU takes whole batches only"):
+    with pytest.raises(ValueError, match="expected at least 100 examples, .* or a TPU.*got 64: lower batch_size"):
         fit(batch_size=100)
 
 
