@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -37,6 +38,15 @@ def arguments(tmp_path, encoder_dir):
         return path
 
     return write
+
+
+def test_the_help_lists_every_argument(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    for field in fields(nlpbook.ClassificationTrainArguments):
+        assert f"--{field.name}" in said
+        assert field.metadata["help"].split()[0] in said
 
 
 def test_a_file_of_arguments_becomes_a_classifier(arguments, tmp_path, capsys):
