@@ -6,98 +6,27 @@ render unknown image mime type"), and the light card behind each picture keeps i
 drawn 480 units wide with letters of 15 and more, so that a telephone's 360 pixels leave them at 11.
 """
 
-import base64
-import io
-import json
-import os
-import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from html import escape
-from importlib.util import find_spec
-from pathlib import Path
 
-from PIL import Image
-
-HERE = Path(__file__).parent
-WIDTH = 480
-SCALE = 4 / 3  # a picture is shown as wide as it has pixels: 640, or less where there is no room
-FONTS = "NanumGothic,'Noto Sans KR','Noto Sans CJK KR','Malgun Gothic','Apple SD Gothic Neo',sans-serif"
-INK, QUIET, LINE = "#1c2430", "#4c5666", "#8a94a6"
-PLAIN, BLUE, ORANGE, GREEN = "#eef1f6", "#d6e2ff", "#ffe0c4", "#d3f0de"
-STRONG = {PLAIN: "#8a94a6", BLUE: "#2a4bd7", ORANGE: "#b5560b", GREEN: "#1a7a45"}
-
-
-class Picture:
-    """An SVG that grows by shapes; x to the right, y downwards, both from the upper left corner."""
-
-    def __init__(self, height: int) -> None:
-        """Begin with the card."""
-        self.height = height
-        self.shapes: list[str] = []
-        self.box(1, 1, WIDTH - 2, height - 2, fill="#ffffff", stroke="#cfd6e2", radius=14)
-
-    def box(
-        self, x: float, y: float, width: float, height: float, fill: str = PLAIN, stroke: str = "", radius: int = 6
-    ):
-        """Draw a rectangle, by default with the strong colour of its filling around it."""
-        stroke = stroke or STRONG.get(fill, fill)
-        self.shapes.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{radius}" '
-            f'fill="{fill}" stroke="{stroke}" stroke-width="1.3"/>'
-        )
-
-    def text(
-        self, x: float, y: float, words: str, size: int = 16, color: str = INK, bold: bool = False, at: str = "middle"
-    ):
-        """Write a line whose middle stands at height y; `at` is start, middle or end."""
-        weight = 700 if bold else 400
-        self.shapes.append(
-            f'<text x="{x:g}" y="{y + size * 0.36:g}" font-size="{size}" font-weight="{weight}" fill="{color}" '
-            f'text-anchor="{at}">{escape(words)}</text>'
-        )
-
-    def cell(self, x: float, y: float, width: float, height: float, words: str, fill: str = PLAIN, **style):
-        """Draw a box with words in its middle."""
-        self.box(x, y, width, height, fill)
-        self.text(x + width / 2, y + height / 2, words, **style)
-
-    def line(
-        self, x: float, y: float, to_x: float, to_y: float, color: str = LINE, width: float = 1.5, arrow: bool = False
-    ):
-        """Draw a straight line, with a head at its end if asked for."""
-        head = ' marker-end="url(#head)"' if arrow else ""
-        self.shapes.append(
-            f'<line x1="{x:g}" y1="{y:g}" x2="{to_x:g}" y2="{to_y:g}" stroke="{color}" stroke-width="{width}"{head}/>'
-        )
-
-    def arc(self, x: float, to_x: float, y: float, rise: float, color: str):
-        """Draw a bow from one place on a line to another, with a head at its end."""
-        self.shapes.append(
-            f'<path d="M{x:g},{y:g} C{x:g},{y - rise:g} {to_x:g},{y - rise:g} {to_x:g},{y - 4:g}" fill="none" '
-            f'stroke="{color}" stroke-width="2" marker-end="url(#head)"/>'
-        )
-
-    def to_svg(self, alt: str) -> str:
-        """Return the file's text."""
-        return "\n".join(
-            [
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.height}" width="{WIDTH}" '
-                f'height="{self.height}" role="img" font-family="{FONTS}">',
-                f"<title>{escape(alt)}</title>",
-                '<defs><marker id="head" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="6" markerHeight="6" '
-                f'orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="{QUIET}"/></marker></defs>',
-                *self.shapes,
-                "</svg>\n",
-            ]
-        )
+from canvas import (
+    BLUE,
+    GREEN,
+    HERE,
+    INK,
+    ORANGE,
+    PLAIN,
+    QUIET,
+    STRONG,
+    Picture,
+    embed,
+    photograph,
+)
 
 
 def draw_review_to_answer() -> Picture:
-    """The whole way of notebook 01, a step a row."""
+    """리뷰 한 줄이 답이 되는 여덟 단계: 리뷰, 토큰, 번호, 벡터, 모두가 서로를 살피는
+    어텐션, (CLS) 벡터, 점수, 소프트맥스를 거친 확률.
+    """
     picture = Picture(748)
     left, step = 112, 59
     middles = [left + step * column + step / 2 - 2 for column in range(6)]
@@ -114,11 +43,14 @@ def draw_review_to_answer() -> Picture:
     for name, y in rows.items():
         picture.text(16, y, name, bold=True, at="start")
     picture.cell(left, 20, 352, 40, "연기가 정말 좋다", fill=BLUE, size=18)
-    tokens, ids = ("[CLS]", "연기", "##가", "정말", "좋다", "[SEP]"), ("2", "812", "14", "377", "1504", "3")
-    for x, token, number in zip(middles, tokens, ids, strict=True):
-        fill = ORANGE if token == "[CLS]" else BLUE
+    tokens, ids = (
+        ("[CLS]", "연기", "##가", "정말", "좋다", "[SEP]"),
+        ("2", "812", "14", "377", "1504", "3"),
+    )
+    for x, word, number in zip(middles, tokens, ids, strict=True):
+        fill = ORANGE if word == "[CLS]" else BLUE
         picture.line(x, 62, x, 90, arrow=True)
-        picture.cell(x - 27, 94, 54, 36, token, fill=fill, size=15)
+        picture.cell(x - 27, 94, 54, 36, word, fill=fill, size=15)
         picture.line(x, 132, x, 162, arrow=True)
         picture.cell(x - 27, 166, 54, 36, number, size=15)
         picture.line(x, 204, x, 226, arrow=True)
@@ -127,20 +59,37 @@ def draw_review_to_answer() -> Picture:
     for start in middles:
         for end in middles:
             to_cls = end == middles[0]
-            picture.line(start, 312, end, 450, STRONG[ORANGE] if to_cls else "#c3cad6", 2 if to_cls else 1)
+            picture.line(
+                start,
+                312,
+                end,
+                450,
+                STRONG[ORANGE] if to_cls else "#c3cad6",
+                2 if to_cls else 1,
+            )
     picture.box(left + 12, 362, 328, 30, "#ffffff", STRONG[PLAIN])
     picture.text(left + 176, 377, "모두가 서로를 살핌 · 여러 층 되풀이", size=16)
     x = middles[0]
     picture.line(x, 534, x, 570, STRONG[ORANGE], 2, arrow=True)
     picture.text(x + 14, 552, "분류 층", color=QUIET, at="start")
-    for x, name, score, share, fill in ((left, "부정", "−1.2", 0.03, PLAIN), (left + 180, "긍정", "2.3", 0.97, GREEN)):
+    for x, name, score, share, fill in (
+        (left, "부정", "−1.2", 0.03, PLAIN),
+        (left + 180, "긍정", "2.3", 0.97, GREEN),
+    ):
         picture.cell(x, 574, 172, 36, f"{name} {score}", fill=fill)
         picture.line(x + 86, 612, x + 86, 654, arrow=True)
         picture.box(x, 660, 172, 40, "#ffffff", STRONG[fill])
         picture.box(x, 660, 172 * share, 40, fill)
         picture.text(x + 86, 680, f"{name} {share:.0%}", bold=True)
     picture.text(left + 176, 632, "소프트맥스", color=QUIET)
-    picture.text(left, 724, "토큰과 숫자는 설명을 위한 보기입니다.", size=15, color=QUIET, at="start")
+    picture.text(
+        left,
+        724,
+        "토큰과 숫자는 설명을 위한 보기입니다.",
+        size=15,
+        color=QUIET,
+        at="start",
+    )
     return picture
 
 
@@ -150,7 +99,9 @@ def _draw_vector(picture: Picture, x: float, y: float, fill: str) -> None:
 
 
 def draw_padding_and_mask() -> Picture:
-    """Three reviews in one batch."""
+    """길이가 다른 리뷰 셋을 (PAD)로 채운 표와, 진짜 토큰은 1이고 채운 칸은 0인
+    attention_mask 표.
+    """
     picture = Picture(436)
     reviews = (
         ("[CLS]", "두", "번", "봐도", "또", "운다", "[SEP]"),
@@ -171,15 +122,30 @@ def draw_padding_and_mask() -> Picture:
                 words = str(int(is_real)) if shows_mask else review[column] if is_real else "[PAD]"
                 fill = BLUE if is_real else PLAIN
                 color = INK if is_real else QUIET
-                picture.cell(left + width * column, y, width - 4, 42, words, fill=fill, size=15, color=color)
+                picture.cell(
+                    left + width * column,
+                    y,
+                    width - 4,
+                    42,
+                    words,
+                    fill=fill,
+                    size=15,
+                    color=color,
+                )
     picture.text(16, 413, "두 표의 칸은 하나씩 짝을 이룹니다.", size=15, color=QUIET, at="start")
     return picture
 
 
 def draw_three_splits() -> Picture:
-    """Who may look at which split."""
+    """학습 몫은 매개변수를 고칠 때만, 검증 몫은 체크포인트를 고를 때만, 시험 몫은
+    마지막 점수를 낼 때만 본다는 표.
+    """
     picture = Picture(412)
-    columns = (("학습", "train", BLUE), ("검증", "validation", ORANGE), ("시험", "test", GREEN))
+    columns = (
+        ("학습", "train", BLUE),
+        ("검증", "validation", ORANGE),
+        ("시험", "test", GREEN),
+    )
     picture.cell(16, 18, 292, 40, "학습 파일", size=17)
     picture.cell(332, 18, 132, 40, "시험 파일", size=17)
     for x, (name, english, fill) in zip((16, 212, 332), columns, strict=True):
@@ -204,7 +170,9 @@ def draw_three_splits() -> Picture:
 
 
 def draw_pair_segments() -> Picture:
-    """A pair of texts in one row, with types."""
+    """(CLS) 전제 (SEP) 가설 (SEP)로 이은 한 줄: 토큰 벡터에 0번 또는 1번 유형의 벡터를
+    더해 모델에 넣고, 가설의 토큰은 전제의 토큰을 직접 본다.
+    """
     picture = Picture(382)
     tokens = ("[CLS]", "동생은", "책을", "샀다", "[SEP]", "책을", "샀다", "[SEP]")
     width, left = 56, 18
@@ -221,14 +189,23 @@ def draw_pair_segments() -> Picture:
         picture.text(x, 268, "=", size=20, color=QUIET)
         picture.cell(x - 26, 290, 52, 40, "", fill=fill)
         for row in range(3):
-            picture.line(x - 16, 300 + 10 * row, x + 16 - 5 * ((row + column) % 3), 300 + 10 * row, STRONG[fill], 3)
+            picture.line(
+                x - 16,
+                300 + 10 * row,
+                x + 16 - 5 * ((row + column) % 3),
+                300 + 10 * row,
+                STRONG[fill],
+                3,
+            )
     picture.text(18 + width * 2.5, 356, "전제 (유형 0)", bold=True, color=STRONG[BLUE])
     picture.text(18 + width * 6.5, 356, "가설 (유형 1)", bold=True, color=STRONG[ORANGE])
     return picture
 
 
 def draw_windows() -> Picture:
-    """A long text read in overlapping windows."""
+    """토큰 열 개짜리 글을 네 칸짜리 창 넷으로 두 칸씩 겹쳐 읽고, 창마다 낸 긍정 확률을
+    평균하는 그림.
+    """
     picture = Picture(404)
     width, left = 44, 18
     picture.text(18, 26, "긴 글: 한 번에 다 읽지 못합니다", bold=True, at="start")
@@ -238,19 +215,33 @@ def draw_windows() -> Picture:
         y = 110 + 52 * row
         for column in range(2 * row, 2 * row + 4):
             overlaps = (row > 0 and column < 2 * row + 2) or (row < 3 and column >= 2 * row + 2)
-            picture.cell(left + width * column, y, width - 4, 38, str(column), fill=ORANGE if overlaps else BLUE)
+            picture.cell(
+                left + width * column,
+                y,
+                width - 4,
+                38,
+                str(column),
+                fill=ORANGE if overlaps else BLUE,
+            )
         side = left + width * (2 * row + 4) + 4
         if row < 2:
             picture.text(side, y + 19, f"→ 창 {row + 1}: 긍정 {share}", at="start")
         else:
-            picture.text(left + width * 2 * row - 10, y + 19, f"창 {row + 1}: 긍정 {share} ←", at="end")
+            picture.text(
+                left + width * 2 * row - 10,
+                y + 19,
+                f"창 {row + 1}: 긍정 {share} ←",
+                at="end",
+            )
     picture.text(18, 340, "주황 칸은 이웃한 창이 함께 읽는 토큰입니다.", color=QUIET, at="start")
     picture.text(18, 374, "글 전체의 답 = 네 확률의 평균 = 긍정 0.30", bold=True, at="start")
     return picture
 
 
 def draw_series() -> Picture:
-    """What each notebook is for."""
+    """노트북 일곱 권의 지도: 01과 02는 영화 리뷰, 03과 04는 문장 쌍을 학습하고 띄우며,
+    05와 06은 같은 일을 다른 도구로, 07은 인코더를 사전학습한다.
+    """
     picture = Picture(470)
     boxes = (
         (16, 52, BLUE, "01 영화 리뷰", "분류기 학습"),
@@ -273,111 +264,22 @@ def draw_series() -> Picture:
     return picture
 
 
+# A drawing's docstring is its alternative text: who cannot see the picture hears it.
 PICTURES = {
-    "review-to-answer": (
-        draw_review_to_answer,
-        "리뷰 한 줄이 답이 되는 여덟 단계: 리뷰, 토큰, 번호, 벡터, 모두가 서로를 살피는 어텐션, [CLS] 벡터, 점수, 소프트맥스를 거친 확률",
-    ),
-    "padding-and-mask": (
-        draw_padding_and_mask,
-        "길이가 다른 리뷰 셋을 [PAD]로 채운 표와, 진짜 토큰은 1이고 채운 칸은 0인 attention_mask 표",
-    ),
-    "three-splits": (
-        draw_three_splits,
-        "학습 몫은 매개변수를 고칠 때만, 검증 몫은 체크포인트를 고를 때만, 시험 몫은 마지막 점수를 낼 때만 본다는 표",
-    ),
-    "pair-segments": (
-        draw_pair_segments,
-        "[CLS] 전제 [SEP] 가설 [SEP]로 이은 한 줄: 토큰 벡터에 0번 또는 1번 유형의 벡터를 더해 모델에 넣고, 가설의 토큰은 전제의 토큰을 직접 본다",
-    ),
-    "windows": (
-        draw_windows,
-        "토큰 열 개짜리 글을 네 칸짜리 창 넷으로 두 칸씩 겹쳐 읽고, 창마다 낸 긍정 확률을 평균하는 그림",
-    ),
-    "series": (
-        draw_series,
-        "노트북 일곱 개의 지도: 01과 02는 영화 리뷰, 03과 04는 문장 쌍을 학습하고 띄우며, 05와 06은 같은 일을 다른 도구로, 07은 인코더를 사전학습한다",
-    ),
+    "review-to-answer": draw_review_to_answer,
+    "padding-and-mask": draw_padding_and_mask,
+    "three-splits": draw_three_splits,
+    "pair-segments": draw_pair_segments,
+    "windows": draw_windows,
+    "series": draw_series,
 }
-
-
-def photograph(svg: Path) -> bytes:
-    """Let Chromium draw an SVG, in the font that the package koreanize-matplotlib carries; returns a PNG.
-
-    Raises:
-        FileNotFoundError: There is no Chromium, or no font.
-    """
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        raise FileNotFoundError(
-            "expected chromium or google-chrome on the PATH, found neither: apt-get install chromium"
-        )
-    height = re.search(r'height="(\d+)"', svg.read_text("utf-8"))
-    assert height is not None
-    with tempfile.TemporaryDirectory() as folder:
-        page, target = Path(folder) / "page.html", Path(folder) / "picture.png"
-        page.write_text(f"<meta charset=utf-8><style>body {{ margin: 0 }}</style>{svg.read_text('utf-8')}", "utf-8")
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--default-background-color=00000000"]
-        size = f"--window-size={WIDTH},{height[1]}"
-        factor = f"--force-device-scale-factor={SCALE}"
-        command = [browser, *options, size, factor, f"--screenshot={target}", page.as_uri()]
-        subprocess.run(command, check=True, capture_output=True, env=make_font_settings(Path(folder)))
-        return shrink(target.read_bytes())
-
-
-def make_font_settings(folder: Path) -> dict[str, str]:
-    """Return the environment in which a browser finds NanumGothic, which the package koreanize-matplotlib carries.
-
-    As a font of the page Chromium refuses the file (it has an empty table); as one of the system it does not.
-    """
-    package = find_spec("koreanize_matplotlib")
-    if package is None or package.origin is None:
-        raise FileNotFoundError("expected the package koreanize-matplotlib for its font, found none: pip install it")
-    folders = (Path(package.origin).parent / "fonts", "/usr/share/fonts")
-    places = "".join(f"<dir>{place}</dir>" for place in folders)
-    settings = folder / "fonts.conf"
-    settings.write_text(f"<fontconfig>{places}<cachedir>{folder}</cachedir></fontconfig>", "utf-8")
-    return {**os.environ, "FONTCONFIG_FILE": str(settings)}
-
-
-def shrink(png: bytes, is_opaque: bool = False) -> bytes:
-    """Return the picture in 256 colours; the corners of a card are transparent, a page is opaque."""
-    content = io.BytesIO()
-    image = Image.open(io.BytesIO(png))
-    if is_opaque:
-        image = image.convert("RGB").quantize(256, kmeans=1)
-    else:
-        image = image.convert("RGBA").quantize(256, method=Image.Quantize.FASTOCTREE)
-    image.save(content, "PNG", optimize=True)
-    return content.getvalue()
-
-
-def embed(pictures: dict[str, tuple[bytes, str]], notebooks: Sequence[Path]) -> int:
-    """Store pictures (PNG and alternative text) in the cells that name them; returns how many places there are."""
-    places = 0
-    for path in notebooks:
-        notebook = json.loads(path.read_text("utf-8"))
-        for cell in notebook["cells"]:
-            source = "".join(cell["source"])
-            for name in re.findall(r"\(attachment:([\w-]+)\.png\)", source):
-                if cell["cell_type"] != "markdown" or name not in pictures:
-                    continue
-                png, alt = pictures[name]
-                source = re.sub(rf"!\[[^]]*\]\(attachment:{name}\.png\)", f"![{alt}](attachment:{name}.png)", source)
-                content = base64.b64encode(png).decode()
-                cell.setdefault("attachments", {})[f"{name}.png"] = {"image/png": content}
-                places += 1
-            cell["source"] = source.splitlines(keepends=True)
-        path.write_text(json.dumps(notebook, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    return places
 
 
 def main() -> int:
     """Draw, photograph and embed all pictures; return the exit status."""
     pictures = {}
-    for name, (draw, alt) in PICTURES.items():
-        svg = HERE / f"{name}.svg"
-        alt = alt.replace("[", "(").replace("]", ")")  # brackets would end the alternative text
+    for name, draw in PICTURES.items():
+        svg, alt = HERE / f"{name}.svg", " ".join(str(draw.__doc__).split())
         svg.write_text(draw().to_svg(alt), encoding="utf-8")
         pictures[name] = (photograph(svg), alt)
         print(f"{name}: {len(pictures[name][0]) / 1000:.0f} KB", flush=True)

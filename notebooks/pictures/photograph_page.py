@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from draw import HERE, SCALE, WIDTH, embed, make_font_settings, shrink
 from playwright.sync_api import sync_playwright
 
+from canvas import HERE, SCALE, WIDTH, embed, make_font_settings, shrink
 from nlpbook_helpers import Classifier, get_web_service_app, serve
 
 ROOT = HERE.parent.parent
@@ -25,7 +25,10 @@ PAGES = {
     "page-pair": (
         "paircls",
         "두 문장의 관계 맞히기",
-        {"premise": "동생은 도서관에서 세 시간 동안 책을 읽었다.", "hypothesis": "동생은 책을 읽었다."},
+        {
+            "premise": "동생은 도서관에서 세 시간 동안 책을 읽었다.",
+            "hypothesis": "동생은 책을 읽었다.",
+        },
         "전제와 가설을 적는 칸 둘 아래에 모델의 답과 참, 거짓, 중립의 확률 막대 셋이 있는 웹 페이지",
     ),
 }
@@ -57,11 +60,15 @@ def main() -> int:
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium" if Path("/usr/bin/chromium").is_file() else None,
             args=["--no-sandbox"],
-            env=make_font_settings(Path(folder)),
+            env={**make_font_settings(Path(folder))},
         )
         for name, (checkpoint, title, fields, alt) in PAGES.items():
             classifier = Classifier.from_checkpoint(ROOT / "checkpoints" / checkpoint)
-            with serve(get_web_service_app(classifier.inference_fn, title=title), port=0, tunnel=None) as server:
+            with serve(
+                get_web_service_app(classifier.inference_fn, title=title),
+                port=0,
+                tunnel=None,
+            ) as server:
                 pictures[name] = (photograph_page(browser, server.url, fields), alt)
             print(f"{name}: {len(pictures[name][0]) / 1000:.0f} KB", flush=True)
         browser.close()
