@@ -26,7 +26,7 @@ def test_no_cell_names_a_number_of_classes(code_cells):
     functions = {
         "".join(cell["source"]) for cell in code_cells if re.search(r"^(def|class) ", "".join(cell["source"]), re.M)
     }
-    assert len(functions) == 6
+    assert len(functions) == 7
     for source in repeated | functions:
         assert not re.search(r"num_labels=\d|positive|negative|binary|\[:, ?[01]\]", source), source
 

@@ -1,0 +1,291 @@
+"""Draw the notebooks' diagrams and put them into the notebooks: `draw.py`.
+
+Each picture is written as `NAME.svg` beside this file, photographed by Chromium and stored in every notebook whose
+prose says `![…](attachment:NAME.png)`. The notebooks hold PNG because JupyterLab refuses SVG attachments ("Cannot
+render unknown image mime type"), and the light card behind each picture keeps it legible on a dark page. All is
+drawn 480 units wide with letters of 15 and more, so that a telephone's 360 pixels leave them at 11.
+"""
+
+import sys
+
+from canvas import (
+    BLUE,
+    GREEN,
+    HERE,
+    INK,
+    ORANGE,
+    PLAIN,
+    QUIET,
+    STRONG,
+    Picture,
+    embed,
+    photograph,
+)
+
+
+def draw_review_to_answer() -> Picture:
+    """리뷰 한 줄이 답이 되는 여덟 단계: 리뷰, 토큰, 번호, 벡터, 모두가 서로를 살피는
+    어텐션, (CLS) 벡터, 점수, 소프트맥스를 거친 확률.
+    """
+    picture = Picture(748)
+    left, step = 112, 59
+    middles = [left + step * column + step / 2 - 2 for column in range(6)]
+    rows = {
+        "① 리뷰": 40,
+        "② 토큰": 112,
+        "③ 번호": 184,
+        "④ 벡터": 268,
+        "⑤ 어텐션": 376,
+        "⑥ [CLS]": 494,
+        "⑦ 점수": 592,
+        "⑧ 확률": 680,
+    }
+    for name, y in rows.items():
+        picture.text(16, y, name, bold=True, at="start")
+    picture.cell(left, 20, 352, 40, "연기가 정말 좋다", fill=BLUE, size=18)
+    tokens, ids = (
+        ("[CLS]", "연기", "##가", "정말", "좋다", "[SEP]"),
+        ("2", "812", "14", "377", "1504", "3"),
+    )
+    for x, word, number in zip(middles, tokens, ids, strict=True):
+        fill = ORANGE if word == "[CLS]" else BLUE
+        picture.line(x, 62, x, 90, arrow=True)
+        picture.cell(x - 27, 94, 54, 36, word, fill=fill, size=15)
+        picture.line(x, 132, x, 162, arrow=True)
+        picture.cell(x - 27, 166, 54, 36, number, size=15)
+        picture.line(x, 204, x, 226, arrow=True)
+        _draw_vector(picture, x, 230, fill)
+        _draw_vector(picture, x, 456, fill if fill == ORANGE else PLAIN)
+    for start in middles:
+        for end in middles:
+            to_cls = end == middles[0]
+            picture.line(
+                start,
+                312,
+                end,
+                450,
+                STRONG[ORANGE] if to_cls else "#c3cad6",
+                2 if to_cls else 1,
+            )
+    picture.box(left + 12, 362, 328, 30, "#ffffff", STRONG[PLAIN])
+    picture.text(left + 176, 377, "모두가 서로를 살핌 · 여러 층 되풀이", size=16)
+    x = middles[0]
+    picture.line(x, 534, x, 570, STRONG[ORANGE], 2, arrow=True)
+    picture.text(x + 14, 552, "분류 층", color=QUIET, at="start")
+    for x, name, score, share, fill in (
+        (left, "부정", "−1.2", 0.03, PLAIN),
+        (left + 180, "긍정", "2.3", 0.97, GREEN),
+    ):
+        picture.cell(x, 574, 172, 36, f"{name} {score}", fill=fill)
+        picture.line(x + 86, 612, x + 86, 654, arrow=True)
+        picture.box(x, 660, 172, 40, "#ffffff", STRONG[fill])
+        picture.box(x, 660, 172 * share, 40, fill)
+        picture.text(x + 86, 680, f"{name} {share:.0%}", bold=True)
+    picture.text(left + 176, 632, "소프트맥스", color=QUIET)
+    picture.text(
+        left,
+        724,
+        "토큰과 숫자는 설명을 위한 보기입니다.",
+        size=15,
+        color=QUIET,
+        at="start",
+    )
+    return picture
+
+
+def _draw_vector(picture: Picture, x: float, y: float, fill: str) -> None:
+    for row in range(4):
+        picture.box(x - 14, y + 19 * row, 28, 19, fill, radius=2)
+
+
+def draw_padding_and_mask() -> Picture:
+    """길이가 다른 리뷰 셋을 (PAD)로 채운 표와, 진짜 토큰은 1이고 채운 칸은 0인
+    attention_mask 표.
+    """
+    picture = Picture(436)
+    reviews = (
+        ("[CLS]", "두", "번", "봐도", "또", "운다", "[SEP]"),
+        ("[CLS]", "지루", "하다", "[SEP]"),
+        ("[CLS]", "배우", "가", "살렸다", "[SEP]"),
+    )
+    width, left = 57, 70
+    for top, title, shows_mask in (
+        (24, "토큰: 가장 긴 리뷰에 맞춰 [PAD]로 채움", False),
+        (224, "attention_mask: 1은 보고, 0은 보지 않음", True),
+    ):
+        picture.text(16, top, title, bold=True, at="start")
+        for row, review in enumerate(reviews):
+            y = top + 24 + 50 * row
+            picture.text(16, y + 21, f"리뷰{row + 1}", at="start")
+            for column in range(7):
+                is_real = column < len(review)
+                words = str(int(is_real)) if shows_mask else review[column] if is_real else "[PAD]"
+                fill = BLUE if is_real else PLAIN
+                color = INK if is_real else QUIET
+                picture.cell(
+                    left + width * column,
+                    y,
+                    width - 4,
+                    42,
+                    words,
+                    fill=fill,
+                    size=15,
+                    color=color,
+                )
+    picture.text(16, 413, "두 표의 칸은 하나씩 짝을 이룹니다.", size=15, color=QUIET, at="start")
+    return picture
+
+
+def draw_three_splits() -> Picture:
+    """학습 몫은 매개변수를 고칠 때만, 검증 몫은 체크포인트를 고를 때만, 시험 몫은
+    마지막 점수를 낼 때만 본다는 표.
+    """
+    picture = Picture(412)
+    columns = (
+        ("학습", "train", BLUE),
+        ("검증", "validation", ORANGE),
+        ("시험", "test", GREEN),
+    )
+    picture.cell(16, 18, 292, 40, "학습 파일", size=17)
+    picture.cell(332, 18, 132, 40, "시험 파일", size=17)
+    for x, (name, english, fill) in zip((16, 212, 332), columns, strict=True):
+        width = 188 if name == "학습" else 96 if name == "검증" else 132
+        picture.line(x + width / 2, 60, x + width / 2, 84, arrow=True)
+        picture.box(x, 88, width, 62, fill)
+        picture.text(x + width / 2, 108, name, size=18, bold=True)
+        picture.text(x + width / 2, 132, english, size=16)
+    uses = ("매개변수를 고칠 때", "체크포인트를 고를 때", "마지막 점수를 낼 때")
+    for x, (name, _, _) in zip((236, 326, 416), columns, strict=True):
+        picture.text(x, 184, name, bold=True)
+    for row, use in enumerate(uses):
+        y = 226 + 52 * row
+        picture.text(16, y, use, at="start")
+        for column, x in enumerate((236, 326, 416)):
+            if column == row:
+                picture.cell(x - 38, y - 20, 76, 40, "본다", fill=columns[column][2], bold=True)
+            else:
+                picture.cell(x - 38, y - 20, 76, 40, "못 본다", fill="#ffffff", color=QUIET)
+    picture.text(16, 384, "시험은 모든 것을 고른 뒤에 한 번만 엽니다.", color=QUIET, at="start")
+    return picture
+
+
+def draw_pair_segments() -> Picture:
+    """(CLS) 전제 (SEP) 가설 (SEP)로 이은 한 줄: 토큰 벡터에 0번 또는 1번 유형의 벡터를
+    더해 모델에 넣고, 가설의 토큰은 전제의 토큰을 직접 본다.
+    """
+    picture = Picture(382)
+    tokens = ("[CLS]", "동생은", "책을", "샀다", "[SEP]", "책을", "샀다", "[SEP]")
+    width, left = 56, 18
+    middles = [left + width * column + width / 2 - 2 for column in range(len(tokens))]
+    picture.text(18, 26, "가설의 토큰이 전제의 토큰을 직접 봅니다", bold=True, at="start")
+    for start, end, rise in ((5, 2, 62), (6, 3, 46)):
+        picture.arc(middles[start], middles[end], 118, rise, STRONG[ORANGE])
+    for column, (x, token) in enumerate(zip(middles, tokens, strict=True)):
+        kind = int(column > 4)
+        fill = ORANGE if kind else BLUE
+        picture.cell(x - 26, 122, 52, 40, token, fill=fill, size=15)
+        picture.text(x, 184, "+", size=20, color=QUIET)
+        picture.cell(x - 26, 206, 52, 40, f"{kind}번", fill=fill, bold=True)
+        picture.text(x, 268, "=", size=20, color=QUIET)
+        picture.cell(x - 26, 290, 52, 40, "", fill=fill)
+        for row in range(3):
+            picture.line(
+                x - 16,
+                300 + 10 * row,
+                x + 16 - 5 * ((row + column) % 3),
+                300 + 10 * row,
+                STRONG[fill],
+                3,
+            )
+    picture.text(18 + width * 2.5, 356, "전제 (유형 0)", bold=True, color=STRONG[BLUE])
+    picture.text(18 + width * 6.5, 356, "가설 (유형 1)", bold=True, color=STRONG[ORANGE])
+    return picture
+
+
+def draw_windows() -> Picture:
+    """토큰 열 개짜리 글을 네 칸짜리 창 넷으로 두 칸씩 겹쳐 읽고, 창마다 낸 긍정 확률을
+    평균하는 그림.
+    """
+    picture = Picture(404)
+    width, left = 44, 18
+    picture.text(18, 26, "긴 글: 한 번에 다 읽지 못합니다", bold=True, at="start")
+    for column in range(10):
+        picture.cell(left + width * column, 46, width - 4, 38, str(column), size=16)
+    for row, share in enumerate(("0.62", "0.31", "0.18", "0.09")):
+        y = 110 + 52 * row
+        for column in range(2 * row, 2 * row + 4):
+            overlaps = (row > 0 and column < 2 * row + 2) or (row < 3 and column >= 2 * row + 2)
+            picture.cell(
+                left + width * column,
+                y,
+                width - 4,
+                38,
+                str(column),
+                fill=ORANGE if overlaps else BLUE,
+            )
+        side = left + width * (2 * row + 4) + 4
+        if row < 2:
+            picture.text(side, y + 19, f"→ 창 {row + 1}: 긍정 {share}", at="start")
+        else:
+            picture.text(
+                left + width * 2 * row - 10,
+                y + 19,
+                f"창 {row + 1}: 긍정 {share} ←",
+                at="end",
+            )
+    picture.text(18, 340, "주황 칸은 이웃한 창이 함께 읽는 토큰입니다.", color=QUIET, at="start")
+    picture.text(18, 374, "글 전체의 답 = 네 확률의 평균 = 긍정 0.30", bold=True, at="start")
+    return picture
+
+
+def draw_series() -> Picture:
+    """노트북 일곱 권의 지도: 01과 02는 영화 리뷰, 03과 04는 문장 쌍을 학습하고 띄우며,
+    05와 06은 같은 일을 다른 도구로, 07은 인코더를 사전학습한다.
+    """
+    picture = Picture(470)
+    boxes = (
+        (16, 52, BLUE, "01 영화 리뷰", "분류기 학습"),
+        (254, 52, BLUE, "02 그 분류기를", "웹에 띄우기"),
+        (16, 162, ORANGE, "03 문장 쌍", "분류기 학습"),
+        (254, 162, ORANGE, "04 그 분류기를", "웹에 띄우기"),
+        (16, 290, GREEN, "05 Trainer로", "문장 분류"),
+        (254, 290, GREEN, "06 PyTorch로", "처음부터 쓰기"),
+    )
+    picture.text(16, 28, "책의 순서: 학습하고 띄운다", bold=True, at="start")
+    picture.text(16, 268, "같은 일을 다른 도구로", bold=True, at="start")
+    for x, y, fill, first, second in boxes:
+        picture.box(x, y, 210, 76, fill)
+        picture.text(x + 105, y + 25, first, size=18, bold=True)
+        picture.text(x + 105, y + 52, second, size=17)
+    for y in (90, 200):
+        picture.line(228, y, 250, y, QUIET, 2, arrow=True)
+    picture.line(121, 130, 121, 158, QUIET, 2, arrow=True)
+    picture.cell(16, 394, 448, 58, "07 출발점인 작은 인코더를 사전학습하기", size=18, bold=True)
+    return picture
+
+
+# A drawing's docstring is its alternative text: who cannot see the picture hears it.
+PICTURES = {
+    "review-to-answer": draw_review_to_answer,
+    "padding-and-mask": draw_padding_and_mask,
+    "three-splits": draw_three_splits,
+    "pair-segments": draw_pair_segments,
+    "windows": draw_windows,
+    "series": draw_series,
+}
+
+
+def main() -> int:
+    """Draw, photograph and embed all pictures; return the exit status."""
+    pictures = {}
+    for name, draw in PICTURES.items():
+        svg, alt = HERE / f"{name}.svg", " ".join(str(draw.__doc__).split())
+        svg.write_text(draw().to_svg(alt), encoding="utf-8")
+        pictures[name] = (photograph(svg), alt)
+        print(f"{name}: {len(pictures[name][0]) / 1000:.0f} KB", flush=True)
+    print(f"embedded in {embed(pictures, sorted(HERE.parent.glob('0*.ipynb')))} places")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
