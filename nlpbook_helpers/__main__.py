@@ -58,7 +58,7 @@ def train(file: Path | None = None, /, settings: Any = None) -> None:
         if next(ranks, "0") != "0":
             outputs.enter_context(redirect_stdout(outputs.enter_context(open(os.devnull, "w"))))
         _announce("training: loading PyTorch")
-        from nlpbook_helpers.trainer import read_arguments
+        from nlpbook_helpers.arguments import read_arguments
 
         given = (read_arguments(file) if file else {}) | (settings or {})
         nlpbook.train(ClassificationTrainArguments(**given))

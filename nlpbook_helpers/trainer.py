@@ -22,7 +22,6 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, check_on_hub, describe_arguments
-from nlpbook_helpers.arguments import read_arguments as read_arguments  # its old place
 from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus

@@ -222,7 +222,7 @@ def test_texts_that_are_cut_are_counted_aloud(make_dataset, caplog):
     ("mode", "changes", "message"),
     [
         ("val", {}, "mode='val' needs held-out rows, got validation_size=0: set validation_"),
-        ("val", {"validation_size": 7}, "validation_size: expected 2 to 6, X),
+        ("val", {"validation_size": 7}, "validation_size: cannot hold out 7 of 8 rows: expected 2 to 6"),
         ("dev", {}, "mode: expected 'train', 'val' or 'test', got 'dev'"),
     ],
 )

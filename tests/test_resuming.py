@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 import training_process
-from reviews import REVIEWS, write_reviews
 from pytorch_lightning import Callback
+from reviews import REVIEWS, write_reviews
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
