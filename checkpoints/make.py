@@ -12,13 +12,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import finetune_pairs
 import torch
+from convert import convert
+from finetune_pairs import finetune
 from pytorch_lightning.callbacks import EMAWeightAveraging
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 import nlpbook_helpers as nlpbook
+from nlpbook_helpers.checkpoints import METADATA_KEY, pack_weights
+from nlpbook_helpers.runtime import find_versions
 
 HERE = Path(__file__).parent
 ENCODER = HERE / "nlpbook-mini"
@@ -26,49 +31,22 @@ RECIPES = {
     "doccls": {
         "corpus": nlpbook.NsmcCorpus, "downstream_corpus_name": "nsmc",
         "downstream_task_name": "document-classification", "max_seq_length": 128, "epochs": 2,
-        "learning_rate": 2e-4, "batch_size": 64, "validation_size": 5_000, "hidden_share": 0.0,
-        "monitor": "max val_acc",
-    },
-    "paircls": {
-        "corpus": nlpbook.KlueNLICorpus, "downstream_corpus_name": "klue-nli",
-        "downstream_task_name": "pair-classification", "max_seq_length": 64, "epochs": 6,
-        "learning_rate": 2e-4, "batch_size": 32, "validation_size": 2_500, "hidden_share": 0.1,
+        "learning_rate": 2e-4, "batch_size": 64, "validation_size": 5_000,
         "monitor": "max val_acc",
     },
 }  # fmt: skip
+CORPORA = {"doccls": ("nsmc", nlpbook.NsmcCorpus), "paircls": ("klue-nli", nlpbook.KlueNLICorpus)}
+TASKS = {"doccls": "document-classification", "paircls": "pair-classification"}
 TEST_CORPORA = {"doccls": "NSMC test", "paircls": "KLUE-NLI dev"}
 KEPT = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "nlpbook")
+BUILD = HERE / "build"  # of what is only on the way, not kept in the repository
 AVERAGE_OVER = 500  # steps; the mean of the last weights is steadier than the last weights
-
-
-class HidingTask(nlpbook.ClassificationTask):
-    """Fine-tuning that hides some tokens of every text anew each time, so that a small corpus is not learned by heart.
-
-    Args:
-        model: A `…ForSequenceClassification`.
-        args: As of `ClassificationTask`.
-        tokenizer: The model's tokenizer.
-        share: Of the tokens to hide, special tokens aside.
-    """
-
-    def __init__(self, model: Any, args: Any, tokenizer: Any, share: float) -> None:
-        super().__init__(model, args)
-        self.mask_token_id, self.share = tokenizer.mask_token_id, share
-        self.special = torch.tensor(tokenizer.all_special_ids)
-
-    def training_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Return the loss of the batch with hidden tokens."""
-        ids = inputs["input_ids"]
-        is_hidden = (torch.rand(ids.shape, device=ids.device) < self.share) & ~torch.isin(
-            ids, self.special.to(ids.device)
-        )
-        return super().training_step({**inputs, "input_ids": ids.masked_fill(is_hidden, self.mask_token_id)}, batch_idx)
 
 
 def train(name: str, encoder: Path, work_dir: str) -> tuple[Path, nlpbook.ClassificationTrainArguments]:
     """Fine-tune one recipe; return the best checkpoint and the arguments."""
     recipe = dict(RECIPES[name])
-    corpus, hidden_share = recipe.pop("corpus")(), recipe.pop("hidden_share")
+    corpus = recipe.pop("corpus")()
     args = nlpbook.ClassificationTrainArguments(str(encoder), downstream_model_dir=work_dir, seed=7, **recipe)
     nlpbook.set_seed(args)
     nlpbook.download_downstream_dataset(args)
@@ -81,59 +59,94 @@ def train(name: str, encoder: Path, work_dir: str) -> tuple[Path, nlpbook.Classi
     trainer.callbacks.append(EMAWeightAveraging(decay=1 - 1 / AVERAGE_OVER))
     trainer.checkpoint_callback.save_weights_only = False  # else the averaged weights are measured but not saved
     trainer.fit(
-        HidingTask(model, args, tokenizer, hidden_share),
+        nlpbook.ClassificationTask(model, args),
         train_dataloaders=DataLoader(data, args.batch_size, sampler=sampler, collate_fn=nlpbook.data_collator),
         val_dataloaders=DataLoader(held_out, 256, collate_fn=nlpbook.data_collator),
     )
     return Path(trainer.checkpoint_callback.best_model_path), args
 
 
-def ship(best: Path, args: nlpbook.ClassificationTrainArguments, folder: Path) -> None:
-    """Write the checkpoint in half precision, configuration and tokenizer beside it, and its figures."""
-    checkpoint = nlpbook.load_checkpoint(best)
-    checkpoint["state_dict"] = {name: tensor.half() for name, tensor in checkpoint["state_dict"].items()}
-    checkpoint = {name: checkpoint[name] for name in KEPT}
+def ship(checkpoint: dict[str, Any], name: str, file_name: str, arguments: dict[str, Any]) -> None:
+    """Write a checkpoint with its weights in 8 bits, configuration and tokenizer beside it, and its figures."""
+    folder = HERE / name
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*.ckpt"):
         earlier.unlink()
-    torch.save(checkpoint, folder / best.name)
+    torch.save({**checkpoint, "state_dict": pack_weights(checkpoint["state_dict"])}, folder / file_name)
     classifier = nlpbook.Classifier.from_checkpoint(folder)
     classifier.model.config.save_pretrained(folder)
     classifier.tokenizer.save_pretrained(folder)
-    write_figures(classifier, args, folder, checkpoint["nlpbook"]["val_loss"])
+    write_figures(classifier, name, arguments)
 
 
-def write_figures(classifier: nlpbook.Classifier, args: Any, folder: Path, val_loss: float) -> None:
-    """Score a classifier on the official test file and write the figures beside it."""
-    corpus = RECIPES[folder.name]["corpus"]()
-    report = nlpbook.evaluate(
-        classifier.model, nlpbook.ClassificationDataset(args, corpus, classifier.tokenizer, "test")
-    )
-    print(f"{folder.name}: {report}\n{report.per_class.round(4)}")
+def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str, Any]) -> None:
+    """Score a classifier on the official test file, as it is shipped, and write the figures beside it."""
+    args = nlpbook.ClassificationTrainArguments(
+        downstream_corpus_name=CORPORA[name][0], max_seq_length=classifier.max_seq_length,
+        downstream_task_name=TASKS[name],
+    )  # fmt: skip
+    dataset = nlpbook.ClassificationDataset(args, CORPORA[name][1](), classifier.tokenizer, "test")
+    report = nlpbook.evaluate(classifier.model, dataset)
+    print(f"{name}: {report}\n{report.per_class.round(4)}")
     figures = {
-        "test_corpus": TEST_CORPORA[folder.name],
+        "test_corpus": TEST_CORPORA[name],
         "test_accuracy": round(report.accuracy, 4),
         "test_macro_f1": round(report.macro_f1, 4),
         "test_examples": len(report.probabilities),
-        "val_loss": round(val_loss, 4),
         "per_class": report.per_class.round(4).to_dict(orient="index"),
         "confusion": report.confusion.tolist(),
-        "arguments": {key: value for key, value in RECIPES[folder.name].items() if key != "corpus"},
+        "arguments": arguments,
     }
-    (folder / "figures.json").write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (HERE / name / "figures.json").write_text(
+        json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
+
+
+def make_doccls() -> None:
+    """Fine-tune `nlpbook-mini` on NSMC."""
+    with tempfile.TemporaryDirectory() as work_dir:
+        best, args = train("doccls", ENCODER, work_dir)
+        checkpoint = nlpbook.load_checkpoint(best)
+        recipe = {key: value for key, value in RECIPES["doccls"].items() if key != "corpus"}
+        ship({key: checkpoint[key] for key in KEPT}, "doccls", best.name, recipe)
+
+
+def make_paircls() -> None:
+    """Fine-tune the converted encoder on inference pairs; what is there of earlier steps is not made again."""
+    encoder, finetuned = BUILD / "multilingual-e5-small-korean", BUILD / "paircls"
+    if not (encoder / "config.json").exists():
+        convert(encoder)
+    if not (finetuned / "config.json").exists():
+        finetune(encoder, finetuned)
+    model = AutoModelForSequenceClassification.from_pretrained(finetuned)
+    corpus = nlpbook.KlueNLICorpus()
+    metadata = {
+        "pretrained_model_name": encoder.name,
+        "task": "pair-classification",
+        "corpus": "klue-nli",
+        "max_seq_length": finetune_pairs.MAX_SEQ_LENGTH,
+        "labels": corpus.get_labels(),
+        "label_names": corpus.label_names,
+        "text_columns": list(corpus.text_columns),
+        "versions": find_versions(),
+        "config": json.dumps(model.config.to_diff_dict() | {"model_type": model.config.model_type}),
+        "tokenizer_files": {
+            path.name: torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+            for path in sorted(finetuned.glob("tokenizer*"))
+        },
+    }
+    weights = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
+    recipe = {key.lower(): getattr(finetune_pairs, key) for key in ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "SEED")}
+    epoch = f"epoch={finetune_pairs.EPOCHS - 1}.ckpt"
+    ship({"state_dict": weights, METADATA_KEY: metadata}, "paircls", epoch, recipe)
 
 
 def main() -> None:
-    """Train and ship the classifiers named on the command line."""
+    """Make the classifiers named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", choices=RECIPES)
-    parser.add_argument("--encoder", type=Path, default=ENCODER, help="folder of the pretrained encoder")
-    parser.add_argument("--output", type=Path, default=HERE, help="where the classifiers' folders are written")
-    options = parser.parse_args()
-    for name in options.names:
-        with tempfile.TemporaryDirectory() as work_dir:
-            best, args = train(name, options.encoder, work_dir)
-            ship(best, args, options.output / name)
+    parser.add_argument("names", nargs="+", choices=("doccls", "paircls"))
+    for name in parser.parse_args().names:
+        {"doccls": make_doccls, "paircls": make_paircls}[name]()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers.__main__ import main
-from nlpbook_helpers.trainer import read_arguments
+from nlpbook_helpers.arguments import read_arguments
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "nlpbook_helpers", "train"]
 
