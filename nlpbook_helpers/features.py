@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 CODE_VERSION = 3  # raise it when the same text would become other numbers
 SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
 BATCH_TOKENS = 4_096  # padded tokens at once: enough to fill two cores, small enough for 2 GB of memory
-LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape: the fewer, the less time and memory
+LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape of a batch: few shapes, less memory
 PADDING_TOKENS = {"cpu": 64}  # of a batch: what reading a model's weights once more costs, in tokens
 
 
@@ -238,18 +238,18 @@ def iterate_batches(lengths: np.ndarray, batch_tokens: int, padding_tokens: int 
     Args:
         lengths: Tokens of each example.
         batch_tokens: At most so many in a batch, padding included.
-        padding_tokens: At most so many of them padding; None: any.
+        padding_tokens: At most so many of them padding, and a power of two of rows, see `LENGTH_MULTIPLE`; None: any.
     """
     order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        size = max(1, batch_tokens // longest)
+    while len(order):
+        longest = max(1, int(lengths[order[0]]))
+        size = min(len(order), max(1, batch_tokens // longest))
         if padding_tokens is not None:
-            padding = np.cumsum(longest - lengths[order[start : start + size]])
+            padding = np.cumsum(longest - lengths[order[:size]])
             size = max(1, int(np.searchsorted(padding, padding_tokens, side="right")))
-        yield order[start : start + size]
-        start += size
+            size = 2 ** (size.bit_length() - 1)
+        yield order[:size]
+        order = order[size:]
 
 
 def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -276,9 +276,9 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     if was_training:  # for one sentence the walk through all modules would take an eighth of the time
         model.eval()
     probabilities = np.zeros((len(features), model.config.num_labels), np.float32)
-    for rows in iterate_batches(features.lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
-        length = _round_length(int(features.lengths[rows[0]]), model)
-        batch = select_model_inputs(model, features.make_batch(rows, length))
+    lengths = _round_lengths(features.lengths, model)
+    for rows in iterate_batches(lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
+        batch = select_model_inputs(model, features.make_batch(rows, int(lengths[rows[0]])))
         del batch["labels"]
         logits = model(**{name: column.to(model.device) for name, column in batch.items()}).logits
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
@@ -291,8 +291,8 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     return np.add.reduceat(probabilities, starts) / windows[:, None].astype(np.float32)
 
 
-def _round_length(length: int, model: Any) -> int:
-    """Round a number of tokens up, if the model has positions for so many; RoBERTa's begin at 2."""
+def _round_lengths(lengths: np.ndarray, model: Any) -> np.ndarray:
+    """Round numbers of tokens up, where the model has positions for so many; RoBERTa's begin at 2."""
     multiple = getattr(model, "length_multiple", LENGTH_MULTIPLE)
-    rounded = -(-length // multiple) * multiple
-    return rounded if rounded <= getattr(model.config, "max_position_embeddings", 0) - 2 else length
+    rounded = -(-lengths // multiple) * multiple
+    return np.where(rounded <= getattr(model.config, "max_position_embeddings", 0) - 2, rounded, lengths)

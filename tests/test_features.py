@@ -263,5 +263,6 @@ def test_batches_hold_similar_lengths_within_the_budgets_of_tokens_and_padding()
     batches = list(iterate_batches(lengths, 4_096, 64))
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
     assert all((lengths[batch].max() - lengths[batch]).sum() <= 64 for batch in batches)
-    assert len(batches) < 100 and max(len(batch) for batch in batches) > 5
+    sizes = {len(batch) for batch in batches}  # few, as each shape of a batch costs a CPU memory
+    assert len(batches) < 150 and sizes <= {1, 2, 4, 8, 16, 32} and max(sizes) > 5
     assert [batch.tolist() for batch in iterate_batches(np.array([9, 1, 1]), 100, 0)] == [[0], [1, 2]]
