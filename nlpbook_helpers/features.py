@@ -105,7 +105,7 @@ class ClassificationDataset(Dataset):
     @property
     def lengths(self) -> list[int]:
         """Tokens per example; what a length-grouping sampler asks for."""
-        return self.features.lengths_of(self.rows).tolist()
+        return self.features.lengths[self.rows].tolist()
 
     @property
     def labels(self) -> np.ndarray:
@@ -145,8 +145,7 @@ class ClassificationDataset(Dataset):
         path = self._get_cache_path()
         # of several processes on a machine the first tokenizes, the others read what it has written
         with lock(path):
-            overwrites = self.args.overwrite_cache and is_first_here()
-            features = None if overwrites else read_cache(path, self.tokenizer)
+            features = read_cache(path, self.tokenizer) if not (self.args.overwrite_cache and is_first_here()) else None
             if features is None:
                 features = self._build()
                 write_cache(path, features)
@@ -162,14 +161,13 @@ class ClassificationDataset(Dataset):
         """Name a file by all that its numbers depend on."""
         file = self.corpus.find_file(self.folder, self.file_mode)
         reading = (type(self.corpus).__name__, sorted((key, str(value)) for key, value in vars(self.corpus).items()))
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:  # a slow tokenizer, such as KoBERT's
-            kind, words = type(self.tokenizer).__name__, self.tokenizer.get_vocab()
-            content: Any = (kind, sorted(words.items()), self.tokenizer.all_special_ids)
-        else:
-            content = json.loads(backend.to_str())
+        if self.tokenizer.is_fast:
+            content: Any = json.loads(self.tokenizer.backend_tokenizer.to_str())
             for setting in ("truncation", "padding"):  # left there by the last call, not part of the tokenizer
                 del content[setting]
+        else:  # such as KoBERT's
+            kind, words = type(self.tokenizer).__name__, sorted(self.tokenizer.get_vocab().items())
+            content = (kind, words, self.tokenizer.all_special_ids)
         digest = hashlib.sha256(file.read_bytes())
         numbers = (CODE_VERSION, content, self.tokenizer.model_input_names, self.args.max_seq_length, reading)
         digest.update(repr(numbers).encode())
@@ -186,24 +184,21 @@ class ClassificationDataset(Dataset):
         # a premise's other hypotheses, or a review's copy, on the other side would give the answer away
         _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
         share = size / len(rows) if size > 1 else size
-        kinds = self.features.labels[first]
+        kinds, groups = self.features.labels[first], np.arange(len(first))
         try:
-            _, held_out = train_test_split(
-                np.arange(len(first)), test_size=share, stratify=kinds, random_state=SPLIT_SEED
-            )
+            _, held_out = train_test_split(groups, test_size=share, stratify=kinds, random_state=SPLIT_SEED)
         except ValueError:
-            most = len(first) - (least := len(np.unique(kinds)))
+            least = len(np.unique(kinds))
             raise ValueError(
-                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {most} (rows with "
-                "equal first texts stay together), and each label in at least two rows"
+                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to "
+                f"{len(first) - least} (rows with equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
     def _log_examples(self, count: int = 3) -> None:
         for position, example in enumerate(self.get_examples(range(min(count, len(self))))):
-            item = self[position]
+            item, sentence = self[position], " + ".join(filter(None, example[:2]))
             tokens = " ".join(self.tokenizer.convert_ids_to_tokens(item["input_ids"]))
-            sentence = " + ".join(text for text in (example.text_a, example.text_b) if text is not None)
             message = "*** Example ***\nsentence: %s\ntokens: %s\nlabel: %s\nfeatures: %s"
             logger.info(message, sentence, tokens, example.label, item)
 
@@ -217,18 +212,11 @@ class ClassificationDataset(Dataset):
 
     def _warn_of_cut_texts(self) -> None:
         limit = self.args.max_seq_length
-        full = np.flatnonzero(self.features.lengths_of(self.rows) >= limit)
-        near = full[self.rows[full] < 5_000][:100]  # to read more of the file would cost more than the features
-        texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(near)]
-        lengths = [len(self.tokenizer(*text, verbose=False)["input_ids"]) for text in texts]
-        longer = [length for length in lengths if length > limit]
-        count = len(full) * len(longer) // len(lengths) if lengths else len(full)  # others fit exactly
-        if count:
-            longest = f" (the longest looked at has {max(longer):,})" if longer else ""
+        if count := int((self.features.lengths[self.rows] >= limit).sum()):
             logger.warning(
-                "train: %s of %s texts are longer than max_seq_length=%s tokens%s: only their beginning is learned "
+                "train: %s of %s texts fill max_seq_length=%s tokens: of longer ones only the beginning is learned "
                 "from; raise max_seq_length if the encoder reads more, or split them",
-                f"{count:,}", f"{len(self):,}", limit, longest,
+                f"{count:,}", f"{len(self):,}", limit,
             )  # fmt: skip
 
 

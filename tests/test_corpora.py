@@ -187,7 +187,7 @@ def test_what_is_no_class_is_refused_with_what_to_use_instead(tmp_path, labels, 
 
 def test_a_list_of_labels_is_refused(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "글", "label": ["a", "b"]}\n')
-    with pytest.raises(CorpusError, match=r"train.jsonl: expected one label, got \['a', 'b'\]: .*multi-label"):
+    with pytest.raises(CorpusError, match=r"train.jsonl, line 1: expected one label, got \['a', 'b'\]: .*multi-label"):
         read_labels(tmp_path)
 
 

@@ -1,6 +1,5 @@
 """A file is read row by row, whatever its format; whatever is wrong is named with its line and the way out."""
 
-import builtins
 import gzip
 import json
 import unicodedata
@@ -154,16 +153,3 @@ def test_what_stands_in_a_row_becomes_text_or_is_refused(tmp_path):
 def test_what_cannot_be_seen_is_blank(text):
     assert is_blank(text)
     assert not is_blank(f"{text}ㅋ") and not is_blank(f"😀{text}")
-
-
-def test_without_pyarrow_the_reader_is_told_what_to_install(tmp_path, monkeypatch):
-    path, found = make_file(tmp_path, ".parquet"), builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return found(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(CorpusError, match="rows.parquet: Parquet needs pyarrow: pip install pyarrow"):
-        list(read_rows(path, ["sentence"]))
