@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
@@ -35,26 +35,14 @@ LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape of 
 PADDING_TOKENS = {"cpu": 64}  # of a batch: what reading a model's weights once more costs, in tokens
 
 
-class FeatureBatch(Sequence):
-    """Some rows of a dataset: reads like a list of examples, becomes a padded batch in one step."""
-
-    def __init__(self, dataset: "ClassificationDataset", positions: Sequence[int] | np.ndarray) -> None:
-        self.dataset, self.positions = dataset, positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:  # type: ignore[override]
-        return self.dataset[self.positions[position]]
-
-
-def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def data_collator(examples: Sequence[dict[str, Any]] | Subset) -> dict[str, torch.Tensor]:
     """Turn examples of a `ClassificationDataset` into one padded batch (`collate_fn` of a `DataLoader`).
 
     A plain list of examples works too, and is padded with 0, which the mask hides.
     """
-    if isinstance(examples, FeatureBatch):
-        return examples.dataset.features.make_batch(examples.dataset.rows[np.asarray(examples.positions)])
+    if isinstance(examples, Subset):
+        dataset: Any = examples.dataset
+        return dataset.features.make_batch(dataset.rows[np.asarray(examples.indices)])
     columns = {name: [torch.tensor(example[name]) for example in examples] for name in examples[0]}
     labels = torch.stack(columns.pop("label"))
     pad = torch.nn.utils.rnn.pad_sequence
@@ -121,9 +109,9 @@ class ClassificationDataset(Dataset):
         item = {name: column[0].tolist() for name, column in self.features.make_batch(self.rows[[position]]).items()}
         return item | {"label": item.pop("labels")}
 
-    def __getitems__(self, positions: Sequence[int]) -> FeatureBatch:
-        """Fetch a whole batch at once (torch's `DataLoader` calls this if it is there)."""
-        return FeatureBatch(self, positions)
+    def __getitems__(self, positions: Sequence[int]) -> Subset:
+        """Fetch a whole batch at once (torch's `DataLoader` calls this), which becomes tensors in one step."""
+        return Subset(self, positions)
 
     def get_examples(self, positions: Iterable[int]) -> list[ClassificationExample]:
         """Return texts and labels of some examples, read again from the file, which is not kept in memory."""

@@ -130,9 +130,8 @@ def _encode_chunk(
     elif stride is None:
         ids = tokenizer(texts, return_token_type_ids=False, **arguments)["input_ids"]
     elif tokenizer.is_fast:
-        encoded = tokenizer(
-            texts, stride=stride, return_overflowing_tokens=True, return_token_type_ids=False, **arguments
-        )
+        arguments |= {"stride": stride, "return_overflowing_tokens": True}
+        encoded = tokenizer(texts, return_token_type_ids=False, **arguments)
         ids, owners = encoded["input_ids"], encoded["overflow_to_sample_mapping"]
     else:
         ids, owners = _cut_windows(tokenizer, texts, max_seq_length, stride)

@@ -85,12 +85,13 @@ def plan_jobs(
         text_columns: Names of the texts' columns; default: see `score_file`.
         read: `read_rows`, told how to read.
     """
-    if source.is_dir() == (output.suffix.lower() in OUTPUT_SUFFIXES):
-        expected = "a folder, as the input is one" if source.is_dir() else f"a file, one of {OUTPUT_SUFFIXES}"
+    is_folder = source.is_dir()
+    if is_folder == (output.suffix.lower() in OUTPUT_SUFFIXES):
+        expected = "a folder, as the input is one" if is_folder else f"a file, one of {OUTPUT_SUFFIXES}"
         raise ScoringError(f"output: expected {expected}, got {output}: name another")
     if source.resolve() in (output.resolve(), *output.resolve().parents):
         raise ScoringError(f"output: expected another place than the input {source}, got {output}: name another")
-    paths = _find_files(source) if source.is_dir() else [source]
+    paths = _find_files(source) if is_folder else [source]
     columns = tuple(text_columns or _find_text_columns(classifier, paths, read))
     if len(columns) != len(classifier.input_names):
         raise ScoringError(f"text columns: expected one for each of {classifier.input_names}, got {list(columns)}")
@@ -124,10 +125,8 @@ def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any)
         if names and set(names) <= row.keys():
             return tuple(names)
     known = ", ".join(dict.fromkeys("+".join(names) for names in usual if names))
-    raise CorpusError(
-        f"{paths[0]}: expected text columns of a usual name ({known}), found {list(row)}: name them "
-        "(text_columns=[…], --text-columns)"
-    )
+    expected = f"expected text columns of a usual name ({known}), found {list(row)}"
+    raise CorpusError(f"{paths[0]}: {expected}: name them (text_columns=[…], --text-columns)")
 
 
 def _read_first_row(path: Path, columns: Sequence[str], read: Callable[..., NumberedRows]) -> Row | None:
@@ -155,19 +154,19 @@ def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read
     return pa.schema([*fields, *pa.schema(added)])
 
 
-def look_at(path: Path) -> tuple[str, int | None]:
-    """Return what tells a file's content from another, and about how many rows it has; None if nobody knows.
+def look_at(path: Path) -> tuple[str, int]:
+    """Return what tells a file's content from another, and about how many rows it has; 0 if nobody knows.
 
     A time stamp would tell less: a copied or restored file has another, a file written anew may have the same.
     """
     if not isinstance(path, Path):  # far away: the store's own sign, such as an ETag
-        return str(path.fs.ukey(path.path)), None
+        return str(path.fs.ukey(path.path)), 0
     digest, lines = hashlib.blake2b(digest_size=8), 0
     with path.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
             lines += block.count(b"\n")
-    return digest.hexdigest(), lines if path.suffix.lower() in (".csv", ".tsv", ".jsonl") else None
+    return digest.hexdigest(), lines if path.suffix.lower() in (".csv", ".tsv", ".jsonl") else 0
 
 
 def read_batches(job: Job) -> Iterator[Batch]:
