@@ -114,11 +114,10 @@ class CsvCorpus:
         """Return the file of a mode; labels that are to be inferred are read from the training file now."""
         if mode not in self.files:
             raise ValueError(f"mode: expected one of {list(self.files)}, got {mode!r}")
-        path = self._look_for_file(folder, mode)
-        if path is None:
-            there = sorted(file.name for file in Path(folder).iterdir()) if Path(folder).is_dir() else []
+        if not (path := self._look_for_file(folder, mode)):
+            there = sorted(file.name for file in Path(folder).glob("*")) or "nothing"
             raise CorpusError(
-                f"expected {' or '.join(self.files[mode])} in {folder}, found {there or 'nothing'}: call "
+                f"expected {' or '.join(self.files[mode])} in {folder}, found {there}: call "
                 "download_downstream_dataset(args), or put the file there (a workbook saved as 'CSV UTF-8')"
             )
         if not self.labels and mode == "train":
@@ -130,7 +129,7 @@ class CsvCorpus:
     def _look_for_file(self, folder: str | Path, mode: str) -> Path | None:
         exact = [Path(folder) / name for name in self.files.get(mode, ())]
         others = [(path.with_suffix(path.suffix.upper()), Path(f"{path}.gz")) for path in exact]
-        return next((path for path in chain(exact, *others) if path.is_file()), None)
+        return next(filter(Path.is_file, chain(exact, *others)), None)
 
     def _infer_labels(self, path: Path) -> None:
         counts: Counter[str] = Counter()
@@ -247,9 +246,8 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
 
 def get_short_names(label_name: str) -> tuple[str, str]:
     """Split "긍정 (positive)" into ("긍정", "positive"); a name without English in brackets is both."""
-    korean, bracket, english = label_name.partition(" (")
-    is_split = bool(bracket) and english.endswith(")") and english.isascii()
-    return (korean, english.removesuffix(")")) if is_split else (label_name, label_name)
+    found = re.fullmatch(r"(.*?) \(([\x00-\x7f]*)\)", label_name)
+    return (found[1], found[2]) if found else (label_name, label_name)
 
 
 def normalize_label(value: Any) -> str:
@@ -262,8 +260,7 @@ def normalize_label(value: Any) -> str:
 @lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
 def _normalize_label(text: str) -> str:
     label = " ".join(normalize_text(text).split()).strip("\u200b\u200c\u200d\u2060\ufeff")
-    whole = WHOLE_NUMBER.fullmatch(label)
-    return str(int(whole[1])) if whole else label
+    return str(int(whole[1])) if (whole := WHOLE_NUMBER.fullmatch(label)) else label
 
 
 def _check_that_classes(place: str, counts: Counter[str]) -> None:
