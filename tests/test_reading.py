@@ -87,13 +87,9 @@ def test_a_missing_file_or_column_is_named(tmp_path):
 @pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name):
-    text = (
-        "sentence,n\n비가 온다,1\n눈이 온다,2\n" if name == "a.csv" else '{"sentence": "비가 온다"}\n{"sentence": "눈"}'
-    )
+    text = "sentence,n\n비가 온다,1\n" if name == "a.csv" else '{"sentence": "비가 온다"}\n{"sentence": "눈"}'
     path, likely = write(tmp_path / name, text, encoding), encoding.replace("euc-kr", "cp949")
-    with pytest.raises(
-        CorpusError, match=rf"not in the encoding 'utf-8'; it looks like {likely}: .*encoding='{likely}'"
-    ):
+    with pytest.raises(CorpusError, match=rf"not in the encoding 'utf-8'; it looks like {likely}: encoding='{likely}'"):
         list(read_rows(path, ["sentence"], keep_errors=True))
     assert next(read_rows(path, ["sentence"], encoding=encoding))[1]["sentence"] == "비가 온다"
     with pytest.raises(CorpusError, match="not in the encoding 'cp949'; it looks like utf-8"):
