@@ -86,21 +86,19 @@ def clean_examples(
     if unknown := sorted(wanted - set(FLAWS)):
         raise ValueError(f"flaws: expected some of {FLAWS}, got {unknown}")
     frame = _make_frame(examples)
-    majority = _find_majorities(frame[frame["label"].isin(labels)])
+    texts, label = frame["texts"], frame["label"]
+    majority = _find_majorities(frame[label.isin(labels)])
     tests = {
-        "unknown label": lambda rows: ~rows["label"].isin(labels),
-        "empty": lambda rows: rows["empty"],
-        "several labels": lambda rows: (
-            rows["texts"].isin(majority.index) & (rows["label"] != rows["texts"].map(majority))
-        ),
-        "leaked": lambda rows: rows["texts"].isin(_make_frame(list(held_out))["texts"]),
-        "duplicate": lambda rows: rows["texts"].duplicated(),
+        "unknown label": ~label.isin(labels),
+        "empty": frame["empty"],
+        "several labels": texts.isin(majority.index) & (label != texts.map(majority)),
+        "leaked": texts.isin(_make_frame(list(held_out))["texts"]),
     }
     counts = {"before": len(frame)}
-    for flaw in FLAWS:
-        if flaw in wanted:
-            is_flawed = tests[flaw](frame)
-            counts[flaw], frame = int(is_flawed.sum()), frame[~is_flawed]
+    for flaw in filter(wanted.__contains__, FLAWS):
+        # only of duplicates it depends on what went before whether they are
+        is_flawed = tests[flaw][frame.index] if flaw in tests else frame["texts"].duplicated()
+        counts[flaw], frame = int(is_flawed.sum()), frame[~is_flawed]
     return [examples[row] for row in frame.index], pd.Series(counts | {"after": len(frame)})
 
 

@@ -5,17 +5,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.reading import (  # noqa: F401  (other rooms know them from here)
-    USUAL_COLUMNS,
     BadRow,
     CorpusError,
     MissingColumnsError,
     Row,
-    find_path,
     get_values,
     is_blank,
     normalize_text,
@@ -115,38 +114,35 @@ class CsvCorpus:
         """Return the file of a mode; labels that are to be inferred are read from the training file now."""
         if mode not in self.files:
             raise ValueError(f"mode: expected one of {list(self.files)}, got {mode!r}")
-        path = self._look_for_file(folder, mode)
-        if path is None:
-            there = sorted(file.name for file in Path(folder).iterdir()) if Path(folder).is_dir() else []
+        if not (path := self._look_for_file(folder, mode)):
+            there = sorted(file.name for file in Path(folder).glob("*")) or "nothing"
             raise CorpusError(
-                f"expected {' or '.join(self.files[mode])} in {folder}, found {there or 'nothing'}: call "
+                f"expected {' or '.join(self.files[mode])} in {folder}, found {there}: call "
                 "download_downstream_dataset(args), or put the file there (a workbook saved as 'CSV UTF-8')"
             )
-        if not self.labels:
-            if mode == "train":
-                self._infer_labels(path)
-            else:
-                self.find_file(folder, "train")
+        if not self.labels and mode == "train":
+            self._infer_labels(path)
+        elif not self.labels:
+            self.find_file(folder, "train")
         return path
 
     def _look_for_file(self, folder: str | Path, mode: str) -> Path | None:
         exact = [Path(folder) / name for name in self.files.get(mode, ())]
-        candidates = [*exact, *(path.with_suffix(path.suffix.upper()) for path in exact)]
-        candidates += [path.with_name(f"{path.name}.gz") for path in exact]
-        return next((path for path in candidates if path.is_file()), None)
+        others = [(path.with_suffix(path.suffix.upper()), Path(f"{path}.gz")) for path in exact]
+        return next(filter(Path.is_file, chain(exact, *others)), None)
 
     def _infer_labels(self, path: Path) -> None:
         counts: Counter[str] = Counter()
-        for _, row in read_rows(path, [self.label_column], keep_errors=self.skip_bad_rows, **self.reading):
+        for line, row in read_rows(path, [self.label_column], keep_errors=self.skip_bad_rows, **self.reading):
             try:
                 counts[normalize_label(row.get(self.label_column))] += 1
             except CorpusError as error:
-                raise CorpusError(f"{path}: {error}") from None
+                raise CorpusError(f"{path}, line {line}: {error}") from None
             if len(counts) > MAX_INFERRED_LABELS:
                 break
-        for label in [*counts]:  # whoever reads the rows is told of those without a label, or of a header among them
-            if label.casefold() in MISSING_LABELS or label in (self.undecided_label, self.label_column):
-                del counts[label]
+        # whoever reads the rows is told of those without a label, or of a header among them
+        no_labels = {*MISSING_LABELS, self.undecided_label, self.label_column}
+        counts = Counter({label: count for label, count in counts.items() if not {label, label.casefold()} & no_labels})
         _check_that_classes(f"{path}, column {self.label_column!r}", counts)
         self._set_labels(sorted(counts, key=_sort_numbers_first))
 
@@ -171,16 +167,15 @@ class CsvCorpus:
             except CorpusError as error:
                 if not self.skip_bad_rows:
                     raise CorpusError(f"{path}, line {line}: {error}; correct it, or set skip_bad_rows=True") from None
-                counts["malformed rows"] += 1
-                first_reason = first_reason or f" (line {line}: {error})"
+                first_reason = first_reason or f"malformed rows (line {line}: {error})"
+                counts[first_reason] += 1
                 continue
-            counts["kept" if example else "rows without an agreed label"] += 1
+            counts["" if example else "rows without an agreed label"] += 1
             if example:
                 yield example
-        kept = counts.pop("kept", 0)
+        kept = counts.pop("", 0)
         for kind, count in counts.items():
-            reason = first_reason if kind == "malformed rows" else ""
-            logger.warning("%s: skipped %s %s%s, kept %s", path.name, f"{count:,}", kind, reason, f"{kept:,}")
+            logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
         if not kept:
             raise CorpusError(f"{path} holds no row to learn from: expected a header and rows, fetch or write it again")
 
@@ -207,10 +202,11 @@ class NsmcCorpus(CsvCorpus):
     """
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
-        super().__init__(
-            ["document"], "label", ["0", "1"], ["부정 (negative)", "긍정 (positive)"],
-            {"train": ["ratings_train.txt"], "test": ["ratings_test.txt"]}, "\t", skip_bad_rows,
-        )  # fmt: skip
+        files, names = (
+            {"train": ["ratings_train.txt"], "test": ["ratings_test.txt"]},
+            ["부정 (negative)", "긍정 (positive)"],
+        )
+        super().__init__(["document"], "label", ["0", "1"], names, files, "\t", skip_bad_rows)
 
 
 class KlueNLICorpus(CsvCorpus):
@@ -223,13 +219,11 @@ class KlueNLICorpus(CsvCorpus):
     undecided_label = "-"  # SNLI's sign, which other NLI sets took over
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
-        super().__init__(
-            ["premise", "hypothesis"], "gold_label", ["entailment", "contradiction", "neutral"],
-            ["참 (entailment)", "거짓 (contradiction)", "중립 (neutral)"],
-            {mode: [f"klue_nli_{name}.json", f"klue-nli-v1.1_{name}.json"]
-             for mode, name in (("train", "train"), ("test", "dev"))},
-            skip_bad_rows=skip_bad_rows,
-        )  # fmt: skip
+        names = ["참 (entailment)", "거짓 (contradiction)", "중립 (neutral)"]
+        labels = ["entailment", "contradiction", "neutral"]
+        files = {mode: [f"klue_nli_{name}.json", f"klue-nli-v1.1_{name}.json"]
+                 for mode, name in (("train", "train"), ("test", "dev"))}  # fmt: skip
+        super().__init__(["premise", "hypothesis"], "gold_label", labels, names, files, skip_bad_rows=skip_bad_rows)
 
 
 def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
@@ -240,7 +234,7 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
         corpus = known(args.skip_bad_rows)
     else:
         columns = args.text_columns or (["premise", "hypothesis"] if is_pair else ["text"])
-        reading = {"encoding": getattr(args, "encoding", "utf-8"), "quoting": getattr(args, "quoting", True)}
+        reading = {name: getattr(args, name) for name in ("encoding", "quoting") if hasattr(args, name)}
         corpus = CsvCorpus(columns, args.label_column, labels=None, skip_bad_rows=args.skip_bad_rows, **reading)
     if (len(corpus.text_columns) == 2) != is_pair:
         raise ValueError(
@@ -252,9 +246,8 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
 
 def get_short_names(label_name: str) -> tuple[str, str]:
     """Split "긍정 (positive)" into ("긍정", "positive"); a name without English in brackets is both."""
-    korean, bracket, english = label_name.partition(" (")
-    is_split = bool(bracket) and english.endswith(")") and english.isascii()
-    return (korean, english.removesuffix(")")) if is_split else (label_name, label_name)
+    found = re.fullmatch(r"(.*?) \(([\x00-\x7f]*)\)", label_name)
+    return (found[1], found[2]) if found else (label_name, label_name)
 
 
 def normalize_label(value: Any) -> str:
@@ -267,8 +260,7 @@ def normalize_label(value: Any) -> str:
 @lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
 def _normalize_label(text: str) -> str:
     label = " ".join(normalize_text(text).split()).strip("\u200b\u200c\u200d\u2060\ufeff")
-    whole = WHOLE_NUMBER.fullmatch(label)
-    return str(int(whole[1])) if whole else label
+    return str(int(whole[1])) if (whole := WHOLE_NUMBER.fullmatch(label)) else label
 
 
 def _check_that_classes(place: str, counts: Counter[str]) -> None:
@@ -277,15 +269,11 @@ def _check_that_classes(place: str, counts: Counter[str]) -> None:
     fractions = [label for label in numbers if not float(label).is_integer()]
     # so many different numbers are amounts, unless each stands in several rows
     if len(numbers) > 0.9 * len(counts) and (fractions or 10 < len(counts) > counts.total() / 5):
-        raise CorpusError(
-            f"{place}: expected a few classes, got {len(counts):,} numbers such as {(fractions or numbers)[:3]}: to "
-            "estimate them is regression (transformers' problem_type); or round them to a few classes"
-        )
+        got = f"got {len(counts):,} numbers such as {(fractions or numbers)[:3]}: to estimate them is regression"
+        raise CorpusError(f"{place}: expected a few classes, {got} (transformers' problem_type); or round them")
     if not 2 <= len(counts) <= MAX_INFERRED_LABELS:
-        raise CorpusError(
-            f"{place}: expected 2 to {MAX_INFERRED_LABELS:,} different labels, got {len(counts):,}: choose another "
-            "label_column, or give labels=[…]"
-        )
+        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, got {len(counts):,}"
+        raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
     parts = {label: [*filter(None, SEPARATOR.split(label.strip("[]")))] for label in counts}
     holders = Counter(part for found in parts.values() for part in set(found))
     for label, found in parts.items():

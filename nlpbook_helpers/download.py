@@ -23,33 +23,28 @@ class RemoteFile(NamedTuple):
     url: str
     git_blob: str
     """SHA-1 that git gives the file's content: `b"blob %d\\0" % size` followed by the content."""
-    other_names: tuple[str, ...] = ()
-    """File names under which readers may already have it."""
 
 
-def _list_files(folder: str, git_blobs: dict[str, str]) -> dict[str, RemoteFile]:
-    """List files of a folder on GitHub under their names here; KLUE's get the names that Korpora gives them."""
-    url = f"https://raw.githubusercontent.com/{folder}/"
-    return {
-        name.replace("klue-nli-v1.1", "klue_nli"): RemoteFile(url + name, git_blob, (name,))
-        for name, git_blob in git_blobs.items()
-    }
-
-
-REMOTE_FILES: dict[str, dict[str, RemoteFile]] = {
-    "nsmc": _list_files("e9t/nsmc/master", {
-        "ratings_train.txt": "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876",
-        "ratings_test.txt": "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367",
-    }),
-    "klue-nli": _list_files("KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1", {
-        "klue-nli-v1.1_train.json": "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618",
-        "klue-nli-v1.1_dev.json": "db052b2459c68d1ec57dd1573bfe90a9bb3f8157",
-    }),
-    "korean-hate-speech": _list_files("kocohub/korean-hate-speech/master/labeled", {
-        "train.tsv": "a7663ec2ee2837b5e38a6c49ca47caee84eea894",
-        "dev.tsv": "a2b083b74c72a4dab444ddc6b3e83fa269306b24",
-    }),
-}  # fmt: skip
+_NSMC = "https://raw.githubusercontent.com/e9t/nsmc/master"
+_KLUE = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1"
+_HATE = "https://raw.githubusercontent.com/kocohub/korean-hate-speech/master/labeled"
+# Files by their names here; KLUE's have the names that Korpora gives them.
+REMOTE_FILES = {
+    "nsmc": {
+        "ratings_train.txt": RemoteFile(f"{_NSMC}/ratings_train.txt", "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876"),
+        "ratings_test.txt": RemoteFile(f"{_NSMC}/ratings_test.txt", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"),
+    },
+    "klue-nli": {
+        "klue_nli_train.json": RemoteFile(
+            f"{_KLUE}/klue-nli-v1.1_train.json", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"
+        ),
+        "klue_nli_dev.json": RemoteFile(f"{_KLUE}/klue-nli-v1.1_dev.json", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
+    },
+    "korean-hate-speech": {
+        "train.tsv": RemoteFile(f"{_HATE}/train.tsv", "a7663ec2ee2837b5e38a6c49ca47caee84eea894"),
+        "dev.tsv": RemoteFile(f"{_HATE}/dev.tsv", "a2b083b74c72a4dab444ddc6b3e83fa269306b24"),
+    },
+}
 
 
 def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
@@ -69,17 +64,16 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
     name = args.downstream_corpus_name
     folder = Path(str(args.downstream_corpus_root_dir)) / name
     if name not in REMOTE_FILES:
-        if folder.is_dir() and any(folder.iterdir()):
-            logger.info("%s: already there, nothing to download", name)
-            return
-        raise ValueError(
-            f"downstream_corpus_name: expected one of {sorted(REMOTE_FILES)} or a folder of your own, got {name!r}, "
-            f"and {folder} is missing or empty: put your corpus there"
-        )
-    for file_name, remote in REMOTE_FILES[name].items():
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise ValueError(
+                f"downstream_corpus_name: expected one of {sorted(REMOTE_FILES)} or your own folder, got {name!r}: "
+                f"{folder} is missing or empty: put your corpus there"
+            )
+        logger.info("%s: already there, nothing to download", name)
+    for file_name, remote in REMOTE_FILES.get(name, {}).items():
         # of several processes on a machine the first downloads, the others wait and find the file
         with lock(folder / file_name):
-            there = [known for known in (file_name, *remote.other_names) if (folder / known).exists()]
+            there = [known for known in (file_name, Path(remote.url).name) if (folder / known).exists()]
             if there and not (args.force_download and is_first_here()):
                 logger.info("%s: %s is already there", name, there[0])
             else:
@@ -96,33 +90,27 @@ def compute_git_blob_id(content: bytes) -> str:
 
 def _fetch_verified(target: Path, remote: RemoteFile) -> None:
     """Download into a folder beside `target` (so that the rename is atomic), verify, rename."""
-    by_hand = f"download {remote.url} in a browser and save it as {target}"
+    import pooch
+    from Korpora.utils import web_download
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
             partial = Path(temporary) / target.name
-            _download(remote.url, partial, target.parent.name)
+            if target.parent.name == "klue-nli":  # which Korpora does not know
+                pooch.retrieve(remote.url, known_hash=None, fname=target.name, path=temporary, progressbar=True)
+            else:  # Korpora's downloader, not its loader: the loader asks the server even for files that exist
+                web_download(remote.url, str(partial), corpus_name=target.parent.name, force_download=True)
             found = compute_git_blob_id(partial.read_bytes())
             if found != remote.git_blob:
-                raise DownloadError(
-                    f"{target.name}: expected git blob {remote.git_blob}, got {found} ({partial.stat().st_size:,} "
-                    f"bytes): the transfer was damaged or the file has changed; try again, or {by_hand}"
+                raise ValueError(
+                    f"expected git blob {remote.git_blob}, got {found} ({partial.stat().st_size:,} bytes): the "
+                    "transfer was damaged or the file has changed, try again"
                 )
             os.replace(partial, target)
-    except DownloadError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a server that answers without a length
-        raise DownloadError(f"{target.name} is not on disk and could not be fetched ({error}): {by_hand}") from error
+    except (OSError, ValueError) as error:  # also of a server that answers without a length
+        raise DownloadError(
+            f"{target.name} is not on disk and could not be fetched ({error}): download {remote.url} in a browser and "
+            f"save it as {target}"
+        ) from error
     logger.info("downloaded and verified %s", target.name)
-
-
-def _download(url: str, path: Path, corpus_name: str) -> None:
-    if corpus_name == "klue-nli":  # which Korpora does not know
-        import pooch
-
-        pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent, progressbar=True)
-        return
-    # Korpora's downloader, not its loader: the loader asks the server even for files that exist.
-    from Korpora.utils import web_download
-
-    web_download(url, str(path), corpus_name=corpus_name, force_download=True)

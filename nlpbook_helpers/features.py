@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
@@ -31,30 +31,18 @@ logger = logging.getLogger(__name__)
 CODE_VERSION = 3  # raise it when the same text would become other numbers
 SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
 BATCH_TOKENS = 4_096  # padded tokens at once: enough to fill two cores, small enough for 2 GB of memory
-LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape: the fewer, the less time and memory
+LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape of a batch: few shapes, less memory
 PADDING_TOKENS = {"cpu": 64}  # of a batch: what reading a model's weights once more costs, in tokens
 
 
-class FeatureBatch(Sequence):
-    """Some rows of a dataset: reads like a list of examples, becomes a padded batch in one step."""
-
-    def __init__(self, dataset: "ClassificationDataset", positions: Sequence[int] | np.ndarray) -> None:
-        self.dataset, self.positions = dataset, positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:  # type: ignore[override]
-        return self.dataset[self.positions[position]]
-
-
-def data_collator(examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+def data_collator(examples: Sequence[dict[str, Any]] | Subset) -> dict[str, torch.Tensor]:
     """Turn examples of a `ClassificationDataset` into one padded batch (`collate_fn` of a `DataLoader`).
 
     A plain list of examples works too, and is padded with 0, which the mask hides.
     """
-    if isinstance(examples, FeatureBatch):
-        return examples.dataset.features.make_batch(examples.dataset.rows[np.asarray(examples.positions)])
+    if isinstance(examples, Subset):
+        dataset: Any = examples.dataset
+        return dataset.features.make_batch(dataset.rows[np.asarray(examples.indices)])
     columns = {name: [torch.tensor(example[name]) for example in examples] for name in examples[0]}
     labels = torch.stack(columns.pop("label"))
     pad = torch.nn.utils.rnn.pad_sequence
@@ -105,7 +93,7 @@ class ClassificationDataset(Dataset):
     @property
     def lengths(self) -> list[int]:
         """Tokens per example; what a length-grouping sampler asks for."""
-        return self.features.lengths_of(self.rows).tolist()
+        return self.features.lengths[self.rows].tolist()
 
     @property
     def labels(self) -> np.ndarray:
@@ -121,9 +109,9 @@ class ClassificationDataset(Dataset):
         item = {name: column[0].tolist() for name, column in self.features.make_batch(self.rows[[position]]).items()}
         return item | {"label": item.pop("labels")}
 
-    def __getitems__(self, positions: Sequence[int]) -> FeatureBatch:
-        """Fetch a whole batch at once (torch's `DataLoader` calls this if it is there)."""
-        return FeatureBatch(self, positions)
+    def __getitems__(self, positions: Sequence[int]) -> Subset:
+        """Fetch a whole batch at once (torch's `DataLoader` calls this), which becomes tensors in one step."""
+        return Subset(self, positions)
 
     def get_examples(self, positions: Iterable[int]) -> list[ClassificationExample]:
         """Return texts and labels of some examples, read again from the file, which is not kept in memory."""
@@ -145,8 +133,7 @@ class ClassificationDataset(Dataset):
         path = self._get_cache_path()
         # of several processes on a machine the first tokenizes, the others read what it has written
         with lock(path):
-            overwrites = self.args.overwrite_cache and is_first_here()
-            features = None if overwrites else read_cache(path, self.tokenizer)
+            features = read_cache(path, self.tokenizer) if not (self.args.overwrite_cache and is_first_here()) else None
             if features is None:
                 features = self._build()
                 write_cache(path, features)
@@ -162,14 +149,13 @@ class ClassificationDataset(Dataset):
         """Name a file by all that its numbers depend on."""
         file = self.corpus.find_file(self.folder, self.file_mode)
         reading = (type(self.corpus).__name__, sorted((key, str(value)) for key, value in vars(self.corpus).items()))
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:  # a slow tokenizer, such as KoBERT's
-            kind, words = type(self.tokenizer).__name__, self.tokenizer.get_vocab()
-            content: Any = (kind, sorted(words.items()), self.tokenizer.all_special_ids)
-        else:
-            content = json.loads(backend.to_str())
+        if self.tokenizer.is_fast:
+            content: Any = json.loads(self.tokenizer.backend_tokenizer.to_str())
             for setting in ("truncation", "padding"):  # left there by the last call, not part of the tokenizer
                 del content[setting]
+        else:  # such as KoBERT's
+            kind, words = type(self.tokenizer).__name__, sorted(self.tokenizer.get_vocab().items())
+            content = (kind, words, self.tokenizer.all_special_ids)
         digest = hashlib.sha256(file.read_bytes())
         numbers = (CODE_VERSION, content, self.tokenizer.model_input_names, self.args.max_seq_length, reading)
         digest.update(repr(numbers).encode())
@@ -186,24 +172,21 @@ class ClassificationDataset(Dataset):
         # a premise's other hypotheses, or a review's copy, on the other side would give the answer away
         _, first, group = np.unique(self.features.groups, return_index=True, return_inverse=True)
         share = size / len(rows) if size > 1 else size
-        kinds = self.features.labels[first]
+        kinds, groups = self.features.labels[first], np.arange(len(first))
         try:
-            _, held_out = train_test_split(
-                np.arange(len(first)), test_size=share, stratify=kinds, random_state=SPLIT_SEED
-            )
+            _, held_out = train_test_split(groups, test_size=share, stratify=kinds, random_state=SPLIT_SEED)
         except ValueError:
-            most = len(first) - (least := len(np.unique(kinds)))
+            least = len(np.unique(kinds))
             raise ValueError(
-                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to {most} (rows with "
-                "equal first texts stay together), and each label in at least two rows"
+                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to "
+                f"{len(first) - least} (rows with equal first texts stay together), and each label in at least two rows"
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
     def _log_examples(self, count: int = 3) -> None:
         for position, example in enumerate(self.get_examples(range(min(count, len(self))))):
-            item = self[position]
+            item, sentence = self[position], " + ".join(filter(None, example[:2]))
             tokens = " ".join(self.tokenizer.convert_ids_to_tokens(item["input_ids"]))
-            sentence = " + ".join(text for text in (example.text_a, example.text_b) if text is not None)
             message = "*** Example ***\nsentence: %s\ntokens: %s\nlabel: %s\nfeatures: %s"
             logger.info(message, sentence, tokens, example.label, item)
 
@@ -217,18 +200,11 @@ class ClassificationDataset(Dataset):
 
     def _warn_of_cut_texts(self) -> None:
         limit = self.args.max_seq_length
-        full = np.flatnonzero(self.features.lengths_of(self.rows) >= limit)
-        near = full[self.rows[full] < 5_000][:100]  # to read more of the file would cost more than the features
-        texts = [[text for text in example[:2] if text is not None] for example in self.get_examples(near)]
-        lengths = [len(self.tokenizer(*text, verbose=False)["input_ids"]) for text in texts]
-        longer = [length for length in lengths if length > limit]
-        count = len(full) * len(longer) // len(lengths) if lengths else len(full)  # others fit exactly
-        if count:
-            longest = f" (the longest looked at has {max(longer):,})" if longer else ""
+        if count := int((self.features.lengths[self.rows] >= limit).sum()):
             logger.warning(
-                "train: %s of %s texts are longer than max_seq_length=%s tokens%s: only their beginning is learned "
+                "train: %s of %s texts fill max_seq_length=%s tokens: of longer ones only the beginning is learned "
                 "from; raise max_seq_length if the encoder reads more, or split them",
-                f"{count:,}", f"{len(self):,}", limit, longest,
+                f"{count:,}", f"{len(self):,}", limit,
             )  # fmt: skip
 
 
@@ -238,18 +214,18 @@ def iterate_batches(lengths: np.ndarray, batch_tokens: int, padding_tokens: int 
     Args:
         lengths: Tokens of each example.
         batch_tokens: At most so many in a batch, padding included.
-        padding_tokens: At most so many of them padding; None: any.
+        padding_tokens: At most so many of them padding, and a power of two of rows, see `LENGTH_MULTIPLE`; None: any.
     """
     order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        size = max(1, batch_tokens // longest)
+    while len(order):
+        longest = max(1, int(lengths[order[0]]))
+        size = min(len(order), max(1, batch_tokens // longest))
         if padding_tokens is not None:
-            padding = np.cumsum(longest - lengths[order[start : start + size]])
+            padding = np.cumsum(longest - lengths[order[:size]])
             size = max(1, int(np.searchsorted(padding, padding_tokens, side="right")))
-        yield order[start : start + size]
-        start += size
+            size = 2 ** (size.bit_length() - 1)
+        yield order[:size]
+        order = order[size:]
 
 
 def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -276,9 +252,9 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     if was_training:  # for one sentence the walk through all modules would take an eighth of the time
         model.eval()
     probabilities = np.zeros((len(features), model.config.num_labels), np.float32)
-    for rows in iterate_batches(features.lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
-        length = _round_length(int(features.lengths[rows[0]]), model)
-        batch = select_model_inputs(model, features.make_batch(rows, length))
+    lengths = _round_lengths(features.lengths, model)
+    for rows in iterate_batches(lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
+        batch = select_model_inputs(model, features.make_batch(rows, int(lengths[rows[0]])))
         del batch["labels"]
         logits = model(**{name: column.to(model.device) for name, column in batch.items()}).logits
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
@@ -291,8 +267,8 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     return np.add.reduceat(probabilities, starts) / windows[:, None].astype(np.float32)
 
 
-def _round_length(length: int, model: Any) -> int:
-    """Round a number of tokens up, if the model has positions for so many; RoBERTa's begin at 2."""
+def _round_lengths(lengths: np.ndarray, model: Any) -> np.ndarray:
+    """Round numbers of tokens up, where the model has positions for so many; RoBERTa's begin at 2."""
     multiple = getattr(model, "length_multiple", LENGTH_MULTIPLE)
-    rounded = -(-length // multiple) * multiple
-    return rounded if rounded <= getattr(model.config, "max_position_embeddings", 0) - 2 else length
+    rounded = -(-lengths // multiple) * multiple
+    return np.where(rounded <= getattr(model.config, "max_position_embeddings", 0) - 2, rounded, lengths)

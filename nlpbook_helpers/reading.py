@@ -17,12 +17,9 @@ NumberedRows = Iterator[tuple[int, Row]]
 
 # Number of texts → what their columns are usually called.
 USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
-    1: [
-        (name,)
-        for name in ["document", "sentence", "text", "review", "comment", "문장", "내용", "리뷰", "댓글", "제목"]
-    ],
+    1: [*zip(["document", "sentence", "text", "review", "comment", "문장", "내용", "리뷰", "댓글", "제목"])],
     2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
-}  # fmt: skip
+}
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
 UNQUOTED = "if the file is written without quotes, read it with quoting=False"
 PARQUET_ROWS = 1_024  # turned into Python objects at once
@@ -66,8 +63,10 @@ def is_blank(text: str) -> bool:
 
 def find_path(address: str | Path) -> Path:
     """Return the path of an address: a local one, or one that fsspec reaches (`s3://…`, `gs://…`, `https://…`)."""
-    if not isinstance(address, str) or "://" not in address:
-        return Path(address) if isinstance(address, str) else address
+    if not isinstance(address, str):
+        return address
+    if "://" not in address:
+        return Path(address)
     try:
         from upath import UPath  # type: ignore[import-not-found]
 
@@ -114,9 +113,8 @@ def _read(
     path: Path, file: Any, columns: Sequence[str], delimiter: str | None, encoding: str, quoting: bool
 ) -> NumberedRows:
     name = path.name.lower()
+    file = gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file
     suffix = Path(name.removesuffix(".gz")).suffix
-    if name.endswith(".gz"):
-        file = gzip.GzipFile(fileobj=file)
     if suffix == ".parquet":
         return _read_parquet(path, file, columns)
     lines = _decode(path, file, encoding)
@@ -136,8 +134,7 @@ def _to_text(name: str, value: Any) -> str:
     if not isinstance(value, str | int | float):
         raise CorpusError(f"expected a text in {name!r}, got {type(value).__name__}")
     # whole numbers get a point when a value of the column is missing
-    is_whole = isinstance(value, float) and value.is_integer()
-    text = value if isinstance(value, str) else str(int(value) if is_whole else value)
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -158,19 +155,13 @@ def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
     likely = _guess_encoding(sample)
     try:
         is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
-        fits = (
-            likely == "utf-8"
-            if is_utf8
-            else _decode_sample(sample, encoding) == _decode_sample(sample, likely or encoding)
-        )
+        fits = likely and _decode_sample(sample, encoding) == _decode_sample(sample, likely)
     except LookupError:
         raise CorpusError(f"encoding: expected a name like 'utf-8' or 'cp949', got {encoding!r}") from None
     # UTF can be told from others; what else a reader names is believed, since many encodings take any byte
     if not fits and (is_utf8 or str(likely).startswith("utf")):
-        advice = (
-            f"it looks like {likely}: name it (encoding={likely!r})" if likely else "name its encoding (encoding=…)"
-        )
-        raise CorpusError(f"{path} is not in the encoding {encoding!r}; {advice}, or save it as UTF-8")
+        found = f"it looks like {likely}: encoding={likely!r}" if likely else "encoding=…"
+        raise CorpusError(f"{path} is not in the encoding {encoding!r}; {found} names its own, or save it as UTF-8")
     yield from io.TextIOWrapper(file, "utf-8-sig" if is_utf8 else encoding, errors="surrogateescape", newline="")
 
 
@@ -187,7 +178,8 @@ def _guess_encoding(sample: bytes) -> str | None:
 
 
 def _decode_sample(sample: bytes, encoding: str) -> str:
-    return codecs.getincrementaldecoder(encoding)("replace").decode(sample)  # leaves out a character cut at the end
+    decoder = codecs.getincrementaldecoder(encoding)("replace")  # leaves out a character that is cut at the end
+    return decoder.decode(sample).removeprefix("\ufeff")
 
 
 def _read_separated(
@@ -211,22 +203,21 @@ def _read_separated(
         held.clear()
         first = reader.line_num + 1
         try:
-            values = next(reader)
-        except StopIteration:
-            return
+            values = next(reader, None)
         except csv.Error as error:  # an open quote takes in the lines below it: the first is the one to look at
             reason = f"{error}; expected a text with quotes to be quoted and they doubled; {UNQUOTED}"
             yield first, BadRow(reason, raw="".join(held))
             continue
+        if values is None:
+            return
         if not values:  # an empty line
             continue
         row = dict(zip(names, values, strict=False))
         if len(row) < len(names) or any(values[len(names) :]):
             row = BadRow(f"expected {len(names)} columns, got {len(values)}", row)
         if len(held) > 1 and _are_whole_rows(held, delimiter, len(names)):
-            row = BadRow(
-                f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}", raw="".join(held)
-            )
+            reason = f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}"
+            row = BadRow(reason, raw="".join(held))
         yield reader.line_num, row
 
 
@@ -283,11 +274,9 @@ def _name_values(pairs: list[tuple[str, Any]]) -> Row:
 
 
 def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> NumberedRows:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise CorpusError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or save the file as CSV") from None
+    from pyarrow import ArrowException  # a fifth of a second that other formats need not spend
+    from pyarrow.parquet import ParquetFile
+
     try:
         with ParquetFile(file) as opened:
             names = [normalize_text(name) for name in opened.schema_arrow.names]

@@ -3,7 +3,6 @@
 import logging
 import os
 import tempfile
-import time
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
@@ -32,6 +31,7 @@ class Features:
     Attributes:
         input_ids: uint16 or int32, (total tokens,): the ids of all examples, one after another.
         offsets: int64, (examples + 1,): example `i` is `input_ids[offsets[i]:offsets[i + 1]]`.
+        lengths: int64, (examples,): tokens per example.
         first_lengths: int32, (examples,): tokens of the first segment; the rest have token type 1.
         labels: int16, (examples,): positions in the corpus's labels; -1 if unknown.
         groups: uint32, (examples,): equal where the first texts are equal (their CRC-32).
@@ -42,24 +42,17 @@ class Features:
 
     columns = ("input_ids", "offsets", "first_lengths", "labels", "groups")
 
-    def __init__(self, arrays: dict[str, np.ndarray], pad_token_id: int, has_token_types: bool) -> None:
-        self.input_ids, self.offsets, self.first_lengths, self.labels, self.groups = (
-            arrays[name] for name in self.columns
-        )
-        self.pad_token_id, self.has_token_types = pad_token_id, has_token_types
+    def __init__(self, arrays: dict[str, np.ndarray], tokenizer: Any) -> None:
+        columns = (arrays[name] for name in self.columns)
+        self.input_ids, self.offsets, self.first_lengths, self.labels, self.groups = columns
         self.documents = arrays.get("documents")
+        self.lengths = np.diff(self.offsets)
+        self.pad_token_id = tokenizer.pad_token_id
+        # a slow tokenizer, such as KoBERT's, tells segments apart without naming token types among its outputs
+        self.has_token_types = "token_type_ids" in tokenizer.model_input_names or not tokenizer.is_fast
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64, (examples,): tokens per example."""
-        return np.diff(self.offsets)
-
-    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return the tokens of some examples: int64, (rows,)."""
-        return self.offsets[rows + 1] - self.offsets[rows]
 
     def make_batch(self, rows: Sequence[int] | np.ndarray, length: int = 0) -> dict[str, torch.Tensor]:
         """Pad the rows to the longest of them, or to `length` tokens if that is more.
@@ -69,14 +62,12 @@ class Features:
             `labels`: int64, (batch,).
         """
         rows = np.asarray(rows)
-        starts, lengths = self.offsets[rows], self.lengths_of(rows)
+        starts, lengths = self.offsets[rows], self.lengths[rows]
         positions = np.arange(lengths.max(initial=length))
         is_token = positions < lengths[:, None]
         flat = np.minimum(starts[:, None] + positions, len(self.input_ids) - 1)
-        batch = {
-            "input_ids": np.where(is_token, self.input_ids[flat], self.pad_token_id),
-            "attention_mask": is_token,
-        }
+        ids = np.where(is_token, self.input_ids[flat], self.pad_token_id)
+        batch = {"input_ids": ids, "attention_mask": is_token}
         if self.has_token_types:
             batch["token_type_ids"] = is_token & (positions >= self.first_lengths[rows][:, None])
         batch["labels"] = self.labels[rows]
@@ -84,15 +75,12 @@ class Features:
 
 
 def encode_examples(
-    tokenizer: Any,
-    examples: Iterable[ClassificationExample],
-    label_ids: dict[str, int],
-    max_seq_length: int,
+    tokenizer: Any, examples: Iterable[ClassificationExample], label_ids: dict[str, int], max_seq_length: int,
     stride: int | None = None,
-) -> Features:
+) -> Features:  # fmt: skip
     """Tokenize examples into columns, `CHUNK_SIZE` at a time, so that a stream is never held whole.
 
-    Pairs are cut longest first, so that neither text is emptied. What takes more than two seconds is logged.
+    Pairs are cut longest first, so that neither text is emptied. What takes long is logged.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
@@ -105,32 +93,26 @@ def encode_examples(
     Raises:
         ValueError: The tokenizer's limit is lower, or a label is not one of `label_ids`.
     """
-    _check_limit(tokenizer, max_seq_length)
+    if max_seq_length > (limit := tokenizer.model_max_length):
+        raise ValueError(
+            f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it, or, if "
+            f"the encoder reads more than its tokenizer says, load that with model_max_length={max_seq_length}"
+        )
     kinds = KINDS if len(tokenizer) <= 2**16 else KINDS | {"input_ids": np.int32}
     parts = [{name: np.zeros(0, kind) for name, kind in kinds.items()}]
-    stream, count, silent_until = iter(examples), 0, time.monotonic() + 2
+    stream, count = iter(examples), 0
     while chunk := list(islice(stream, CHUNK_SIZE)):
         columns = _encode_chunk(tokenizer, chunk, label_ids, max_seq_length, stride)
         parts.append({name: np.fromiter(column, kinds[name]) for name, column in columns.items()})
         parts[-1]["documents"] += count
         count += len(chunk)
-        if time.monotonic() > silent_until:
+        if count % (25 * CHUNK_SIZE) == 0:
             logger.info("tokenized %s texts so far", f"{count:,}")
-            silent_until = time.monotonic() + 10
     arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in KINDS}
     arrays["offsets"] = np.concatenate([[0], np.cumsum(arrays.pop("lengths"))])
     if stride is None:
         del arrays["documents"]
-    return Features(arrays, *_get_padding(tokenizer))
-
-
-def _check_limit(tokenizer: Any, max_seq_length: int) -> None:
-    limit = tokenizer.model_max_length
-    if max_seq_length > limit:
-        raise ValueError(
-            f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it, or, if "
-            f"the encoder reads more than its tokenizer says, load that with model_max_length={max_seq_length}"
-        )
+    return Features(arrays, tokenizer)
 
 
 def _encode_chunk(
@@ -148,9 +130,8 @@ def _encode_chunk(
     elif stride is None:
         ids = tokenizer(texts, return_token_type_ids=False, **arguments)["input_ids"]
     elif tokenizer.is_fast:
-        encoded = tokenizer(
-            texts, stride=stride, return_overflowing_tokens=True, return_token_type_ids=False, **arguments
-        )
+        arguments |= {"stride": stride, "return_overflowing_tokens": True}
+        encoded = tokenizer(texts, return_token_type_ids=False, **arguments)
         ids, owners = encoded["input_ids"], encoded["overflow_to_sample_mapping"]
     else:
         ids, owners = _cut_windows(tokenizer, texts, max_seq_length, stride)
@@ -164,32 +145,21 @@ def _encode_chunk(
     }
 
 
-def _cut_windows(
-    tokenizer: Any, texts: list[str], max_seq_length: int, stride: int
-) -> tuple[list[list[int]], list[int]]:
+def _cut_windows(tokenizer: Any, texts: list[str], max_seq_length: int, stride: int) -> tuple[list, list[int]]:
     """Return overlapping windows, and of which text each is: a slow tokenizer returns what overflows as one piece."""
     body = max_seq_length - tokenizer.num_special_tokens_to_add()
     whole = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    starts = [
-        (owner, start)
-        for owner, ids in enumerate(whole)
-        for start in range(0, max(1, len(ids) - stride), body - stride)
-    ]
+    ends = [(owner, max(1, len(ids) - stride)) for owner, ids in enumerate(whole)]
+    starts = [(owner, start) for owner, end in ends for start in range(0, end, body - stride)]
     ids = [tokenizer.build_inputs_with_special_tokens(whole[owner][start : start + body]) for owner, start in starts]
     return ids, [owner for owner, _ in starts]
 
 
 def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
     if label is not None and label not in label_ids:
-        raise CorpusError(
-            f"expected labels {list(label_ids)}, got {label!r}: correct the rows or the corpus's get_labels()"
-        )
+        expected = f"expected labels {list(label_ids)}, got {label!r}"
+        raise CorpusError(f"{expected}: correct the rows or the corpus's get_labels()")
     return -1 if label is None else label_ids[label]
-
-
-def _get_padding(tokenizer: Any) -> tuple[int, bool]:
-    # a slow tokenizer, such as KoBERT's, tells segments apart without naming token types among its outputs
-    return tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names or not tokenizer.is_fast
 
 
 def check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:
@@ -234,23 +204,19 @@ def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
     """
     config = getattr(model_or_config, "config", model_or_config)
     rows, ids = getattr(config, "vocab_size", None) or len(tokenizer), len(tokenizer)
-    problem = ""
+    problems = []
     if not ids <= rows <= ids + max(MOST_SPARE_ROWS, rows // 100):
-        problem = f"got {ids:,} token ids for {rows:,} embeddings"
+        problems.append(f"got {ids:,} token ids for {rows:,} embeddings")
     for name in ("pad", "unk", "cls", "sep", "mask"):
         expected, got = getattr(config, f"{name}_token_id", None), getattr(tokenizer, f"{name}_token_id")
-        if expected and expected < rows and got is not None and expected != got and not problem:
-            problem = f"whose {name}_token_id is {expected}, got one whose {name}_token_id is {got}"
-    if problem:
-        names = (
-            getattr(config, "name_or_path", "") or config.model_type,
-            tokenizer.name_or_path or type(tokenizer).__name__,
-        )
+        if expected and expected < rows and got is not None and expected != got:
+            problems.append(f"whose {name}_token_id is {expected}, got one whose {name}_token_id is {got}")
+    if problems:
         # a folder by its last part: where it lies on this machine is nobody's business
-        model, own = (Path(name).name if Path(name).is_absolute() else name for name in names)
+        model, own = (Path(one.name_or_path).name or type(one).__name__ for one in (config, tokenizer))
         raise ValueError(
-            f"expected a tokenizer that belongs to the model, {problem}: load model ({model}) and tokenizer ({own}) "
-            "from the same name"
+            f"expected a tokenizer that belongs to the model, {problems[0]}: load model ({model}) and "
+            f"tokenizer ({own}) from the same name"
         )
 
 
@@ -267,7 +233,7 @@ def read_cache(path: Path, tokenizer: Any) -> Features | None:
         logger.warning("%s is damaged (%s): tokenizing again", path.name, error)
         return None
     logger.info("loaded features from cache %s", path.name)
-    return Features(arrays, *_get_padding(tokenizer))
+    return Features(arrays, tokenizer)
 
 
 def write_cache(path: Path, features: Features) -> None:

@@ -101,30 +101,21 @@ def test_a_malformed_row_is_named_with_its_line_or_skipped_aloud(tmp_path, row, 
         NsmcCorpus().get_examples(tmp_path, "train")
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("train.xlsx", r"found \['train.xlsx'\]: .*a workbook saved as 'CSV UTF-8'"),
-        ("Train.txt", r"found \['Train.txt'\]"),
-    ],
-)
-def test_a_missing_file_is_named_with_what_is_there(tmp_path, name, message):
+@pytest.mark.parametrize("name", ["train.xlsx", "Train.txt"])
+def test_a_missing_file_is_named_with_what_is_there(tmp_path, name):
     with pytest.raises(CorpusError, match="found nothing: call download_downstream_dataset"):
         read_labels(tmp_path / "no")
-    write(tmp_path, "ab", name)
-    with pytest.raises(CorpusError, match=f"expected train.csv or .*train.parquet in .*{message}"):
-        read_labels(tmp_path)
+    with pytest.raises(CorpusError, match=rf"found \['{name}'\]: .*a workbook saved as 'CSV UTF-8'"):
+        read_labels(write(tmp_path, "ab", name))
     with pytest.raises(ValueError, match=r"mode: expected one of \['train', 'val', 'test'\], got 'dev'"):
         read_labels(tmp_path, "dev")
 
 
 @pytest.mark.parametrize("name", ["train.CSV", "train.json", "train.jsonl", "train.csv.gz"])
 def test_files_are_found_under_their_usual_names(tmp_path, name):
-    rows = (
-        "text,label\n좋다,1\n나쁘다,0\n"
-        if ".csv" in name.lower()
-        else '{"text": "좋다", "label": 1}\n{"text": "나쁘다", "label": 0}'
-    )
+    rows = "text,label\n좋다,1\n나쁘다,0\n"
+    if "json" in name:
+        rows = '{"text": "좋다", "label": 1}\n{"text": "나쁘다", "label": 0}'
     (tmp_path / name).write_bytes(gzip.compress(rows.encode()) if name.endswith(".gz") else rows.encode())
     assert read_labels(tmp_path) == (["1", "0"], ["0", "1"])
 
@@ -135,9 +126,7 @@ def test_files_are_found_under_their_usual_names(tmp_path, name):
      {"labels": {"a": "c", "b": "c"}}, {"label_names": ["좋음 (x)", "좋음 (x)"]}, {"label_names": ["a"]}],
 )  # fmt: skip
 def test_a_corpus_that_makes_no_sense_is_refused_at_once(changes):
-    with pytest.raises(
-        ValueError, match=f"{next(iter(changes))}.*expected|expected different columns, got text_columns"
-    ):
+    with pytest.raises(ValueError, match=f"{next(iter(changes))}.*expected|different columns, got text_columns"):
         CsvCorpus(**changes)
 
 
@@ -187,7 +176,7 @@ def test_what_is_no_class_is_refused_with_what_to_use_instead(tmp_path, labels, 
 
 def test_a_list_of_labels_is_refused(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "글", "label": ["a", "b"]}\n')
-    with pytest.raises(CorpusError, match=r"train.jsonl: expected one label, got \['a', 'b'\]: .*multi-label"):
+    with pytest.raises(CorpusError, match=r"train.jsonl, line 1: expected one label, got \['a', 'b'\]: .*multi-label"):
         read_labels(tmp_path)
 
 

@@ -35,7 +35,8 @@ def server(monkeypatch):
     url = f"http://127.0.0.1:{running.server_port}/"
     for name, remotes in download.REMOTE_FILES.items():
         files = {
-            file: remote._replace(url=url, git_blob=compute_git_blob_id(CONTENT)) for file, remote in remotes.items()
+            file: RemoteFile(url + remote.url.rpartition("/")[2], compute_git_blob_id(CONTENT))
+            for file, remote in remotes.items()
         }
         monkeypatch.setitem(download.REMOTE_FILES, name, files)
     yield Handler
@@ -95,7 +96,7 @@ def test_without_network_or_with_an_unknown_name_the_reader_is_told_what_to_do(m
     message = r"ratings_train.txt is not on disk and could not be fetched .* in a browser and save it as .*empty.nsmc"
     with pytest.raises(DownloadError, match=message):
         download_downstream_dataset(make_args())
-    message = r"expected one of \['klue-nli', 'korean-hate-speech', 'nsmc'\] or a folder of your own, got 'imdb'"
+    message = r"expected one of \['klue-nli', 'korean-hate-speech', 'nsmc'\] or your own folder, got 'imdb'"
     with pytest.raises(ValueError, match=message):
         download_downstream_dataset(make_args(downstream_corpus_name="imdb"))
     (corpora_root / "mine").mkdir(parents=True)

@@ -60,9 +60,8 @@ def test_golden_ids_of_the_real_corpora(corpus_dir, kcbert_dir, corpora_root, ma
     batch = encode(tokenizer, pair, length=64).make_batch([0])
     assert batch["input_ids"].tolist() == [KLUE_GOLDEN]
     assert batch["token_type_ids"].tolist() == [[0] * 14 + [1] * 6]
-    unknown = find_mostly_unknown(
-        tokenizer, encode(tokenizer, "ㅋ" * 500, "ㅋ" * 500 + " 좋다", "ㅋㅋㅋ", "", length=64)
-    )
+    texts = ["ㅋ" * 500, "ㅋ" * 500 + " 좋다", "ㅋㅋㅋ", ""]
+    unknown = find_mostly_unknown(tokenizer, encode(tokenizer, *texts, length=64))
     assert unknown.tolist() == [True, True, False, False]
     lower = BertTokenizer.from_pretrained(kcbert_dir, do_lower_case=True)
     with pytest.raises(ValueError, match=r"got \d+% \[UNK\] from .*do_lower_case=False"):
@@ -82,7 +81,7 @@ def test_items_and_batches_are_what_the_tokenizer_says(make_dataset, tokenizer):
 
 def test_decomposed_hangul_becomes_the_same_numbers(tokenizer):
     texts = [form for text in ("정말 재미있는 영화", "최고") for form in (text, unicodedata.normalize("NFD", text))]
-    ids = encode(tokenizer, *texts, *[(text, text) for text in texts][:0]).make_batch(range(4))["input_ids"]
+    ids = encode(tokenizer, *texts).make_batch(range(4))["input_ids"]
     assert torch.equal(ids[0], ids[1]) and torch.equal(ids[2], ids[3])
 
 
@@ -99,9 +98,9 @@ def test_windows_hold_every_token_and_know_their_document(tokenizer):
     long = " ".join(f"영화 {word}" for word in ("배우", "정말", "시간") * 8)
     features = encode(tokenizer, "배우", long, "", length=16, stride=4)
     assert features.documents is not None and features.documents[0] == 0 and features.documents[-1] == 2
-    windows = [row[mask == 1].tolist()[1:-1] for row, mask in zip(*(
-        features.make_batch(np.flatnonzero(features.documents == 1))[name] for name in ("input_ids", "attention_mask")
-    ), strict=True)]  # fmt: skip
+    batch = features.make_batch(np.flatnonzero(features.documents == 1))
+    masks = batch["attention_mask"] == 1
+    windows = [row[mask].tolist()[1:-1] for row, mask in zip(batch["input_ids"], masks, strict=True)]
     joined = windows[0] + [token for window in windows[1:] for token in window[4:]]
     assert joined == tokenizer(long, add_special_tokens=False)["input_ids"]
 
@@ -211,7 +210,7 @@ def test_a_validation_file_of_ones_own_is_used_and_labels_are_counted_aloud(make
 
 def test_texts_that_are_cut_are_counted_aloud(make_dataset, caplog):
     make_dataset(max_seq_length=8)
-    assert "train: 1 of 8 texts are longer than max_seq_length=8 tokens (the longest looked at has 11)" in caplog.text
+    assert "train: 1 of 8 texts fill max_seq_length=8 tokens: of longer ones only the beginning" in caplog.text
     caplog.clear()
     make_dataset(max_seq_length=32)
     make_dataset("test", max_seq_length=8)
@@ -263,5 +262,6 @@ def test_batches_hold_similar_lengths_within_the_budgets_of_tokens_and_padding()
     batches = list(iterate_batches(lengths, 4_096, 64))
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
     assert all((lengths[batch].max() - lengths[batch]).sum() <= 64 for batch in batches)
-    assert len(batches) < 100 and max(len(batch) for batch in batches) > 5
+    sizes = {len(batch) for batch in batches}  # few, as each shape of a batch costs a CPU memory
+    assert len(batches) < 150 and sizes <= {1, 2, 4, 8, 16, 32} and max(sizes) > 5
     assert [batch.tolist() for batch in iterate_batches(np.array([9, 1, 1]), 100, 0)] == [[0], [1, 2]]

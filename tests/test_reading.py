@@ -1,6 +1,5 @@
 """A file is read row by row, whatever its format; whatever is wrong is named with its line and the way out."""
 
-import builtins
 import gzip
 import json
 import unicodedata
@@ -88,13 +87,9 @@ def test_a_missing_file_or_column_is_named(tmp_path):
 @pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name):
-    text = (
-        "sentence,n\n비가 온다,1\n눈이 온다,2\n" if name == "a.csv" else '{"sentence": "비가 온다"}\n{"sentence": "눈"}'
-    )
+    text = "sentence,n\n비가 온다,1\n" if name == "a.csv" else '{"sentence": "비가 온다"}\n{"sentence": "눈"}'
     path, likely = write(tmp_path / name, text, encoding), encoding.replace("euc-kr", "cp949")
-    with pytest.raises(
-        CorpusError, match=rf"not in the encoding 'utf-8'; it looks like {likely}: .*encoding='{likely}'"
-    ):
+    with pytest.raises(CorpusError, match=rf"not in the encoding 'utf-8'; it looks like {likely}: encoding='{likely}'"):
         list(read_rows(path, ["sentence"], keep_errors=True))
     assert next(read_rows(path, ["sentence"], encoding=encoding))[1]["sentence"] == "비가 온다"
     with pytest.raises(CorpusError, match="not in the encoding 'cp949'; it looks like utf-8"):
@@ -154,16 +149,3 @@ def test_what_stands_in_a_row_becomes_text_or_is_refused(tmp_path):
 def test_what_cannot_be_seen_is_blank(text):
     assert is_blank(text)
     assert not is_blank(f"{text}ㅋ") and not is_blank(f"😀{text}")
-
-
-def test_without_pyarrow_the_reader_is_told_what_to_install(tmp_path, monkeypatch):
-    path, found = make_file(tmp_path, ".parquet"), builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("pyarrow"):
-            raise ImportError(name)
-        return found(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(CorpusError, match="rows.parquet: Parquet needs pyarrow: pip install pyarrow"):
-        list(read_rows(path, ["sentence"]))

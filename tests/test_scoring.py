@@ -143,9 +143,8 @@ def test_objects_keep_their_own_fields(classifier, tmp_path):
 
 def test_texts_are_normalized_and_doubted_but_kept(classifier, tmp_path):
     decomposed = unicodedata.normalize("NFD", "재미있는 영화")
-    score_file(
-        classifier, write_csv(tmp_path / "in.csv", [decomposed, "재미있는 영화", "漢" * 50]), tmp_path / "out.csv"
-    )
+    source = write_csv(tmp_path / "in.csv", [decomposed, "재미있는 영화", "漢" * 50])
+    score_file(classifier, source, tmp_path / "out.csv")
     rows = read(tmp_path / "out.csv")
     assert rows[0]["text"] == decomposed
     assert [rows[0][name] for name in ADDED] == [rows[1][name] for name in ADDED]

@@ -64,17 +64,13 @@ def score_file(
         raise ScoringError(f"engine: expected one of {list(engines)}, got {engine!r}")
     read = partial(read_rows, keep_errors=True, encoding=encoding, quoting=quoting)
     source, output = find_path(input_path), find_path(output_path)
-    folder = _get_folder(output)
+    # of what is known until all is: beside an output on a disk, in the cache for one far away
+    folder = output.with_name(f"{output.name}.parts")
+    if not isinstance(folder, Path):
+        folder = get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
     jobs = plan_jobs(classifier, source, output, folder / "parts", text_columns, read)
     with _own(folder, output):
         return _score_jobs(classifier, jobs, engines[engine], output, folder, overwrite)
-
-
-def _get_folder(output: Path) -> Path:
-    """Return the folder of what is known until all is: beside an output on a disk, in the cache for one far away."""
-    if isinstance(output, Path):
-        return output.with_name(f"{output.name}.parts")
-    return get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
 
 
 @contextmanager
@@ -99,7 +95,7 @@ def _score_jobs(
     looks = [look_at(job.source) for job in jobs]
     _begin(folder, jobs, _describe_run(classifier, jobs, looks), overwrite)
     begin, earlier = time.perf_counter(), sum(job.count_done() for job in jobs)
-    total = None if any(rows is None for _, rows in looks) else sum(rows or 0 for _, rows in looks)
+    total = sum(rows for _, rows in looks) if all(rows for _, rows in looks) else None
     _keep_answers(score(classifier, chain.from_iterable(map(read_batches, jobs))), total, earlier)
     if changed := [job.source for job, look in zip(jobs, looks, strict=True) if look_at(job.source) != look]:
         raise ScoringError(f"{changed[0]} has changed while it was scored: overwrite=True (--overwrite) starts anew")
@@ -111,17 +107,18 @@ def _score_jobs(
         raise ScoringError(f"{jobs[0].source}: expected rows to score, got none that can be scored ({found})")
     counts = sum((merge_parts(job) for job in jobs), Counter())
     (folder / "run.json").unlink()
-    seconds = time.perf_counter() - begin
-    rate = f"{seconds:,.1f} s, {(counts.total() - earlier) / seconds:,.0f} rows/s"
-    rate += f" ({earlier:,} rows were done before)" if earlier else ""
+    seconds, rows, refused = time.perf_counter() - begin, counts.total(), counts.pop(None, 0)
     files = f" of {len(jobs):,} files" if len(jobs) > 1 else ""
+    before = f" ({earlier:,} rows were done before)" if earlier else ""
     found = ", ".join(f"{label} {counts[label]:,}" for label in classifier.labels)
-    place = f" (see {get_refused_path(output if jobs[0].output == output else output / '*')})" if counts[None] else ""
-    scored, refused = counts.total() - counts[None], f"{counts[None]:,} refused{place}"
-    return f"scored {scored:,} rows{files} in {rate}: {found}; {refused}; written: {output}"
+    place = f" (see {get_refused_path(output if jobs[0].output == output else output / '*')})" if refused else ""
+    return (
+        f"scored {counts.total():,} rows{files} in {seconds:,.1f} s, {(rows - earlier) / seconds:,.0f} rows/s{before}: "
+        f"{found}; {refused:,} refused{place}; written: {output}"
+    )
 
 
-def _describe_run(classifier: Classifier, jobs: list[Job], looks: list[tuple[str, int | None]]) -> dict[str, Any]:
+def _describe_run(classifier: Classifier, jobs: list[Job], looks: list[tuple[str, int]]) -> dict[str, Any]:
     """Name all that the answers depend on."""
     weights = 0
     for tensor in classifier.model.state_dict().values():
@@ -142,28 +139,23 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
     path, earlier = folder / "run.json", {}
     if path.exists() and not overwrite:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        changed = [f"{key} ({earlier[key]} → {run[key]})" for key in run if earlier.get(key, run[key]) != run[key]]
-        if changed:
+        if changed := [f"{key} ({earlier[key]} → {run[key]})" for key in run if earlier.get(key, run[key]) != run[key]]:
             raise ScoringError(
                 f"{folder}: expected the run that was interrupted, got another {', '.join(changed)}: repeat it as it "
                 "was, or overwrite=True (--overwrite) starts anew"
             )
+    elif taken := [job.output for job in jobs if job.output.exists() and not overwrite]:
+        raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
     else:
-        if taken := [job.output for job in jobs if job.output.exists() and not overwrite]:
-            raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
         shutil.rmtree(folder / "parts", ignore_errors=True)
     with create(path, folder) as partial_path:
         partial_path.write_text(json.dumps(earlier | run, ensure_ascii=False), encoding="utf-8")
 
 
 def _keep_answers(scored: Scored, total: int | None, done: int) -> None:
-    """Write answers as they come, with a bar on a terminal, and a line now and then in a log or a notebook."""
-    said = time.monotonic()
-    with closing(scored), tqdm(total=total, initial=done, unit=" rows", unit_scale=True, disable=None) as bar:
+    """Write answers as they come, with a bar on a terminal, in a log or a notebook a line of it now and then."""
+    wait = 0 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
+    with closing(scored), tqdm(total=total, initial=done, unit=" rows", mininterval=wait or 0.1, delay=wait) as bar:
         for batch, probabilities, remarks in scored:
             write_part(batch, probabilities, remarks)
-            done += len(batch.answers)
             bar.update(len(batch.answers))
-            if bar.disable and time.monotonic() - said > SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
-                print(f"{done:,} rows scored" + (f" of about {total:,}" if total else ""), file=sys.stderr)

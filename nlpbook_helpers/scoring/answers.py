@@ -79,30 +79,28 @@ def merge_parts(job: Job) -> Counter[str | None]:
         ScoringError: A row has no answer, the disk is full, or the outputs cannot be written.
     """
     counts: Counter[str | None] = Counter()
-    names, suffix = job.schema.names, job.output.suffix.lower()
-    allowed = None if suffix == ".jsonl" else set(names)  # objects may have fields of their own, rows of tables not
+    is_table = job.output.suffix.lower() != ".jsonl"  # objects may have fields of their own, rows of tables not
     refused_path = get_refused_path(job.output)
     pairs = zip_longest(job.read(job.source, job.text_columns), job.read_answers())
     with (
         create(refused_path, job.parts) as partial_path,
         partial_path.open("w", encoding="utf-8", errors="backslashreplace") as refused_file,
         create(job.output, job.parts) as path,
-        _open_output(job, suffix, path) as write,
+        _open_output(job, path) as write,
     ):
         while some := list(islice(pairs, WRITTEN_ROWS)):
             rows = []
             for numbered, answer in some:
                 if not numbered or not answer or numbered[0] != answer["line"]:
                     raise ScoringError(f"{job.source}: expected an answer for each row, got {answer} for {numbered}")
-                line, row = numbered
-                reason = answer["reason"]
-                if allowed and not reason and (other := row.keys() - allowed):
+                (line, row), reason = numbered, answer["reason"]
+                if is_table and not reason and (other := row.keys() - set(job.schema.names)):
                     reason = f"columns {sorted(other)} are not in the first row: write to a .jsonl file to keep them"
                 if reason:
                     entry = {"line": line, "reason": reason, "row": getattr(row, "raw", "") or row}
                     refused_file.write(_to_json(entry) + "\n")
                 else:
-                    rows.append({**_make_cells(job, row), **_make_answer(job, names, answer)})
+                    rows.append({**_make_cells(job, row), **_make_answer(job, answer)})
                 counts[None if reason else rows[-1]["predicted_name"]] += 1
             write(rows)
     if not counts[None]:
@@ -110,24 +108,20 @@ def merge_parts(job: Job) -> Counter[str | None]:
     return counts
 
 
-def _make_answer(job: Job, names: list[str], answer: dict[str, Any]) -> dict[str, Any]:
+def _make_answer(job: Job, answer: dict[str, Any]) -> dict[str, Any]:
     """Return what is added to a row, by the last names of the output."""
     probabilities = answer["probabilities"]
     best = probabilities.index(max(probabilities))
     values = [best, job.labels[best], *(round(value, 6) for value in probabilities), answer["remark"]]
-    return dict(zip(names[-len(values) :], values, strict=True))
+    return dict(zip(job.schema.names[-len(values) :], values, strict=True))
 
 
 def _make_cells(job: Job, row: Row) -> Row:
     """Return a row's values as its output takes them: a table of a file that is none itself has text alone."""
     if job.output.suffix.lower() == ".jsonl" or job.source.suffix.lower() == ".parquet":
         return row
-    return {name: _to_text(value) for name, value in row.items()}
-
-
-def _to_text(value: Any) -> str | None:
-    """Write a value into a cell of text: lists and objects as JSON."""
-    return _to_json(value) if isinstance(value, dict | list) else None if value is None else str(value)
+    cells = ((name, _to_json(value) if isinstance(value, dict | list) else value) for name, value in row.items())
+    return {name: None if value is None else str(value) for name, value in cells}
 
 
 def _to_json(value: Any) -> str:
@@ -135,8 +129,9 @@ def _to_json(value: Any) -> str:
 
 
 @contextmanager
-def _open_output(job: Job, suffix: str, path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Any]]:
+def _open_output(job: Job, path: Path) -> Iterator[Callable[[list[dict[str, Any]]], Any]]:
     """Open an output of any format; yield a function that writes rows to it."""
+    suffix = job.output.suffix.lower()
     if suffix == ".parquet":
         with pq.ParquetWriter(path, job.schema) as parquet:
             yield lambda rows: parquet.write_table(pa.Table.from_pylist(rows, job.schema))
@@ -145,7 +140,7 @@ def _open_output(job: Job, suffix: str, path: Path) -> Iterator[Callable[[list[d
         if suffix == ".jsonl":
             yield lambda rows: file.writelines(_to_json(row) + "\n" for row in rows)
         else:
-            delimiter = "\t" if suffix == ".tsv" else ","
-            writer = csv.DictWriter(file, job.schema.names, delimiter=delimiter, lineterminator="\n")
+            dialect = "excel-tab" if suffix == ".tsv" else "excel"
+            writer = csv.DictWriter(file, job.schema.names, dialect=dialect, lineterminator="\n")
             writer.writeheader()
             yield writer.writerows

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice, takewhile
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,18 +85,19 @@ def plan_jobs(
         text_columns: Names of the texts' columns; default: see `score_file`.
         read: `read_rows`, told how to read.
     """
-    if source.is_dir() == (output.suffix.lower() in OUTPUT_SUFFIXES):
-        expected = "a folder, as the input is one" if source.is_dir() else f"a file, one of {OUTPUT_SUFFIXES}"
+    is_folder = source.is_dir()
+    if is_folder == (output.suffix.lower() in OUTPUT_SUFFIXES):
+        expected = "a folder, as the input is one" if is_folder else f"a file, one of {OUTPUT_SUFFIXES}"
         raise ScoringError(f"output: expected {expected}, got {output}: name another")
     if source.resolve() in (output.resolve(), *output.resolve().parents):
         raise ScoringError(f"output: expected another place than the input {source}, got {output}: name another")
-    paths = _find_files(source) if source.is_dir() else [source]
+    paths = _find_files(source) if is_folder else [source]
     columns = tuple(text_columns or _find_text_columns(classifier, paths, read))
     if len(columns) != len(classifier.input_names):
         raise ScoringError(f"text columns: expected one for each of {classifier.input_names}, got {list(columns)}")
     jobs = []
     for path in paths:
-        name = path.relative_to(source).as_posix() if path != source else ""
+        name = path.relative_to(source).as_posix() if is_folder else ""
         target = output / name if name else output
         if target.suffix.lower() not in OUTPUT_SUFFIXES:
             target = target.with_name(f"{target.name}.jsonl")
@@ -124,22 +125,18 @@ def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any)
         if names and set(names) <= row.keys():
             return tuple(names)
     known = ", ".join(dict.fromkeys("+".join(names) for names in usual if names))
-    raise CorpusError(
-        f"{paths[0]}: expected text columns of a usual name ({known}), found {list(row)}: name them "
-        "(text_columns=[…], --text-columns)"
-    )
+    expected = f"expected text columns of a usual name ({known}), found {list(row)}"
+    raise CorpusError(f"{paths[0]}: {expected}: name them (text_columns=[…], --text-columns)")
 
 
 def _read_first_row(path: Path, columns: Sequence[str], read: Callable[..., NumberedRows]) -> Row | None:
     """Return the first row that can be read, None if there is none at all; refuse a file of bad rows only."""
-    reason = ""
-    for line, row in read(path, columns):
-        if not isinstance(row, BadRow):
-            return row
-        reason = reason or f"line {line}: {row.reason}"
-    if reason:
-        raise CorpusError(f"{path}: no row can be read; {reason}")
-    return None
+    rows = read(path, columns)
+    line, first = next(rows, (0, None))
+    row = next((row for _, row in chain([(line, first)], rows) if not isinstance(row, BadRow)), None)
+    if row is None and isinstance(first, BadRow):
+        raise CorpusError(f"{path}: no row can be read; line {line}: {first.reason}")
+    return row
 
 
 def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read: Any) -> pa.Schema:
@@ -155,30 +152,30 @@ def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read
     return pa.schema([*fields, *pa.schema(added)])
 
 
-def look_at(path: Path) -> tuple[str, int | None]:
-    """Return what tells a file's content from another, and about how many rows it has; None if nobody knows.
+def look_at(path: Path) -> tuple[str, int]:
+    """Return what tells a file's content from another, and about how many rows it has; 0 if nobody knows.
 
     A time stamp would tell less: a copied or restored file has another, a file written anew may have the same.
     """
     if not isinstance(path, Path):  # far away: the store's own sign, such as an ETag
-        return str(path.fs.ukey(path.path)), None
+        return str(path.fs.ukey(path.path)), 0
     digest, lines = hashlib.blake2b(digest_size=8), 0
     with path.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
             lines += block.count(b"\n")
-    return digest.hexdigest(), lines if path.suffix.lower() in (".csv", ".tsv", ".jsonl") else None
+    return digest.hexdigest(), lines if path.suffix.lower() in (".csv", ".tsv", ".jsonl") else 0
 
 
 def read_batches(job: Job) -> Iterator[Batch]:
     """Read a file's rows in batches, from the first one that has no answer yet."""
     batch, characters = Batch(job, len(job.find_parts()), [], []), 0
     for line, row in islice(job.read(job.source, job.text_columns), job.count_done(), None):
-        checked = _check_row(row, job.text_columns)
-        if isinstance(checked, ClassificationExample):
-            batch.examples.append(checked)
-            characters += len(checked.text_a) + len(checked.text_b or "")
-        batch.answers.append({"line": line, "reason": checked if isinstance(checked, str) else None})
+        example, reason = _check_row(row, job.text_columns)
+        batch.answers.append({"line": line, "reason": reason})
+        if example:
+            batch.examples.append(example)
+            characters += len(example.text_a) + len(example.text_b or "")
         if len(batch.answers) == BATCH_ROWS or characters > BATCH_CHARACTERS:
             yield batch
             batch, characters = Batch(job, batch.number + 1, [], []), 0
@@ -186,16 +183,17 @@ def read_batches(job: Job) -> Iterator[Batch]:
         yield batch
 
 
-def _check_row(row: Row, text_columns: Sequence[str]) -> ClassificationExample | str:
-    """Return the row's texts, or why it cannot be scored."""
+def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExample | None, str | None]:
+    """Return the row's texts, or None and why it cannot be scored."""
     if isinstance(row, BadRow):
-        return row.reason
+        return None, row.reason
     try:
         texts = reading.get_values(row, text_columns)
         json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
     except UnicodeEncodeError:
-        return "a column holds what is not UTF-8: save the file as UTF-8, or name its encoding (encoding=…)"
+        return None, "a column holds what is not UTF-8: save the file as UTF-8, or name its encoding (encoding=…)"
     except CorpusError as error:
-        return str(error)
-    empty = [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]
-    return f"{empty[0]}: expected a text, got an empty one" if empty else ClassificationExample(*texts)
+        return None, str(error)
+    if empty := [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]:
+        return None, f"{empty[0]}: expected a text, got an empty one"
+    return ClassificationExample(*texts), None
