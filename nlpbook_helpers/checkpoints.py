@@ -70,9 +70,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             "than tensors and primitives, which could run code; copy it once more, or train again"
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise CheckpointError(
-            f"expected a Lightning checkpoint with a 'state_dict' in {path}, found none: pass the .ckpt file"
-        )
+        raise CheckpointError(f"{path}: expected a Lightning checkpoint with a 'state_dict', found none")
     check_metadata(path, checkpoint.get(METADATA_KEY, {}))
     return {**checkpoint, "state_dict": _unpack_weights(path, checkpoint["state_dict"])}
 
@@ -105,10 +103,8 @@ def check_metadata(path: Path, metadata: Any) -> None:
         if name == "tokenizer_files" and fits:
             fits = all(isinstance(file, str) and _is_whole(content) for file, content in value.items())
         if not fits:
-            raise CheckpointError(
-                f"{path}: expected {name} to be a {kind.__name__} as this package writes it, got "
-                f"{reprlib.repr(value)}: take the entry out, or keep the state_dict alone"
-            )
+            found = reprlib.repr(value)
+            raise CheckpointError(f"{path}: expected {name} to be a {kind.__name__}, got {found}: take the entry out")
 
 
 def _is_whole(tensor: Any) -> bool:
@@ -147,10 +143,7 @@ def _unpack_weights(path: Path, state_dict: Mapping[str, Any]) -> dict[str, "tor
     transformers 4 kept the numbers 0, 1, 2 … as `position_ids` among the weights; transformers 5 does not know them.
     """
     if strange := [name for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_whole(tensor)]:
-        raise CheckpointError(
-            f"{path}: expected a tensor with all its numbers for each name in state_dict, got none for {strange[0]!r}: "
-            "save it again with torch.save({'state_dict': model.state_dict()})"
-        )
+        raise CheckpointError(f"{path}: expected a tensor with all its numbers as {strange[0]!r}: save it again")
     scales = {name: state_dict[name + SCALE_SUFFIX] for name in state_dict if name + SCALE_SUFFIX in state_dict}
     for name, scale in scales.items():  # with a scale of another shape, the product could be larger than memory
         if scale.shape != (*state_dict[name].shape[:1], 1):
@@ -218,9 +211,9 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
         if not math.isnan(losses[path]) and is_finite(checkpoints[path]["state_dict"]):
             return path
         logger.warning("passed over %s: its loss or weights are not numbers", path.name)
+    names = [path.name for path in candidates]
     raise CheckpointError(
-        f"{folder}: the losses or weights of {[path.name for path in candidates]} are not numbers (nan), expected one "
-        "that can be used: train again with a lower learning_rate"
+        f"{folder}: losses or weights of {names} are not numbers (nan): lower learning_rate, and train"
     )
 
 
@@ -230,9 +223,9 @@ def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None)
     own = [path for path, name in names.items() if not (encoder and name) or is_same_encoder(name, encoder)]
     if others := {path.name: name for path, name in names.items() if path not in own}:
         if not own:
+            folder = min(records).parent
             raise CheckpointError(
-                f"expected a checkpoint of {encoder} in {min(records).parent}, found only {others}: set "
-                "pretrained_model_name to that encoder, or train this one"
+                f"expected a checkpoint of {encoder} in {folder}, found only {others}: train this one"
             )
         logger.warning("passed over checkpoints of another encoder: %s", others)
     labelled = [(path.name, records[path]) for path in own if "labels" in records[path]]

@@ -41,9 +41,7 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
         raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
     if not classifier.tokenizer.is_fast:
         kind = type(classifier.tokenizer).__name__
-        raise ValueError(
-            f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: explain without it"
-        )
+        raise ValueError(f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: use another")
     example = classifier.make_example(texts)
     features = classifier.encode([example])
     features.documents = None  # each window for itself

@@ -65,12 +65,15 @@ class Restored:
 
 
 def restore(
-    checkpoint: str | Path,
-    pretrained_model_name: str | None = None,
-    max_seq_length: int | None = None,
-    trust_remote_code: bool = False,
+    checkpoint: str | Path, name: str | None = None, length: int | None = None, trust_remote_code: bool = False
 ) -> Restored:
-    """Load what a classifier is made of; the arguments are those of `Classifier.from_checkpoint`.
+    """Load what a classifier is made of.
+
+    Args:
+        checkpoint: See `Classifier.from_checkpoint`.
+        name: Of the encoder, if it is not recorded.
+        length: Tokens per text; default: as recorded.
+        trust_remote_code: Run tokenizer code.
 
     Raises:
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
@@ -81,25 +84,23 @@ def restore(
         if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
             model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
         else:
-            path = path if path.is_file() else find_best_checkpoint(path, pretrained_model_name)
-            model, tokenizer, metadata = _restore_lightning(path, pretrained_model_name, trust_remote_code)
+            path = path if path.is_file() else find_best_checkpoint(path, name)
+            model, tokenizer, metadata = _restore_lightning(path, name, trust_remote_code)
     except CheckpointError:
         raise
     except Exception as error:  # what tokenizers raises over a damaged file has no other class
         problem = " ".join(str(error).split("\n", 2)[:2]).strip() or type(error).__name__
-        raise CheckpointError(
-            f"{path} does not make a classifier ({problem}): pass the pretrained_model_name that it was trained from, "
-            "or copy, export or train it once more"
-        ) from error
+        remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
+        raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
     if not is_finite(model.state_dict()):
         raise CheckpointError(f"{path}: its weights are not numbers (nan): train again with a lower learning_rate")
     check_tokenizer(model, tokenizer)
     labels, input_names = _get_names(path, metadata, model.config)
-    encoder = metadata.get("pretrained_model_name") or pretrained_model_name or model.config.model_type
+    encoder = metadata.get("pretrained_model_name") or name or model.config.model_type
     is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
     info = {"model": Path(encoder).name if is_local else encoder, "checkpoint": path.name}
     info |= _describe_score(path, metadata)
-    length = _choose_length(max_seq_length or metadata.get("max_seq_length"), model, tokenizer)
+    length = _choose_length(length or metadata.get("max_seq_length"), model, tokenizer)
     columns = tuple(metadata.get("text_columns", ()))
     return Restored(model, tokenizer, labels, input_names, length, info, columns, path, metadata)
 
@@ -114,16 +115,12 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
     recorded, files = metadata.get("pretrained_model_name"), metadata.get("tokenizer_files")
     encoder = name or recorded
     if not encoder:
-        raise CheckpointError(
-            f"{path} holds weights only, not the encoder's name: pass pretrained_model_name, as 'beomi/kcbert-base'"
-        )
+        raise CheckpointError(f"{path} holds weights only: pass pretrained_model_name, such as 'beomi/kcbert-base'")
     if recorded and not is_same_encoder(recorded, encoder):
         raise CheckpointError(f"{path} was trained from {recorded}, got pretrained_model_name={name!r}: leave it out")
     if metadata.get("tokenizer_is_code") and files is None and not (name and trust_remote_code):
-        raise CheckpointError(
-            f"{path} needs the tokenizer of {encoder}, which is Python code, and a checkpoint carries none: pass "
-            f"pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True, if you trust it"
-        )
+        how = f"pass pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True"
+        raise CheckpointError(f"{path} needs the tokenizer of {encoder}, which is Python code: if you trust it, {how}")
     if "config" not in metadata or files is None:
         check_model_name(encoder)
     if "config" in metadata:
@@ -192,9 +189,7 @@ def _build_model(path: Path, config: Any, weights: Mapping[str, torch.Tensor]) -
         config.num_labels = biases[-1].numel()
     empty = _make_empty_model(path, config)
     if not biases:
-        raise CheckpointError(
-            f"{path}: expected a fine-tuned classifier, found no classifier.bias: it is a bare encoder"
-        )
+        raise CheckpointError(f"{path}: found no classifier.bias: it is a bare encoder; fine-tune it first")
     empty.load_state_dict(weights, assign=True)  # compares, before memory is taken
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     model.load_state_dict(weights)

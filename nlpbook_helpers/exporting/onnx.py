@@ -94,10 +94,8 @@ def choose_scorer(model: Any, backend: str) -> Any:
         raise ValueError(f"backend: expected 'auto', 'torch' or 'onnx', got {backend!r}")
     is_large = model.num_parameters() >= LEAST_PARAMETERS
     pays = is_large and not _find_missing() and supports_int8() and not torch.cuda.is_available()
-    if backend == "torch" or backend == "auto" and not pays:
-        return model
     try:
-        return quantize(model)
+        return quantize(model) if backend == "onnx" or backend == "auto" and pays else model
     except QuantizationError as error:
         if backend == "onnx":
             raise
@@ -150,7 +148,14 @@ def write_graph(model: Any, path: Path) -> None:
     """
     _check_packages()
     with _explaining_failure(model):
-        _export_graph(model, path)
+        inputs = _make_inputs(model, batch=2, tokens=16)
+        dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, of no use to an encoder
+        with warnings.catch_warnings(action="ignore"):  # between parts of torch
+            torch.onnx.export(
+                model.eval(), f=path, kwargs=inputs, dynamic_shapes=dict.fromkeys(inputs, dynamic), dynamo=True,
+                input_names=list(inputs), output_names=["logits"], external_data=False, verbose=False,
+            )  # fmt: skip
         inputs = _make_inputs(model, batch=3, tokens=24)  # another shape than the exporter saw
         with torch.inference_mode():
             change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
@@ -194,17 +199,6 @@ def _make_inputs(model: Any, batch: int, tokens: int) -> dict[str, torch.Tensor]
     return select_model_inputs(model, inputs)
 
 
-def _export_graph(model: Any, path: Path) -> None:
-    inputs = _make_inputs(model, batch=2, tokens=16)
-    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, of no use to an encoder
-    with warnings.catch_warnings(action="ignore"):  # between parts of torch
-        torch.onnx.export(
-            model.eval(), f=path, kwargs=inputs, dynamic_shapes=dict.fromkeys(inputs, dynamic), dynamo=True,
-            input_names=list(inputs), output_names=["logits"], external_data=False, verbose=False,
-        )  # fmt: skip
-
-
 def _round_weights(exact: Path, rounded: Path) -> None:
     """Round each output's weights by their own scale, those of contracting products in blocks."""
     import onnx  # type: ignore[import-not-found]
@@ -218,22 +212,15 @@ def _round_weights(exact: Path, rounded: Path) -> None:
         graph: Any = onnx.load(exact)
         shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer if len(entry.dims) == 2}
         contracting = {name for name, (inputs, outputs) in shapes.items() if inputs > outputs}
-        others = [
-            node.name for node in graph.graph.node if node.op_type != "MatMul" or node.input[1] not in contracting
-        ]
+        others = [node.name for node in graph.graph.node if not contracting.intersection(node.input)]
         blockwise: Any = MatMulNBitsQuantizer(
-            graph,
-            bits=8,
-            block_size=BLOCK_SIZE,
-            is_symmetric=True,
-            accuracy_level=INT8_PRODUCTS,
+            graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS,
             nodes_to_exclude=others,
-        )
+        )  # fmt: skip
         blockwise.process()
         graph = blockwise.model.model
-        del graph.graph.value_info[
-            :
-        ]  # shapes as the exporter saw them, which contradict the inference of the next step
+        # shapes as the exporter saw them, which contradict the inference of the next step
+        del graph.graph.value_info[:]
         quantize_dynamic(
             graph, rounded, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
             reduce_range=not supports_int8(),  # older instructions add up products of 8 bits in 16, which overflow
