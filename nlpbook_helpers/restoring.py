@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 INPUT_NAMES = {1: ("sentence",), 2: ("premise", "hypothesis")}
 DEFAULT_MAX_SEQ_LENGTH = 128
 LEAST_SEQ_LENGTH = 5
-FIGURES_NAME = "figures.json"
 # No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
 MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
 
@@ -227,13 +226,18 @@ def _choose_length(wanted: int | None, model: Any, tokenizer: Any) -> int:
     return length
 
 
+def find_figures(path: Path) -> Path:
+    """Return where a checkpoint file or folder has its `figures.json`, if it has one."""
+    return (path if path.is_dir() else path.parent) / "figures.json"
+
+
 def read_figures(path: Path) -> dict[str, Any] | None:
     """Return what a checkpoint scored on a test file: `corpus`, `accuracy` and `examples`.
 
     None if there is no `figures.json` beside it, or one of another program.
     """
     try:
-        known = json.loads(((path if path.is_dir() else path.parent) / FIGURES_NAME).read_text(encoding="utf-8"))
+        known = json.loads(find_figures(path).read_text(encoding="utf-8"))
         accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
     except (OSError, ValueError, TypeError, LookupError):
         return None

@@ -14,7 +14,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError
 from nlpbook_helpers.exporting.onnx import write_graph
-from nlpbook_helpers.restoring import FIGURES_NAME, Restored, read_figures, restore
+from nlpbook_helpers.restoring import Restored, find_figures, read_figures, restore
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +104,9 @@ def _write_model(parts: Restored, folder: Path, onnx: bool) -> None:
     tokenizer.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # written through a temporary file, which its owner alone may read
         shutil.copymode(folder / "config.json", weights)
-    figures = (parts.path if parts.path.is_dir() else parts.path.parent) / FIGURES_NAME
+    figures = find_figures(parts.path)
     if figures.is_file():
-        shutil.copyfile(figures, folder / FIGURES_NAME)
+        shutil.copyfile(figures, folder / figures.name)
     if onnx:
         (folder / GRAPH_NAME).parent.mkdir()
         write_graph(model, folder / GRAPH_NAME)
