@@ -9,12 +9,12 @@ import contextlib
 import logging
 import math
 import os
-import pickle
 import re
 import reprlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import PickleError
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # reading arguments must not cost a torch import
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 METADATA_KEY = "nlpbook"
 METADATA_TYPES: dict[str, type] = {
     **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config"), str),
-    **dict.fromkeys(("labels", "label_names", "text_columns"), list),
-    **dict.fromkeys(("tokenizer_files", "arguments", "versions"), dict),
+    **dict.fromkeys(("labels", "label_names", "text_columns"), list),  # of strings
+    **dict.fromkeys((METADATA_KEY, "tokenizer_files", "arguments", "versions"), dict),
     **dict.fromkeys(("val_loss", "val_acc"), float),
     "max_seq_length": int,
 }
@@ -61,25 +61,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(
-            f"expected a checkpoint file, got {path}, which is not there: train first or correct the path"
-        )
+        raise CheckpointError(f"expected a checkpoint file, got {path}, which is not there: train or correct the path")
     try:
         checkpoint = _read(path)
-    except pickle.UnpicklingError as error:
+    except (PickleError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} holds Python objects besides tensors and primitives, so loading it could run code; it was "
-            "refused: save its state_dict alone with torch.save({'state_dict': ...}) where you trust it"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read as a checkpoint: it is truncated or not one; "
-            "delete it and train again, or copy it once more"
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as a checkpoint: it is truncated, or holds more "
+            "than tensors and primitives, which could run code; copy it once more, or train again"
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise CheckpointError(
-            f"expected a Lightning checkpoint with a 'state_dict' in {path}, found none: pass the .ckpt file"
-        )
+        raise CheckpointError(f"{path}: expected a Lightning checkpoint with a 'state_dict', found none")
     check_metadata(path, checkpoint.get(METADATA_KEY, {}))
     return {**checkpoint, "state_dict": _unpack_weights(path, checkpoint["state_dict"])}
 
@@ -88,14 +79,12 @@ def _read(path: Path) -> Any:
     """Return what lies in a file, tensors mapped into memory; objects of classes become empty ones."""
     import torch
 
-    with contextlib.suppress(pickle.UnpicklingError):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # Lightning 1 wrote callbacks under their classes. torch's restricted reader names what it does not know; given a
     # class of ours for each of those names, it reads on, and theirs are never imported.
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    with torch.serialization.safe_globals([(type("_Dropped", (_Dropped,), {}), name) for name in names]):
+    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    with torch.serialization.safe_globals([(_Dropped, name) for name in unknown]):
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return {name: content[name] for name in ("state_dict", METADATA_KEY) if name in content}
+    return {key: content[key] for key in ("state_dict", METADATA_KEY) if key in content} if unknown else content
 
 
 def check_metadata(path: Path, metadata: Any) -> None:
@@ -108,18 +97,14 @@ def check_metadata(path: Path, metadata: Any) -> None:
     Raises:
         CheckpointError: An entry is of another type than `METADATA_TYPES` says.
     """
-    for name, value in metadata.items() if isinstance(metadata, dict) else [(METADATA_KEY, metadata)]:
-        kind = METADATA_TYPES.get(name, dict if name == METADATA_KEY else object)
-        fits = isinstance(value, kind)
+    for name, value in (metadata if isinstance(metadata, dict) else {METADATA_KEY: metadata}).items():
+        kind = METADATA_TYPES.get(name, object)
+        fits = isinstance(value, kind) and (kind is not list or all(isinstance(one, str) for one in value))
         if name == "tokenizer_files" and fits:
             fits = all(isinstance(file, str) and _is_whole(content) for file, content in value.items())
-        elif kind is list and fits:
-            fits = all(isinstance(one, str) for one in value)
         if not fits:
-            raise CheckpointError(
-                f"{path}: expected {name} to be a {kind.__name__} as this package writes it, got "
-                f"{reprlib.repr(value)}: take the entry out, or keep the state_dict alone"
-            )
+            found = reprlib.repr(value)
+            raise CheckpointError(f"{path}: expected {name} to be a {kind.__name__}, got {found}: take the entry out")
 
 
 def _is_whole(tensor: Any) -> bool:
@@ -158,18 +143,15 @@ def _unpack_weights(path: Path, state_dict: Mapping[str, Any]) -> dict[str, "tor
     transformers 4 kept the numbers 0, 1, 2 … as `position_ids` among the weights; transformers 5 does not know them.
     """
     if strange := [name for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_whole(tensor)]:
-        raise CheckpointError(
-            f"{path}: expected a tensor with all its numbers for each name in state_dict, got none for {strange[0]!r}: "
-            "save it again with torch.save({'state_dict': model.state_dict()})"
-        )
-    matrices = {name: tensor for name, tensor in state_dict.items() if name + SCALE_SUFFIX in state_dict}
-    scales = {name + SCALE_SUFFIX: state_dict[name + SCALE_SUFFIX] for name in matrices}
-    for name, matrix in matrices.items():  # with a scale of another shape, the product could be larger than memory
-        if scales[name + SCALE_SUFFIX].shape != (*matrix.shape[:1], 1):
+        raise CheckpointError(f"{path}: expected a tensor with all its numbers as {strange[0]!r}: save it again")
+    scales = {name: state_dict[name + SCALE_SUFFIX] for name in state_dict if name + SCALE_SUFFIX in state_dict}
+    for name, scale in scales.items():  # with a scale of another shape, the product could be larger than memory
+        if scale.shape != (*state_dict[name].shape[:1], 1):
             raise CheckpointError(f"{path}: expected one scale per row of {name}, got another shape: pack it again")
-    weights = {name: tensor for name, tensor in state_dict.items() if name not in scales}
+    left_out = {name + SCALE_SUFFIX for name in scales}
+    weights = {name: tensor for name, tensor in state_dict.items() if name not in left_out}
     if scales:
-        weights = {name: tensor.float() * scales.get(name + SCALE_SUFFIX, 1) for name, tensor in weights.items()}
+        weights = {name: tensor.float() * scales.get(name, 1) for name, tensor in weights.items()}
     return {name: tensor for name, tensor in weights.items() if not name.endswith("embeddings.position_ids")}
 
 
@@ -217,47 +199,43 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
     folder = Path(folder)
     paths = sorted(folder.glob("*.ckpt"))
     if not paths:
-        where = f"in {folder}" if folder.is_dir() else f"in {folder}, which is not there"
+        where = folder if folder.is_dir() else f"{folder}, which is not there"
         raise CheckpointError(
-            f"no checkpoint (*.ckpt) found {where}: run the training notebook first, or give the folder it printed as "
-            "downstream_model_dir"
+            f"no checkpoint (*.ckpt) found in {where}: run the training notebook first, or give the folder it printed"
         )
     checkpoints = {path: load_checkpoint(path) for path in paths}  # mapped into memory, not read
     records = {path: checkpoint.get(METADATA_KEY, {}) for path, checkpoint in checkpoints.items()}
-    losses = {path: _get_val_loss(path, record) for path, record in records.items()}
-    candidates = _select_comparable(folder, records, pretrained_model_name)
-    candidates.sort(key=lambda path: (math.isnan(losses[path]), losses[path]))  # nan alone would spoil the order
+    losses = {path: _get_val_loss(path, records[path]) for path in _select_comparable(records, pretrained_model_name)}
+    candidates = sorted(losses, key=lambda path: (math.isnan(losses[path]), losses[path]))  # nan would spoil the order
     for path in candidates:
         if not math.isnan(losses[path]) and is_finite(checkpoints[path]["state_dict"]):
             return path
         logger.warning("passed over %s: its loss or weights are not numbers", path.name)
+    names = [path.name for path in candidates]
     raise CheckpointError(
-        f"{folder}: the losses or weights of {[path.name for path in candidates]} are not numbers (nan), expected one "
-        "that can be used: train again with a lower learning_rate"
+        f"{folder}: losses or weights of {names} are not numbers (nan): lower learning_rate, and train"
     )
 
 
-def _select_comparable(folder: Path, records: dict[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
+def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
     """Return the checkpoints of an encoder; refuse them if they learned different things."""
     names = {path: record.get("pretrained_model_name") for path, record in records.items()}
-    others = {path: name for path, name in names.items() if encoder and name and not is_same_encoder(name, encoder)}
-    own = {path: record for path, record in records.items() if path not in others}
-    if others:
-        found = {path.name: name for path, name in others.items()}
+    own = [path for path, name in names.items() if not (encoder and name) or is_same_encoder(name, encoder)]
+    if others := {path.name: name for path, name in names.items() if path not in own}:
         if not own:
+            folder = min(records).parent
             raise CheckpointError(
-                f"expected a checkpoint of {encoder} in {folder}, found only {found}: set pretrained_model_name to "
-                "that encoder, or train this one"
+                f"expected a checkpoint of {encoder} in {folder}, found only {others}: train this one"
             )
-        logger.warning("passed over checkpoints of another encoder: %s", found)
-    labelled = {path.name: record for path, record in own.items() if "labels" in record}
-    trainings = {f"{record.get('corpus')} with labels {record['labels']}": name for name, record in labelled.items()}
+        logger.warning("passed over checkpoints of another encoder: %s", others)
+    labelled = [(path.name, records[path]) for path in own if "labels" in records[path]]
+    trainings = {f"{record.get('corpus')} with labels {record['labels']}": name for name, record in labelled}
     if len(trainings) > 1:
         raise CheckpointError(
-            f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {trainings}; give "
-            "the file you want, or train into a folder of its own"
+            f"{own[0].parent} holds checkpoints of different trainings, whose losses cannot be compared: {trainings}; "
+            "give the file you want, or train into a folder of its own"
         )
-    return list(own)
+    return own
 
 
 def is_finite(state_dict: Mapping[str, "torch.Tensor"]) -> bool:
@@ -289,4 +267,6 @@ def _get_val_loss(path: Path, metadata: dict[str, Any]) -> float:
     writes where nothing was validated.
     """
     match = None if metadata else _VAL_LOSS_IN_NAME.search(path.name)
-    return metadata.get("val_loss", match and float(match.group(1)) or math.inf)
+    if match and float(match.group(1)) > 0:
+        return float(match.group(1))
+    return metadata.get("val_loss", math.inf)

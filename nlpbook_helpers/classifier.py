@@ -83,11 +83,9 @@ class Classifier:
         self._settle()
 
     def _settle(self) -> None:
-        """Adapt to the machine."""
-        if torch.cuda.is_available():
-            self.model.to("cuda")
-        if supports_bfloat16():  # half the memory traffic; probabilities move by less than 0.01
-            self.model.to(torch.bfloat16)
+        """Adapt to the machine: bfloat16 is half the memory traffic, and moves probabilities by less than 0.01."""
+        dtype = torch.bfloat16 if supports_bfloat16() else torch.float32
+        self.model.to("cuda" if torch.cuda.is_available() else self.model.device, dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process, or machine, with the weights on the CPU."""
@@ -98,8 +96,6 @@ class Classifier:
         vars(self).update(state)
         if torch.cuda.is_available():  # here the model is faster than its 8-bit graph
             self.scorer = self.model
-        if not supports_bfloat16():
-            self.model.float()
         self._settle()
 
     @classmethod
@@ -131,14 +127,12 @@ class Classifier:
             ValueError: `max_seq_length`, `stride` or `backend` is out of range, or tokenizer and model do not match.
         """
         parts = restore(checkpoint, pretrained_model_name, max_seq_length, trust_remote_code)
-        length = parts.max_seq_length
+        names, length = parts.input_names, parts.max_seq_length
         most = length - parts.tokenizer.num_special_tokens_to_add() - 1
-        if stride == "auto":
-            stride = min(length // 4, most)
+        stride = min(length // 4, most) if stride == "auto" else stride
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
-        stride = stride if len(parts.input_names) == 1 else None
-        names, columns = parts.input_names, parts.text_columns
+        stride, columns = stride if len(names) == 1 else None, parts.text_columns
         return cls(parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns, backend)
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
@@ -169,10 +163,8 @@ class Classifier:
         """
         expected = len(self.input_names)
         if len(texts) != expected or not all(isinstance(text, str) for text in texts):
-            raise ValueError(
-                f"texts[{row}]: expected {expected} text{'s' if expected > 1 else ''} ({', '.join(self.input_names)}), "
-                f"got {texts!r}"
-            )
+            wanted = f"{expected} text{'s' if expected > 1 else ''} ({', '.join(self.input_names)})"
+            raise ValueError(f"texts[{row}]: expected {wanted}, got {texts!r}")
         if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
             raise ValueError(f"texts[{row}]: expected whole characters, got half a surrogate pair: clean the text")
         return ClassificationExample(*map(normalize_text, texts))
@@ -216,31 +208,32 @@ class Classifier:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         signature = inspect.Signature([inspect.Parameter(name, kind, annotation=str) for name in self.input_names])
 
+        def bind(*args: str, **kwargs: str) -> tuple[str, ...]:
+            fields = signature.bind(*args, **kwargs).arguments
+            for name, text in fields.items():
+                if not isinstance(text, str) or is_blank(text):
+                    raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")
+            return tuple(fields.values())
+
         def inference_fn(*args: str, **kwargs: str) -> dict[str, str]:
-            (answer,) = self._answer([signature.bind(*args, **kwargs).arguments])
-            return answer
+            return self._answer([bind(*args, **kwargs)])[0]
 
         def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-            return self._answer([signature.bind(**fields).arguments for fields in inputs])
+            return self._answer([bind(**fields) for fields in inputs])
 
         def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
-            fields = signature.bind(*args, **kwargs).arguments
-            _check_texts(fields)
-            return self.explain(tuple(fields.values()))
+            return self.explain(bind(*args, **kwargs))
 
-        attributes = {"__signature__": signature, "batch_fn": batch_fn, "info": dict(self.info)}
+        vars(inference_fn).update(__signature__=signature, batch_fn=batch_fn, info=dict(self.info))
         if self.tokenizer.is_fast:  # only these know where their tokens stand in the text
-            attributes["explain_fn"] = explain_fn
-        vars(inference_fn).update(attributes)
-        explain_fn.__signature__ = signature  # type: ignore[attr-defined]
+            vars(inference_fn)["explain_fn"] = explain_fn
+        vars(explain_fn)["__signature__"] = signature
         return inference_fn
 
-    def _answer(self, inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, str]]:
         if not inputs:
             return []
-        for fields in inputs:
-            _check_texts(fields)
-        examples = [self.make_example(tuple(fields.values()), row) for row, fields in enumerate(inputs)]
+        examples = [self.make_example(texts, row) for row, texts in enumerate(inputs)]
         features = self.encode(examples)
         answers = [self._format_answer(*answer) for answer in zip(examples, self._score(features), strict=True)]
         for row in np.flatnonzero(find_mostly_unknown(self.tokenizer, features)):
@@ -256,9 +249,3 @@ class Classifier:
             shown.reverse()
         answer |= {f"{key}_data": f"{name} {p}" for (name, key), p in shown}
         return answer | {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
-
-
-def _check_texts(fields: Mapping[str, str]) -> None:
-    for name, text in fields.items():
-        if not isinstance(text, str) or is_blank(text):
-            raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")

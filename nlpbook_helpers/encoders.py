@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, whichever the Hub's client is built on
-    OfflineModeIsEnabled,
-)
+
+# HTTPError is that of httpx or httpx2, whichever the Hub's client is built on
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
 from transformers import AutoTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -27,21 +25,21 @@ def check_model_name(name: str | Path) -> None:
             cache while the Hugging Face Hub cannot be reached.
     """
     path, problem = Path(name).expanduser(), None
-    if path.is_file():
-        problem = "a file: give a checkpoint where a checkpoint is asked for"
-    elif path.is_dir() and not (path / "config.json").is_file():
-        problem = "a folder without config.json: of checkpoints, nlpbook.export makes one that is an encoder's too"
-    elif not path.is_dir() and not HUB_NAME.fullmatch(str(name)):
+    if path.exists():
+        if not (path / "config.json").is_file():
+            problem = (
+                "which has no config.json: of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
+            )
+    elif not HUB_NAME.fullmatch(str(name)):
         problem = "where there is nothing: correct the path"
-    elif not path.is_dir() and not try_to_load_from_cache(str(name), "config.json"):
+    elif not try_to_load_from_cache(str(name), "config.json"):
         try:
             get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)
-        except HfHubHTTPError:  # it answers: what is missing there, transformers says well
-            return
+        except HfHubHTTPError:
+            pass  # it answers: what is missing there, transformers says well
         except (HTTPError, OfflineModeIsEnabled) as error:
             problem = (
-                f"which is no folder here and was never downloaded, and the Hub cannot be reached ({error}): correct "
-                "the name, connect, or take nlpbook.get_embedded_path('nlpbook-mini')"
+                f"which was never downloaded, and the Hub cannot be reached ({error}): correct the name, or connect"
             )
     if problem:
         raise CheckpointError(
@@ -75,3 +73,14 @@ def open_tokenizer(place: str | Path, trust_remote_code: bool = False) -> Any:
             "that code, and pass trust_remote_code=True if you trust it"
         )
     return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+
+
+def count_positions(model: Any) -> int | None:
+    """Return how many tokens an encoder has positions for; None if it has no such limit.
+
+    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embedding, "padding_idx", None)
+    return positions if positions is None or padding is None else positions - padding - 1

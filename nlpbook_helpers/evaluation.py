@@ -16,9 +16,7 @@ if TYPE_CHECKING:  # both take a second to import, which a deployed classifier n
     from matplotlib.figure import Figure
     from pytorch_lightning import Trainer
 
-KOREAN_FONTS = {
-    "NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic"
-}  # fmt: skip
+KOREAN_FONTS = {"NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo"}
 
 
 @dataclass(frozen=True)

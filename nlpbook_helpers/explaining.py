@@ -41,9 +41,7 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
         raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
     if not classifier.tokenizer.is_fast:
         kind = type(classifier.tokenizer).__name__
-        raise ValueError(
-            f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: explain without it"
-        )
+        raise ValueError(f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: use another")
     example = classifier.make_example(texts)
     features = classifier.encode([example])
     features.documents = None  # each window for itself
@@ -111,11 +109,10 @@ def _integrate(
         others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
         return logits[:, label] - others.logsumexp(dim=1)
 
-    rule = (torch.from_numpy(column).to(change)[:, None, None] for column in np.polynomial.legendre.leggauss(steps))
-    nodes, weights = rule  # on [-1, 1], for a path that is 1 long
+    rule = torch.tensor(np.stack(np.polynomial.legendre.leggauss(steps))).to(change)[:, :, None, None]
     total = torch.zeros_like(change[0])
-    size = max(1, BATCH_TOKENS // change.shape[1])
-    for node, weight in zip(nodes.split(size), weights.split(size), strict=True):
+    # nodes and weights are those of [-1, 1], for a path that is 1 long
+    for node, weight in rule.split(max(1, BATCH_TOKENS // change.shape[1]), dim=1):
         points = (baseline + (node + 1) / 2 * change).requires_grad_()
         (gradients,) = torch.autograd.grad(get_log_odds(points).sum(), points)
         total += (weight / 2 * gradients).sum(dim=0)

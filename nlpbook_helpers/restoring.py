@@ -8,8 +8,7 @@ weights that are really there.
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from nlpbook_helpers.checkpoints import (
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.encoders import check_model_name, open_tokenizer
+from nlpbook_helpers.encoders import check_model_name, count_positions, open_tokenizer
 from nlpbook_helpers.features import check_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -35,7 +34,6 @@ logger = logging.getLogger(__name__)
 INPUT_NAMES = {1: ("sentence",), 2: ("premise", "hypothesis")}
 DEFAULT_MAX_SEQ_LENGTH = 128
 LEAST_SEQ_LENGTH = 5
-FIGURES_NAME = "figures.json"
 # No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
 MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
 
@@ -66,53 +64,44 @@ class Restored:
 
 
 def restore(
-    checkpoint: str | Path,
-    pretrained_model_name: str | None = None,
-    max_seq_length: int | None = None,
-    trust_remote_code: bool = False,
+    checkpoint: str | Path, name: str | None = None, length: int | None = None, trust_remote_code: bool = False
 ) -> Restored:
-    """Load what a classifier is made of; the arguments are those of `Classifier.from_checkpoint`.
+    """Load what a classifier is made of.
+
+    Args:
+        checkpoint: See `Classifier.from_checkpoint`.
+        name: Of the encoder, if it is not recorded.
+        length: Tokens per text; default: as recorded.
+        trust_remote_code: Run tokenizer code.
 
     Raises:
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
     path = Path(checkpoint).expanduser()
-    if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
-        model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
-    else:
-        if path.is_dir() or not path.exists():
-            path = find_best_checkpoint(path, pretrained_model_name)
-        model, tokenizer, metadata = _restore_lightning(path, pretrained_model_name, trust_remote_code)
+    try:
+        if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
+            model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
+        else:
+            path = path if path.is_file() else find_best_checkpoint(path, name)
+            model, tokenizer, metadata = _restore_lightning(path, name, trust_remote_code)
+    except CheckpointError:
+        raise
+    except Exception as error:  # what tokenizers raises over a damaged file has no other class
+        problem = " ".join(str(error).split("\n", 2)[:2]).strip() or type(error).__name__
+        remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
+        raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
     if not is_finite(model.state_dict()):
-        raise CheckpointError(
-            f"{path}: its weights are not numbers (nan), expected some that can answer: choose another checkpoint, or "
-            "train again with a lower learning_rate"
-        )
+        raise CheckpointError(f"{path}: its weights are not numbers (nan): train again with a lower learning_rate")
     check_tokenizer(model, tokenizer)
     labels, input_names = _get_names(path, metadata, model.config)
-    encoder = metadata.get("pretrained_model_name") or pretrained_model_name or model.config.model_type
+    encoder = metadata.get("pretrained_model_name") or name or model.config.model_type
     is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
     info = {"model": Path(encoder).name if is_local else encoder, "checkpoint": path.name}
     info |= _describe_score(path, metadata)
-    length = _choose_length(max_seq_length or metadata.get("max_seq_length"), model, tokenizer)
+    length = _choose_length(length or metadata.get("max_seq_length"), model, tokenizer)
     columns = tuple(metadata.get("text_columns", ()))
     return Restored(model, tokenizer, labels, input_names, length, info, columns, path, metadata)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn what libraries raise over a damaged or hostile file into one sentence that names it."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except Exception as error:  # tokenizers and safetensors have no class of their own for a damaged file
-        problem = " ".join(str(error).split("\n", 2)[:2]).strip() or type(error).__name__
-        raise CheckpointError(
-            f"{path} does not make a classifier ({problem}): pass the pretrained_model_name that it was trained from, "
-            "or copy, export or train it once more"
-        ) from error
 
 
 def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) -> tuple[Any, Any, dict[str, Any]]:
@@ -122,57 +111,44 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
     """
     content = load_checkpoint(path)
     metadata = content.get(METADATA_KEY, {})
-    recorded = metadata.get("pretrained_model_name")
-    if recorded and name and not is_same_encoder(recorded, name):
-        raise CheckpointError(
-            f"{path} was trained from {recorded}, got pretrained_model_name={name!r}: leave it out, or choose a "
-            "checkpoint of that encoder"
-        )
+    recorded, files = metadata.get("pretrained_model_name"), metadata.get("tokenizer_files")
     encoder = name or recorded
     if not encoder:
-        raise CheckpointError(
-            f"{path} holds weights only, not the encoder's name: pass pretrained_model_name='beomi/kcbert-base', "
-            "or whichever encoder it was trained from"
-        )
-    if "config" not in metadata or "tokenizer_files" not in metadata:
-        if metadata.get("tokenizer_is_code") and not (name and trust_remote_code):
-            raise CheckpointError(
-                f"{path} needs the tokenizer of {encoder}, which is Python code, and a checkpoint carries none: pass "
-                f"pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True, if you trust it"
-            )
+        raise CheckpointError(f"{path} holds weights only: pass pretrained_model_name, such as 'beomi/kcbert-base'")
+    if recorded and not is_same_encoder(recorded, encoder):
+        raise CheckpointError(f"{path} was trained from {recorded}, got pretrained_model_name={name!r}: leave it out")
+    if metadata.get("tokenizer_is_code") and files is None and not (name and trust_remote_code):
+        how = f"pass pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True"
+        raise CheckpointError(f"{path} needs the tokenizer of {encoder}, which is Python code: if you trust it, {how}")
+    if "config" not in metadata or files is None:
         check_model_name(encoder)
-    with _naming(path), tempfile.TemporaryDirectory() as folder:
-        if "config" in metadata:
-            config = _make_config(path, json.loads(metadata["config"]))
-        else:
-            config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
-        for file, bytes_of_file in metadata.get("tokenizer_files", {}).items():
+    if "config" in metadata:
+        config = _make_config(path, json.loads(metadata["config"]))
+    else:
+        config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for file, bytes_of_file in (files or {}).items():
             # a checkpoint may come from anybody: its file names must stay inside the folder
             (Path(folder) / Path(file).name).write_bytes(bytes_of_file.numpy().tobytes())
-        own = "tokenizer_files" in metadata
-        tokenizer = open_tokenizer(folder if own else encoder, trust_remote_code and not own and name is not None)
-        weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
-        return _build_model(path, config, weights), tokenizer, metadata
+        place, trusted = (encoder, trust_remote_code and name is not None) if files is None else (folder, False)
+        tokenizer = open_tokenizer(place, trusted)
+    weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
+    return _build_model(path, config, weights), tokenizer, metadata
 
 
 def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, Any, dict[str, Any]]:
     """Return model, tokenizer and metadata of a Hugging Face folder."""
-    with _naming(folder):
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        empty = _make_empty_model(folder, _make_config(folder, settings))
-        size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
-        if size < sum(weights.numel() for weights in empty.parameters()):  # not even a byte for each
-            raise CheckpointError(f"{folder}: expected the weights that config.json describes, found {size:,} bytes")
-        model, loaded = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
-        )
-        tokenizer = open_tokenizer(folder, trust_remote_code)
-    if loaded["missing_keys"]:
-        raise CheckpointError(
-            f"expected a fine-tuned classifier in {folder}, found no {sorted(loaded['missing_keys'])}: it is a "
-            "bare encoder; fine-tune it first"
-        )
-    metadata = getattr(model.config, METADATA_KEY, {})
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    empty = _make_empty_model(folder, _make_config(folder, settings))
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
+    if size < empty.num_parameters():  # not even a byte for each
+        raise CheckpointError(f"{folder}: expected the weights that config.json describes, found {size:,} bytes")
+    model, loaded = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+    )
+    if missing := sorted(loaded["missing_keys"]):
+        raise CheckpointError(f"expected a fine-tuned classifier in {folder}, found no {missing}: it is a bare encoder")
+    tokenizer, metadata = open_tokenizer(folder, trust_remote_code), getattr(model.config, METADATA_KEY, {})
     check_metadata(folder, metadata)
     # fine-tuned again by another program, which keeps what it does not know: then it speaks of the training before
     is_stale = metadata.get("label_names") not in (None, list(model.config.id2label.values()))
@@ -199,22 +175,21 @@ def _make_empty_model(path: Path, config: Any) -> Any:
     if not hasattr(model, "classifier"):
         raise CheckpointError(
             f"expected an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT in {path}, got {type(model).__name__}: "
-            "decoders (GPT-2, Llama) and encoder-decoders (T5, BART) are not served; fine-tune an encoder"
+            "decoders (GPT-2, Llama) and encoder-decoders (T5, BART) are not served"
         )
     return model
 
 
 def _build_model(path: Path, config: Any, weights: Mapping[str, torch.Tensor]) -> Any:
     """Return the classifier with these weights, in float32."""
-    _make_empty_model(path, config)
     # `classifier.bias`, or `classifier.out_proj.bias`
     biases = [tensor for name, tensor in weights.items() if name.startswith("classifier.") and name.endswith("bias")]
+    if biases:
+        config.num_labels = biases[-1].numel()
+    empty = _make_empty_model(path, config)
     if not biases:
-        raise CheckpointError(
-            f"expected a fine-tuned classifier in {path}, found no classifier.bias: it is a bare encoder"
-        )
-    config.num_labels = biases[-1].numel()
-    _make_empty_model(path, config).load_state_dict(weights, assign=True)  # compares, before memory is taken
+        raise CheckpointError(f"{path}: found no classifier.bias: it is a bare encoder; fine-tune it first")
+    empty.load_state_dict(weights, assign=True)  # compares, before memory is taken
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
     model.load_state_dict(weights)
     return model
@@ -230,11 +205,11 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
         raise CheckpointError(f"{path}: expected {config.num_labels} label names, one per output, found {labels}")
     if columns := metadata.get("text_columns"):
         texts = len(columns)
-    elif is_named or metadata:  # three labels alone do not make a pair: a topic classifier has them too
+    elif book and not is_named and not metadata:
+        texts = len(book.text_columns)
+    else:  # three labels alone do not make a pair: a topic classifier has them too
         is_nli = {name.lower() for name in own} == set(KlueNLICorpus().get_labels())
         texts = 2 if is_nli or metadata.get("task") == "pair-classification" else 1
-    else:
-        texts = len(book.text_columns) if book else 1
     if texts not in INPUT_NAMES:
         raise CheckpointError(f"{path}: expected one text_column or two, got {columns}")
     return list(labels), INPUT_NAMES[texts]
@@ -242,22 +217,18 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
 
 def _choose_length(wanted: int | None, model: Any, tokenizer: Any) -> int:
     """Return the tokens per text: as wanted, if model and tokenizer have room for so many; said aloud, if not."""
-    length = min(wanted or DEFAULT_MAX_SEQ_LENGTH, tokenizer.model_max_length, _count_positions(model))
+    length = min(wanted or DEFAULT_MAX_SEQ_LENGTH, tokenizer.model_max_length, count_positions(model) or MOST)
     if wanted and length < wanted:
-        logger.warning(
-            "max_seq_length: the encoder reads at most %d tokens at once, got %d: reading %d", length, wanted, length
-        )
+        message = "max_seq_length: the encoder reads at most %d tokens at once, got %d: reading %d"
+        logger.warning(message, length, wanted, length)
     if length < LEAST_SEQ_LENGTH:
         raise ValueError(f"max_seq_length: expected at least {LEAST_SEQ_LENGTH} tokens, got {length}")
     return length
 
 
-def _count_positions(model: Any) -> int:
-    """Return how many tokens have a position; RoBERTa's begin after its padding id, so that 514 rows hold 512."""
-    for name, table in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(table, torch.nn.Embedding):
-            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-    return getattr(model.config, "max_position_embeddings", MOST)
+def find_figures(path: Path) -> Path:
+    """Return where a checkpoint file or folder has its `figures.json`, if it has one."""
+    return (path if path.is_dir() else path.parent) / "figures.json"
 
 
 def read_figures(path: Path) -> dict[str, Any] | None:
@@ -266,7 +237,7 @@ def read_figures(path: Path) -> dict[str, Any] | None:
     None if there is no `figures.json` beside it, or one of another program.
     """
     try:
-        known = json.loads(((path if path.is_dir() else path.parent) / FIGURES_NAME).read_text(encoding="utf-8"))
+        known = json.loads(find_figures(path).read_text(encoding="utf-8"))
         accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
     except (OSError, ValueError, TypeError, LookupError):
         return None

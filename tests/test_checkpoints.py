@@ -31,12 +31,13 @@ def test_the_recorded_loss_chooses_not_the_file_name(tmp_path, capsys):
 
 def test_a_checkpoint_of_the_book_is_judged_by_its_name(tmp_path):
     for name in (
-        "epoch=0-val_loss=0.31",
-        "epoch=1-val_loss=0.28",
-        "epoch=2-val_loss=0.28-v1",
         "x-val_loss=0.00",
+        "y-val_loss=0.00-v1",
         "last",
-    ):
+    ):  # nothing was validated: chosen if nothing else is there
+        save(tmp_path / f"{name}.ckpt")
+        assert find_best_checkpoint(tmp_path)
+    for name in ("epoch=0-val_loss=0.31", "epoch=1-val_loss=0.28", "epoch=2-val_loss=0.28-v1"):
         save(tmp_path / f"{name}.ckpt")
     assert find_best_checkpoint(tmp_path).name == "epoch=1-val_loss=0.28.ckpt"
 
@@ -44,7 +45,7 @@ def test_a_checkpoint_of_the_book_is_judged_by_its_name(tmp_path):
 def test_what_is_not_a_number_is_never_chosen(tmp_path):
     save(tmp_path / "a.ckpt", val_loss=NAN)
     save(tmp_path / "b.ckpt", {"model.classifier.bias": torch.tensor([0.0, NAN])}, val_loss=0.1)
-    with pytest.raises(CheckpointError, match=r"\['b.ckpt', 'a.ckpt'\] are not numbers \(nan\).* lower learning_rate"):
+    with pytest.raises(CheckpointError, match=r"\['b.ckpt', 'a.ckpt'\] are not numbers \(nan\): lower learning_rate"):
         find_best_checkpoint(tmp_path)
     save(tmp_path / "c.ckpt", val_loss=0.6)
     assert find_best_checkpoint(tmp_path).name == "c.ckpt"
@@ -98,7 +99,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
     torch.save({"state_dict": {"x": Attack(tmp_path / "attacked")}}, tmp_path / "attack.ckpt")
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps({"state_dict": {"x": Attack(tmp_path / "attacked")}}))
     for name in ("attack.ckpt", "plain.ckpt"):
-        with pytest.raises(CheckpointError, match="expected a tensor .* got none for 'x'|cannot be read|refused"):
+        with pytest.raises(CheckpointError, match="expected a tensor .* as 'x'|cannot be read"):
             load_checkpoint(tmp_path / name)
     weights = {"model.w": torch.ones(())}
     strange = {Callback: {"best": Callback()}, "x": Attack(tmp_path / "attacked")}
@@ -130,11 +131,11 @@ HUGE = torch.zeros(1).expand(2_000_000_000)
     [
         ({"weights": torch.zeros(1)}, "expected a Lightning checkpoint with a 'state_dict'"),
         ({"state_dict": [1]}, "expected a Lightning checkpoint with a 'state_dict'"),
-        ({"state_dict": {"w": HUGE}}, "expected a tensor with all its numbers .* got none for 'w'"),
-        ({"state_dict": {"w": 3}}, "expected a tensor with all its numbers .* got none for 'w'"),
+        ({"state_dict": {"w": HUGE}}, "expected a tensor with all its numbers as 'w'"),
+        ({"state_dict": {"w": 3}}, "expected a tensor with all its numbers as 'w'"),
         ({"state_dict": {"w": torch.zeros(9, 1, dtype=torch.int8), "w.scale": torch.zeros(1, 9)}}, "one scale per row"),
-        ({"state_dict": {}, "nlpbook": ["a"]}, r"expected nlpbook to be a dict .* got \['a'\]"),
-        ({"state_dict": {}, "nlpbook": {"val_loss": "low"}}, "expected val_loss to be a float .* got 'low'"),
+        ({"state_dict": {}, "nlpbook": ["a"]}, r"expected nlpbook to be a dict, got \['a'\]"),
+        ({"state_dict": {}, "nlpbook": {"val_loss": "low"}}, "expected val_loss to be a float, got 'low'"),
         ({"state_dict": {}, "nlpbook": {"label_names": [1, 2]}}, "expected label_names to be a list"),
         ({"state_dict": {}, "nlpbook": {"arguments": []}}, "expected arguments to be a dict"),
         ({"state_dict": {}, "nlpbook": {"tokenizer_files": {"a": HUGE}}}, "expected tokenizer_files to be a dict"),

@@ -319,11 +319,11 @@ def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare,
     (path,) = trained.glob("*.ckpt")
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
     for name, sentence in (
-        (path, "a file: give a checkpoint where"),
-        (trained, "a folder without config.json: of checkpoints, nlpbook.export makes one"),
+        (path, "which has no config.json: of a checkpoint, nlpbook.export makes"),
+        (trained, "which has no config.json"),
         (tmp_path / "nowhere", "where there is nothing: correct the path"),
         ("./nowhere", "where there is nothing: correct the path"),
-        ("beomi/kcbert-bsae", "was never downloaded, and the Hub cannot be reached .*: correct the name, connect"),
+        ("beomi/kcbert-bsae", "was never downloaded, and the Hub cannot be reached .*: correct the name, or conn"),
     ):
         with pytest.raises(
             CheckpointError, match=f"pretrained_model_name: expected .* encoder's folder, got .*{sentence}"

@@ -16,7 +16,7 @@ SAMPLES = {"nsmc-sample": nlpbook.NsmcCorpus(), "klue-nli-sample": nlpbook.KlueN
 # corpus, its folder, a sample that the classifier has not seen, and the least share of it to be answered rightly
 CLASSIFIERS = {
     "doccls": (nlpbook.NsmcCorpus(), "nsmc", "nsmc-sample", 0.9),
-    "paircls": (nlpbook.KlueNLICorpus(), "klue-nli", "klue-nli-sample", 0.4),
+    "paircls": (nlpbook.KlueNLICorpus(), "klue-nli", "klue-nli-sample", 0.55),
 }
 
 
@@ -96,17 +96,20 @@ def test_the_sample_is_answered_well_enough_and_in_8_bits_alike(shipped):
 
 
 def test_a_classifier_folder_holds_all_it_needs_and_its_card_says_what_its_figures_say(shipped, tmp_path, monkeypatch):
-    name, folder, figures, _ = shipped
+    _, folder, figures, _ = shipped
     monkeypatch.chdir(tmp_path)
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert f"{figures['test_accuracy']:.2%}".replace("%", " %") in card
     assert f"{figures['test_examples']:,}" in card
     for label, row in figures["per_class"].items():
         assert f"| {label} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} |" in card
-    assert f"python checkpoints/make.py {name}" in card
+    assert "python checkpoints/" in card  # how it was made
     args = nlpbook.ClassificationDeployArguments(downstream_model_dir=str(folder))
-    assert Path(args.pretrained_model_name).name == "nlpbook-mini"
-    assert "optimizer_states" not in nlpbook.load_checkpoint(args.downstream_model_checkpoint_fpath)
+    assert args.pretrained_model_name
+    content = torch.load(args.downstream_model_checkpoint_fpath, weights_only=True)
+    assert "optimizer_states" not in content
+    stored = {tensor.dtype for key, tensor in content["state_dict"].items() if not key.endswith(".scale")}
+    assert stored <= {torch.int8, torch.float16}
 
 
 def test_all_checkpoints_together_are_small():

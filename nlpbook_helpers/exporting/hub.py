@@ -14,15 +14,13 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError
 from nlpbook_helpers.exporting.onnx import write_graph
-from nlpbook_helpers.restoring import FIGURES_NAME, Restored, read_figures, restore
+from nlpbook_helpers.restoring import Restored, find_figures, read_figures, restore
 
 logger = logging.getLogger(__name__)
-
 
 TEMPLATE = Path(__file__).parent / "card.md.jinja"
 KNOWN_CORPORA = Path(__file__).parent / "corpora.json"  # what can be said about the data from a corpus's name alone
 GRAPH_NAME = "onnx/model.onnx"
-NOT_KEPT = ("tokenizer_files", "config")  # of the metadata: they become files of their own
 
 
 def export(
@@ -82,17 +80,13 @@ def _write_folder(parts: Restored, folder: Path, onnx: bool, licence: str | None
 def _check_target(folder: Path, overwrite: bool) -> None:
     """Refuse to delete what this function has not written."""
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if folder.exists() and not folder.is_dir() or names and not overwrite:
-        found = f"which holds {names[0]} and {len(names) - 1} more" if names else "a file"
-        raise FileExistsError(
-            f"folder: expected a new or empty folder, got {folder}, {found}: choose another, or replace an earlier "
-            "export with overwrite=True"
-        )
     foreign = [name for name in names if name != "onnx" and (name.endswith(".ckpt") or (folder / name).is_dir())]
-    if names and (foreign or "config.json" not in names):
+    is_export = "config.json" in names and not foreign
+    if folder.exists() and not (folder.is_dir() and not names or is_export and overwrite):
+        found = f"which holds {(foreign or names)[0]}" if names else "a file"
         raise FileExistsError(
-            f"folder: overwrite=True replaces an earlier export, but {folder} holds {(foreign or names)[0]}, which no "
-            "export writes: choose another folder"
+            "folder: expected a new or empty folder, or an earlier export and overwrite=True, got "
+            f"{folder}, {found}: choose another"
         )
 
 
@@ -101,16 +95,18 @@ def _write_model(parts: Restored, folder: Path, onnx: bool) -> None:
     model, tokenizer = parts.model.eval(), parts.tokenizer
     model.config.id2label = dict(enumerate(parts.labels))
     model.config.label2id = {label: index for index, label in enumerate(parts.labels)}
-    kept = {name: value for name, value in parts.metadata.items() if name not in NOT_KEPT}
-    setattr(model.config, METADATA_KEY, {**kept, "label_names": parts.labels, "max_seq_length": parts.max_seq_length})
+    kept = {**parts.metadata, "label_names": parts.labels, "max_seq_length": parts.max_seq_length}
+    for name in ("tokenizer_files", "config"):  # they become files of their own
+        kept.pop(name, None)
+    setattr(model.config, METADATA_KEY, kept)
     model.save_pretrained(folder)
     tokenizer.model_max_length = parts.max_seq_length  # where `pipeline(…, truncation=True)` cuts
     tokenizer.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # written through a temporary file, which its owner alone may read
         shutil.copymode(folder / "config.json", weights)
-    figures = (parts.path if parts.path.is_dir() else parts.path.parent) / FIGURES_NAME
+    figures = find_figures(parts.path)
     if figures.is_file():
-        shutil.copyfile(figures, folder / FIGURES_NAME)
+        shutil.copyfile(figures, folder / figures.name)
     if onnx:
         (folder / GRAPH_NAME).parent.mkdir()
         write_graph(model, folder / GRAPH_NAME)

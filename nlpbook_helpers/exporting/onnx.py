@@ -49,7 +49,6 @@ class QuantizedModel(torch.nn.Module):
         import onnxruntime  # type: ignore[import-not-found]
 
         self._graph = graph
-
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -95,10 +94,8 @@ def choose_scorer(model: Any, backend: str) -> Any:
         raise ValueError(f"backend: expected 'auto', 'torch' or 'onnx', got {backend!r}")
     is_large = model.num_parameters() >= LEAST_PARAMETERS
     pays = is_large and not _find_missing() and supports_int8() and not torch.cuda.is_available()
-    if backend == "torch" or backend == "auto" and not pays:
-        return model
     try:
-        return quantize(model)
+        return quantize(model) if backend == "onnx" or backend == "auto" and pays else model
     except QuantizationError as error:
         if backend == "onnx":
             raise
@@ -151,15 +148,20 @@ def write_graph(model: Any, path: Path) -> None:
     """
     _check_packages()
     with _explaining_failure(model):
-        _export_graph(model, path)
+        inputs = _make_inputs(model, batch=2, tokens=16)
+        dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, of no use to an encoder
+        with warnings.catch_warnings(action="ignore"):  # between parts of torch
+            torch.onnx.export(
+                model.eval(), f=path, kwargs=inputs, dynamic_shapes=dict.fromkeys(inputs, dynamic), dynamo=True,
+                input_names=list(inputs), output_names=["logits"], external_data=False, verbose=False,
+            )  # fmt: skip
         inputs = _make_inputs(model, batch=3, tokens=24)  # another shape than the exporter saw
         with torch.inference_mode():
             change = (QuantizedModel(path, model.config)(**inputs).logits - model(**inputs).logits).abs().max().item()
     if not change <= TOLERANCE:
-        raise QuantizationError(
-            f"expected an ONNX graph of {type(model).__name__} that answers like it, got logits that differ by "
-            f"{change:.3g}: {REMEDY}"
-        )
+        wanted = f"expected an ONNX graph of {type(model).__name__} that answers like it"
+        raise QuantizationError(f"{wanted}, got logits that differ by {change:.3g}: {REMEDY}")
 
 
 def _check_packages() -> None:
@@ -197,29 +199,6 @@ def _make_inputs(model: Any, batch: int, tokens: int) -> dict[str, torch.Tensor]
     return select_model_inputs(model, inputs)
 
 
-class _Logits(torch.nn.Module):
-    """A classifier that returns a tensor, as the exporter needs it."""
-
-    def __init__(self, model: Any, names: list[str]) -> None:
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *columns: torch.Tensor) -> torch.Tensor:
-        return self.model(**dict(zip(self.names, columns, strict=True))).logits
-
-
-def _export_graph(model: Any, path: Path) -> None:
-    inputs = _make_inputs(model, batch=2, tokens=16)
-    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, of no use to an encoder
-    with warnings.catch_warnings(action="ignore"):  # between parts of torch
-        torch.onnx.export(
-            _Logits(model, list(inputs)).eval(), tuple(inputs.values()), path, verbose=False, dynamo=True,
-            input_names=list(inputs), output_names=["logits"], dynamic_shapes=((dynamic,) * len(inputs),),
-            external_data=False,
-        )  # fmt: skip
-
-
 def _round_weights(exact: Path, rounded: Path) -> None:
     """Round each output's weights by their own scale, those of contracting products in blocks."""
     import onnx  # type: ignore[import-not-found]
@@ -228,14 +207,12 @@ def _round_weights(exact: Path, rounded: Path) -> None:
     logging.root.addHandler(silence := logging.NullHandler())
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-not-found]
-        from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[import-not-found]
-            MatMulNBitsQuantizer,
-        )
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # type: ignore[import-not-found]
 
         graph: Any = onnx.load(exact)
-        shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer}
-        products = [node for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")]
-        others = [node.name for node in products if node.op_type == "Gemm" or not _contracts(shapes.get(node.input[1]))]
+        shapes = {entry.name: tuple(entry.dims) for entry in graph.graph.initializer if len(entry.dims) == 2}
+        contracting = {name for name, (inputs, outputs) in shapes.items() if inputs > outputs}
+        others = [node.name for node in graph.graph.node if not contracting.intersection(node.input)]
         blockwise: Any = MatMulNBitsQuantizer(
             graph, bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=INT8_PRODUCTS,
             nodes_to_exclude=others,
@@ -251,7 +228,3 @@ def _round_weights(exact: Path, rounded: Path) -> None:
         )  # fmt: skip
     finally:
         logging.root.removeHandler(silence)
-
-
-def _contracts(shape: tuple[int, int] | None) -> bool:
-    return shape is not None and shape[0] > shape[1]
