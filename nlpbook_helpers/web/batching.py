@@ -161,16 +161,14 @@ class Batcher:
 
     def _answer(self, inputs: Sequence[Input]) -> Sequence[Any]:
         """Answer a batch; if that fails, each input alone, so that one does not fail its neighbours."""
-        answer_many = self._answer_many
-        if len(inputs) == 1 or not answer_many:
-            return [_try(self._answer_one, fields) for fields in inputs]
-        answers = _try(lambda many: list(answer_many(many)), inputs)
-        if isinstance(answers, list) and len(answers) == len(inputs):
-            return answers
-        problem = f"expected {len(inputs)} answers, got {len(answers)}" if isinstance(answers, list) else repr(answers)
+        as_one = len(inputs) > 1 and self._answer_many
+        together = _try(as_one, inputs) if as_one else None
+        if isinstance(together, Sequence) and len(together) == len(inputs):
+            return together
         answers = [_try(self._answer_one, fields) for fields in inputs]
-        if not any(isinstance(answer, Exception) for answer in answers):
-            _log.warning("batch_fn failed (%.200s) where answering one by one did not: correct it", problem)
+        if as_one and not any(isinstance(answer, Exception) for answer in answers):
+            words = "batch_fn gave %.200r instead of %d answers, where answering one by one worked: correct it"
+            _log.warning(words, together, len(inputs))
         return answers
 
 
@@ -178,10 +176,8 @@ def _try(function: Callable[[Any], Any], argument: Any) -> Any:
     """Call a function of the user's; returns its answer or its error."""
     try:
         return function(argument)
-    # It may raise whatever it likes, and whatever that is fails its own input, never the thread that all wait for.
+    except Exception as error:
+        return error
+    # Whatever else it raises fails its own input, never the thread that all wait for.
     except BaseException as error:
-        return (
-            error
-            if isinstance(error, Exception)
-            else RuntimeError(f"the inference function ended its thread: {error!r}")
-        )
+        return RuntimeError(f"the inference function ended its thread: {error!r}")
