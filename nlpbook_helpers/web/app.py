@@ -140,14 +140,9 @@ class Service:
 
 
 def get_web_service_app(
-    inference_fn: Callable[..., Mapping[str, Any]],
-    *,
-    title: str | None = None,
-    max_chars: int = 10_000,
-    cors_origins: Sequence[str] = (),
-    trusted_hosts: Sequence[str] = (),
-    requests_per_minute: int = 120,
-) -> Flask:
+    inference_fn: Callable[..., Mapping[str, Any]], *, title: str | None = None, max_chars: int = 10_000,
+    cors_origins: Sequence[str] = (), trusted_hosts: Sequence[str] = (), requests_per_minute: int = 120,
+) -> Flask:  # fmt: skip
     """Make the Flask app that puts an inference function on the web: a page, and an API that `/openapi.json` describes.
 
     The form's fields are the function's parameters without a default; the result's headline is its
@@ -176,12 +171,7 @@ def get_web_service_app(
     app = WebServiceApp(__name__)
     app.extensions["nlpbook"] = service
     _configure(app, cors_origins, trusted_hosts)
-    app.add_url_rule("/", "page", service.show_page)
-    app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
-    app.add_url_rule("/openapi.json", "openapi", service.describe)
-    app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])
-    app.add_url_rule("/api/batch", "batch", service.answer_batch, methods=["POST"])
-    app.add_url_rule("/api/explain", "explain", service.explain, methods=["POST"])
+    _add_paths(app, service)
     return app
 
 
@@ -202,6 +192,16 @@ def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[
     app.before_request(require_key)
     app.after_request(lambda response: response.headers.update(SECURITY_HEADERS) or response)
     app.register_error_handler(HTTPException, _answer_error)
+
+
+def _add_paths(app: Flask, service: Service) -> None:
+    """Add what a visitor may ask for."""
+    app.add_url_rule("/", "page", service.show_page)
+    app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
+    app.add_url_rule("/openapi.json", "openapi", service.describe)
+    app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])
+    app.add_url_rule("/api/batch", "batch", service.answer_batch, methods=["POST"])
+    app.add_url_rule("/api/explain", "explain", service.explain, methods=["POST"])
 
 
 def _check_answer(answer: Any) -> Any:

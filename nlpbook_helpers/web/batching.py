@@ -50,12 +50,9 @@ class Batcher:
     """
 
     def __init__(
-        self,
-        answer_one: Callable[[Input], Any],
-        answer_many: Callable[[Sequence[Input]], Sequence[Any]] | None = None,
-        threads: int = 1,
-        max_requests: int = 48,
-    ) -> None:
+        self, answer_one: Callable[[Input], Any], answer_many: Callable[[Sequence[Input]], Sequence[Any]] | None = None,
+        threads: int = 1, max_requests: int = 48,
+    ) -> None:  # fmt: skip
         """Wait for requests."""
         self._answer_one, self._answer_many = answer_one, answer_many
         self._threads, self._max_requests = threads, max_requests

@@ -6,9 +6,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-DATA = {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"}
-WIDTH = {"type": "string", "description": "the same probability in percent, such as 98.76%"}
+DATA: Any = {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"}
+WIDTH: Any = {"type": "string", "description": "the same probability in percent, such as 98.76%"}
 REFUSED = "refused: error.code says why, and after a 429 or 503, Retry-After in how many seconds to ask again"
+
+
+COMPLETENESS = "sum of the scores, and difference of the model's scores of the text and of an empty one: about the same"
 
 
 class Error(BaseModel):
@@ -51,25 +54,12 @@ class Token(BaseModel):
     score: float
 
 
-class Completeness(BaseModel):
-    """Two numbers that are about the same if the scores can be trusted."""
-
-    sum: float = Field(description="of all scores")
-    difference: float = Field(description="between the model's scores of the text and of an empty one")
-
-
 class Explanation(BaseModel):
     """Which tokens drove an answer."""
 
     prediction: str
     tokens: list[Token]
-    completeness: Completeness | None = None
-
-
-class Health(BaseModel):
-    """A sign of life."""
-
-    status: str = Field(pattern="^ok$")
+    completeness: dict[str, float] | None = Field(None, description=COMPLETENESS)
 
 
 def describe_api(title: str, models: Sequence[type[BaseModel]], can_explain: bool, needs_key: bool) -> dict[str, Any]:
@@ -85,15 +75,13 @@ def describe_api(title: str, models: Sequence[type[BaseModel]], can_explain: boo
         An OpenAPI 3.1 document that JSON can hold.
     """
     one, batch = models
-    health = {"operationId": "health", "summary": "Is it alive?", "security": [], "responses": {"200": _refer(Health)}}
     paths: dict[str, Any] = {
         "/api": _describe_post("predict", "Classify one input", one, Answer),
         "/api/batch": _describe_post("predictMany", "Classify many; an error stays its input's", batch, Results),
-        "/healthz": {"get": health},
     }
     if can_explain:
         paths["/api/explain"] = _describe_post("explain", "Tell which tokens drove the answer", one, Explanation)
-    used = [(model, "validation") for model in (one, batch, Answer, Refusal, Results, Explanation, Health)]
+    used = [(model, "validation") for model in (one, batch, Answer, Refusal, Results, Explanation)]
     schemas = models_json_schema(used, ref_template="#/components/schemas/{model}")[1]["$defs"]  # type: ignore[arg-type]
     document = {"openapi": "3.1.0", "info": {"title": title, "version": "1"}, "servers": [{"url": "."}], "paths": paths}
     if needs_key:

@@ -124,10 +124,10 @@ def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiErro
     kind = error["type"] if error["type"] in SENTENCES else "no_object"
     name = str(error["loc"][0])[:50] if error["loc"] else None
     got = error["input"]
-    words = {"name": _shorten(name), "example": _write_example(model), "got": _shorten(got)} | error.get("ctx", {})
+    words: dict[str, Any] = {"name": _shorten(name), "got": _shorten(got), "example": _write_example(model)}
     words["label"] = f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name or "이름"
     words["length"] = len(got) if isinstance(got, str | list) else 0
-    return ApiError(kind, name, **words)
+    return ApiError(kind, name, **words | error.get("ctx", {}))
 
 
 def _shorten(value: Any) -> str:

@@ -169,12 +169,9 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
 
 def serve(
-    app: Flask,
-    port: int = 5000,
-    tunnel: str | None = "auto",
-    key: str | None = "auto",
+    app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | None = "auto",
     stop_hint: str = "stop with server.close()",
-) -> Server:
+) -> Server:  # fmt: skip
     """Serve an app from this process and return at once; run again, it replaces the server on that port.
 
     Args:

@@ -8,9 +8,7 @@ import { setUpHistory } from "./history.js";
 import { setUpMany } from "./many.js";
 
 const form = byId("form");
-const submit = byId("submit");
-const result = byId("result");
-const why = byId("why");
+const [submit, result, why] = ["submit", "result", "why"].map(byId);
 const canExplain = document.body.dataset.canExplain === "yes";
 let answered; // the texts of the last answer, as JSON
 const tabs = [...document.querySelectorAll("[role=tab]")];
@@ -23,14 +21,12 @@ function show(state, ...children) {
   result.scrollIntoView({ block: "nearest" }); // on a phone it lies below the form
 }
 
-function showLoading() {
-  const lines = make("div", { className: "skeleton", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
-  show("loading", make("p", { className: "hint" }, "모델이 읽고 있습니다…"), lines);
+function makeSkeleton(className) {
+  return make("div", { className, "aria-hidden": "true" }, make("i"), make("i"), make("i"));
 }
 
 function showHint(words) {
-  const bars = make("div", { className: "skeleton still", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
-  show("empty", bars, make("p", { className: "hint" }, words));
+  show("empty", makeSkeleton("skeleton still"), make("p", { className: "hint" }, words));
 }
 
 function showError(error) {
@@ -45,8 +41,7 @@ function setFieldError(field, message) {
   const place = byId(`error-${field.name}`);
   place.textContent = message;
   place.hidden = !message;
-  if (message) field.setAttribute("aria-invalid", "true");
-  else field.removeAttribute("aria-invalid");
+  field.setAttribute("aria-invalid", String(Boolean(message)));
 }
 
 // A server that asks for patience gets it: the button counts down and then works again.
@@ -61,7 +56,7 @@ async function ask() {
   const texts = readTexts();
   setBusy(submit, true);
   fields.forEach((field) => setFieldError(field, ""));
-  showLoading();
+  show("loading", make("p", { className: "hint" }, "모델이 읽고 있습니다…"), makeSkeleton("skeleton"));
   try {
     const answer = await post("api", texts);
     show("done", ...makeAnswer(answer));
@@ -69,7 +64,6 @@ async function ask() {
     remember(texts, summarize(answer));
     answered = JSON.stringify(texts);
   } catch (error) {
-    if (error.waitSeconds) error.message += ` ${error.waitSeconds}초 뒤에 다시 보낼 수 있습니다.`;
     showError(error);
     if (error.waitSeconds) await waitFor(error.waitSeconds);
   } finally {

@@ -3,25 +3,21 @@ import { byId, fields, make, makeButton } from "./dom.js";
 
 const STORAGE_KEY = "nlpbook.history";
 const MOST_ENTRIES = 20;
-let entries = load();
+let entries = [];
 
-function load() {
+// Where storage is forbidden (a strict browser, a sandboxed frame) or full, the list lives as long as the page.
+function tryToStore(use) {
   try {
-    const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "[]");
-    // Another page may have been served at this address before: keep what fits this one's fields.
-    return stored.filter(({ texts }) => fields.every((field) => typeof texts?.[field.name] === "string"));
-  } catch {
-    return []; // storage is forbidden (a strict browser, a sandboxed frame): the list lives as long as the page
-  }
+    use();
+  } catch {}
 }
 
-function save() {
-  try {
-    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(entries));
-  } catch {
-    // as above, or full
-  }
-}
+const save = () => tryToStore(() => sessionStorage.setItem(STORAGE_KEY, JSON.stringify(entries)));
+tryToStore(() => {
+  const stored = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "[]");
+  // Another page may have been served at this address before: keep what fits this one's fields.
+  entries = stored.filter(({ texts }) => fields.every((field) => typeof texts?.[field.name] === "string"));
+});
 
 export function setUpHistory(runAgain) {
   const show = () => {
@@ -31,10 +27,8 @@ export function setUpHistory(runAgain) {
       ...entries.map(({ texts, name, shown }) => {
         const words = fields.map((field) => texts[field.name]).join(" → ");
         const button = makeButton("", "entry", () => runAgain(texts));
-        button.append(
-          make("span", { className: "entry-text" }, words),
-          make("span", { className: "entry-answer" }, `${name} ${shown}`),
-        );
+        const answer = make("span", { className: "entry-answer" }, `${name} ${shown}`);
+        button.append(make("span", { className: "entry-text" }, words), answer);
         return make("li", {}, button);
       }),
     );
@@ -50,8 +44,8 @@ export function setUpHistory(runAgain) {
   // The newest first; the same texts asked again move up.
   return function remember(texts, { name, shown }) {
     const key = JSON.stringify(texts);
-    entries = [{ texts, name, shown }, ...entries.filter((entry) => JSON.stringify(entry.texts) !== key)];
-    entries.length = Math.min(entries.length, MOST_ENTRIES);
+    const others = entries.filter((entry) => JSON.stringify(entry.texts) !== key);
+    entries = [{ texts, name, shown }, ...others].slice(0, MOST_ENTRIES);
     save();
     show();
   };

@@ -19,9 +19,10 @@ export function showError(message) {
 
 function findColumns(rows) {
   const header = rows[0].map((cell) => cell.trim().toLowerCase());
-  const find = ({ name, label }) =>
-    header.findIndex((cell) => [name.toLowerCase(), label, ...(COLUMN_NAMES[name] ?? [])].includes(cell));
-  const found = fields.map((field) => find({ name: field.name, label: getLabel(field).toLowerCase() }));
+  const found = fields.map((field) => {
+    const names = [field.name.toLowerCase(), getLabel(field).toLowerCase(), ...(COLUMN_NAMES[field.name] ?? [])];
+    return header.findIndex((cell) => names.includes(cell));
+  });
   const columns = fields.map((field, index) => [field.name, found[index] < 0 ? index : found[index]]);
   return { hasHeader: found.some((column) => column >= 0), columns: Object.fromEntries(columns) };
 }
@@ -124,14 +125,9 @@ export function setUpSource(onChange, isLocked) {
     await readFile(picker.files[0]);
     picker.value = ""; // so that the same file, corrected, can be chosen again
   });
-  panel.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    panel.classList.add("dragged-over");
-  });
-  panel.addEventListener("dragleave", () => panel.classList.remove("dragged-over"));
+  panel.addEventListener("dragover", (event) => event.preventDefault()); // the browser would open the file itself
   panel.addEventListener("drop", (event) => {
     event.preventDefault();
-    panel.classList.remove("dragged-over");
     if (!isLocked()) readFile(event.dataTransfer.files[0]);
   });
 }
