@@ -5,9 +5,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,26 +78,20 @@ class Batcher:
             ApiError: 503, too many requests or inputs are waiting, or this one waited too long.
         """
         answers: list[Any] = []
-        with self._admit(len(inputs)):
+        with self._changed:
+            if self._requests >= self._max_requests or self._inputs + len(inputs) > MAX_INPUTS:
+                seconds = self._inputs * self._last_seconds / self._last_size
+                raise ApiError(503, retry_after=min(60, math.ceil(seconds) + 1))
+            self._requests, self._inputs = self._requests + 1, self._inputs + len(inputs)
+        try:
             while len(answers) < len(inputs):
                 # Requests take turns because each has only a few of its inputs in the queue; alone, a whole batch.
                 turn = max(TURN, self._batch_size // self._requests)
                 answers += self._take_turn(inputs[len(answers) : len(answers) + turn], is_gone)
-        return answers
-
-    @contextmanager
-    def _admit(self, count: int) -> Iterator[None]:
-        """Count a request and its inputs in, unless there are too many."""
-        with self._changed:
-            if self._requests >= self._max_requests or self._inputs + count > MAX_INPUTS:
-                seconds = self._inputs * self._last_seconds / self._last_size
-                raise ApiError(503, retry_after=min(60, math.ceil(seconds) + 1))
-            self._requests, self._inputs = self._requests + 1, self._inputs + count
-        try:
-            yield
+            return answers
         finally:
             with self._changed:
-                self._requests, self._inputs = self._requests - 1, self._inputs - count
+                self._requests, self._inputs = self._requests - 1, self._inputs - len(inputs)
 
     def _take_turn(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None) -> list[Any]:
         """Put inputs into the queue and wait until they are answered."""

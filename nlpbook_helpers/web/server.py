@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
 import socket
@@ -238,4 +237,4 @@ def _listen(port: int) -> tuple[socket.socket, str]:
     try:
         return socket.create_server((HOST, port)), ""
     except OSError as error:
-        return socket.create_server((HOST, 0)), os.strerror(error.errno or 0).lower()
+        return socket.create_server((HOST, 0)), str(error.strerror).partition(" (")[0].lower()  # the rest: where

@@ -1,11 +1,9 @@
 """A public address for a local server: ngrok where a token is found, Colab's own proxy on Colab."""
 
-import getpass
 import importlib
 import logging
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +69,7 @@ def choose_tunnel(tunnel: str | None) -> tuple[str | None, str]:
         raise TunnelError("tunnel='colab' works in a Colab notebook only: use tunnel='ngrok' here.")
     if tunnel in (None, "colab"):
         return tunnel, ""
-    token = (_find_token() or (_ask_token() if tunnel == "ngrok" else "")).strip(" \t\r\n'\"")
+    token = _find_token().strip(" \t\r\n'\"")
     if not token and tunnel == "auto" and is_colab():
         return "colab", ""
     if not token:
@@ -81,14 +79,10 @@ def choose_tunnel(tunnel: str | None) -> tuple[str | None, str]:
     return "ngrok", token
 
 
-def _is_headless() -> bool:
-    return any(os.environ.get(name, "0") not in ("", "0") for name in ("NLPBOOK_HEADLESS", "CI"))
-
-
 def _find_token() -> str:
     """Look for a token in Colab's secrets, then in the environment."""
     token = None
-    if is_colab() and not _is_headless():  # without a browser Colab would wait for ever for permission
+    if is_colab():
         try:
             token = importlib.import_module("google.colab.userdata").get(VARIABLE)
         # Colab's errors (no secret, no permission, no answer from the browser) have no base class but this, and a
@@ -97,17 +91,6 @@ def _find_token() -> str:
             if type(error).__name__ != "SecretNotFoundError":
                 say(f"Colab's secret {VARIABLE} was not read ({type(error).__name__}): allow this notebook to.")
     return token or os.environ.get(VARIABLE, "")
-
-
-def _ask_token() -> str:
-    """Ask for the token, hidden, where somebody can answer."""
-    has_terminal = sys.stdin is not None and sys.stdin.isatty()
-    if _is_headless() or not (has_terminal or "ipykernel" in sys.modules):
-        return ""
-    try:
-        return getpass.getpass(f"ngrok token (hidden; yours is at {DASHBOARD}): ")
-    except (EOFError, NotImplementedError):  # a kernel whose front end takes no input, such as nbval's
-        return ""
 
 
 def open_ngrok(port: int, token: str) -> Tunnel:

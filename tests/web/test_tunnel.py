@@ -140,17 +140,6 @@ def test_what_is_no_token_never_reaches_the_agent(
     assert call(server.url).status == 200 and not agent.file.exists()
 
 
-def test_the_token_is_asked_for_unseen_but_never_where_nobody_answers(
-    agent: Agent, serve_app: Serve, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.delenv("NGROK_AUTHTOKEN")
-    monkeypatch.setattr("getpass.getpass", lambda prompt: TOKEN)
-    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
-    assert serve_app(tunnel="ngrok").public_url and TOKEN not in capfd.readouterr().out
-    monkeypatch.setenv("NLPBOOK_HEADLESS", "true")
-    assert serve_app(tunnel="ngrok").public_url is None and "no ngrok token" in capfd.readouterr().out
-
-
 def test_colab(
     colab: types.SimpleNamespace,
     agent: Agent,

@@ -2,7 +2,7 @@
 import { makeAnswer, summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
 import { setUpCalls } from "./calls.js";
-import { byId, fields, isBusy, make, readTexts, setBusy, setUpTabs } from "./dom.js";
+import { byId, fields, formatCount, isBusy, make, readTexts, setBusy, setUpTabs } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { setUpHistory } from "./history.js";
 import { setUpMany } from "./many.js";
@@ -44,13 +44,6 @@ function setFieldError(field, message) {
   field.setAttribute("aria-invalid", String(Boolean(message)));
 }
 
-// A server that asks for patience gets it: the button counts down and then works again.
-async function waitFor(seconds) {
-  await countDown(seconds, (left) => (submit.textContent = `${left}초 뒤에 다시`));
-  submit.textContent = "분석하기";
-  if (result.dataset.state === "error") showHint("이제 다시 보낼 수 있습니다.");
-}
-
 async function ask() {
   if (isBusy(submit)) return;
   const texts = readTexts();
@@ -65,7 +58,9 @@ async function ask() {
     answered = JSON.stringify(texts);
   } catch (error) {
     showError(error);
-    if (error.waitSeconds) await waitFor(error.waitSeconds);
+    // A server that asks for patience gets it: the button counts down and then works again.
+    await countDown(error.waitSeconds, (left) => (submit.textContent = `${left}초 뒤에 다시`));
+    submit.textContent = "분석하기";
   } finally {
     setBusy(submit, false);
   }
@@ -88,7 +83,7 @@ function updateCount(field) {
   const count = byId(`count-${field.name}`);
   const max = Number(count.dataset.max);
   const length = [...field.value].length;
-  count.textContent = `${length.toLocaleString("ko")} / ${max.toLocaleString("ko")}자`;
+  count.textContent = `${formatCount(length)} / ${formatCount(max)}자`;
   count.classList.toggle("over", length > max);
 }
 

@@ -1,7 +1,7 @@
 // "왜?": the texts again, with the tokens that drove the answer highlighted.
 import { getShortName, makeQuotes } from "./answer.js";
 import { post } from "./api.js";
-import { isBusy, make, makeButton, setBusy } from "./dom.js";
+import { formatCount, isBusy, make, makeButton, setBusy } from "./dom.js";
 
 const MOST_TOKENS_LISTED = 3;
 const WEAKEST_MARKED = 0.08; // of the strongest: fainter ones would only be noise
@@ -62,7 +62,7 @@ function sayWhatWasRead(text, tokens) {
   const end = Math.max(...tokens.map((token) => token.end));
   const isWhole = !tokens.length || !(characters.slice(0, start).join("") + characters.slice(end).join("")).trim();
   if (isWhole) return [];
-  const [from, to, all] = [start + 1, end, characters.length].map((number) => number.toLocaleString("ko"));
+  const [from, to, all] = [start + 1, end, characters.length].map(formatCount);
   return [make("p", { className: "note" }, `글이 길어 ${all}자 가운데 ${from}~${to}번째 글자만 살펴봤습니다.`)];
 }
 

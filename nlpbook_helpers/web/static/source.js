@@ -1,6 +1,6 @@
 // Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
 import { decode, parseTable } from "./csv.js";
-import { byId, fields, getLabel, make, makeButton } from "./dom.js";
+import { byId, fields, formatCount, getLabel, make, makeButton } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
 const LONG_PASTE = 100; // lines
@@ -64,20 +64,20 @@ function showTable() {
   byId("many-text").hidden = Boolean(table);
   if (!table) return;
   const count = table.rows.length - (table.hasHeader ? 1 : 0);
-  const header = make("input", { type: "checkbox", checked: table.hasHeader });
-  header.addEventListener("change", () => {
+  const onchange = () => {
     table.hasHeader = header.checked;
     announceChange();
     showTable();
     place.querySelector("input").focus(); // it was drawn anew
-  });
+  };
+  const header = make("input", { type: "checkbox", checked: table.hasHeader, onchange });
   const remove = makeButton("빼기", "secondary", () => {
     byId("many-text").value = "";
     setTable();
     byId("many-text").focus();
   });
   place.replaceChildren(
-    make("p", {}, make("strong", {}, table.title), ` ${count.toLocaleString("ko")}줄`),
+    make("p", {}, make("strong", {}, table.title), ` ${formatCount(count)}줄`),
     ...fields.map(makeColumnChoice),
     make("label", { className: "check" }, header, "첫 줄은 열 이름입니다"),
     remove,
@@ -86,17 +86,17 @@ function showTable() {
 
 function makeColumnChoice(field) {
   const { rows, hasHeader, columns } = table;
-  const select = make("select");
+  const onchange = () => {
+    columns[field.name] = Number(select.value);
+    announceChange();
+  };
+  const select = make("select", { onchange });
   const width = rows.slice(0, 100).reduce((most, row) => Math.max(most, row.length), fields.length);
   for (let column = 0; column < width; column++) {
     const first = (rows[0][column] ?? "").slice(0, 20);
     const name = hasHeader && first.trim() ? first : `${column + 1}열${first ? `: ${first}` : ""}`;
     select.append(make("option", { value: column, selected: column === columns[field.name] }, name));
   }
-  select.addEventListener("change", () => {
-    columns[field.name] = Number(select.value);
-    announceChange();
-  });
   return make("label", {}, `${getLabel(field)} 열`, select);
 }
 

@@ -1,7 +1,7 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
 import { formatPercent, makeBar, makeRemark, makeTrack } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { fields, getLabel, make, makeButton } from "./dom.js";
+import { fields, formatCount, getLabel, make, makeButton } from "./dom.js";
 
 const ROWS_AT_FIRST = 100; // any number of rows stays smooth when only these are drawn
 const collator = new Intl.Collator("ko", { numeric: true });
@@ -69,13 +69,11 @@ function makeCounts(items) {
   const answered = items.filter((item) => item.summary);
   const counts = new Map();
   for (const { summary } of answered) counts.set(summary.name, (counts.get(summary.name) ?? 0) + 1);
-  const list = make("ul", { className: "bars" });
-  for (const [name, count] of [...counts].sort((a, b) => b[1] - a[1])) {
+  const bars = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count], index) => {
     const percent = (100 * count) / answered.length;
-    const words = `${count.toLocaleString("ko")}개 · ${formatPercent(percent, 1)}`;
-    list.append(makeBar(name, words, percent, !list.children.length));
-  }
-  return list;
+    return makeBar(name, `${formatCount(count)}개 · ${formatPercent(percent, 1)}`, percent, index === 0);
+  });
+  return make("ul", { className: "bars" }, ...bars);
 }
 
 export function makeCsv(items) {
@@ -84,14 +82,12 @@ export function makeCsv(items) {
   const nameColumn = ({ key, name }) => (bars.some((bar) => bar.name === name && bar.key !== key) ? key : name);
   const remark = items.some((item) => item.summary?.remark) ? ["remark"] : [];
   const header = [...fields.map((field) => field.name), "prediction", ...bars.map(nameColumn), ...remark, "error"];
-  const rows = items.map(({ texts, summary, error }) => [
-    ...fields.map((field) => texts[field.name]),
-    summary?.prediction,
-    ...bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value),
-    ...remark.map(() => summary?.remark),
-    error,
-  ]);
-  return formatCsv([header, ...rows]);
+  const makeRow = ({ texts, summary, error }) => {
+    const values = bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value);
+    const remarks = remark.map(() => summary?.remark);
+    return [...fields.map((field) => texts[field.name]), summary?.prediction, ...values, ...remarks, error];
+  };
+  return formatCsv([header, ...items.map(makeRow)]);
 }
 
 function download(items, fileName = "") {
@@ -123,7 +119,7 @@ export function setUpResults(place) {
     const left = shown.length - rows.length;
     const isDone = shown.every((item) => item.summary || item.error);
     const save = makeButton("CSV로 저장", "secondary", () => download(shown, fileName));
-    const more = makeButton(`${left.toLocaleString("ko")}줄 더 있습니다`, "secondary", showMore);
+    const more = makeButton(`${formatCount(left)}줄 더 있습니다`, "secondary", showMore);
     place.hidden = !shown.length;
     place.replaceChildren(
       ...(isDone ? [makeCounts(shown)] : []),
