@@ -4,19 +4,20 @@ Each command is a function of the table `COMMANDS`: its parameters are the optio
 takes long to import is imported when it is used, so that `--help` answers at once and Ctrl-C is heeded while it loads.
 """
 
+import atexit
+import gc
 import os
 import signal
 import sys
-import threading
-from contextlib import ExitStack, redirect_stdout, suppress
+import time
+from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.arguments import ClassificationTrainArguments, get_embedded_path
+from nlpbook_helpers.arguments import ClassificationTrainArguments, get_embedded_path, read_arguments
 
-TITLES = {1: "문서 분류기", 2: "문장 쌍 분류기"}  # of a page, by the number of texts that it asks for
 REFUSED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses; the last two are those of every shell command
 
 
@@ -29,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or one of `REFUSED`, `MISUSED` and `INTERRUPTED` after a sentence on standard error.
     """
+    atexit.register(gc.freeze)  # PyTorch's hundred thousands of objects die with the process: nobody waits for each
     for stream in (sys.stdout, sys.stderr):
         # a console without Hangul shows \uc601 instead of failing after the work is done
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -41,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Lightning tidies up after Ctrl-C and leaves by a SystemExit of its own
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        print("\nstopped: run again, train and predict go on with what is done", file=sys.stderr)
+        words = "\nstopped: run again (without --overwrite), train and predict go on with what is done"
+        print(words, file=sys.stderr)
         return INTERRUPTED
 
 
@@ -52,44 +55,31 @@ def train(file: Path | None = None, /, settings: Any = None) -> None:
         file: JSON object of the options below; those of the command line win
         settings: the options given, see `_make_settings`
     """
-    with ExitStack() as outputs:
-        # of several processes the first one speaks
-        ranks = (os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ)
-        if next(ranks, "0") != "0":
-            outputs.enter_context(redirect_stdout(outputs.enter_context(open(os.devnull, "w"))))
+    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
+    speaks = not ranks or ranks[0] == "0"  # of several processes the first one
+    with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
-        from nlpbook_helpers.arguments import read_arguments
-
         given = (read_arguments(file) if file else {}) | (settings or {})
         nlpbook.train(ClassificationTrainArguments(**given))
 
 
 def predict(
-    *,
-    checkpoint: str,
-    input: str,
-    output: str,
-    text_columns: list[str] | None = None,
-    max_seq_length: int | None = None,
-    encoding: str = "utf-8",
-    quoting: bool = True,
-    overwrite: bool = False,
-    engine: Literal["local", "ray"] = "local",
-    address: str | None = None,
-    gpus_per_worker: float = 1,
-) -> None:
-    """Score a file or a folder; interrupted, the same command goes on where it stopped.
+    *, checkpoint: str, input: str, output: str, text_columns: list[str] | None = None,
+    max_seq_length: int | None = None, encoding: str = "utf-8", quoting: bool = True, overwrite: bool = False,
+    engine: Literal["local", "ray"] = "local", address: str | None = None, gpus_per_worker: float = 1,
+) -> None:  # fmt: skip
+    """Score a file or a folder; interrupted, the same command without --overwrite goes on where it stopped.
 
     Args:
         checkpoint: checkpoint file or folder, or the name of a shipped one, as doccls
         input: CSV, TSV, JSONL, JSON or Parquet file, or a folder of them; or an address (s3://…)
-        output: .csv, .tsv, .jsonl or .parquet file: input columns and predictions; any other name is a folder, which
-            gets a file of the same name and format for each of the input
+        output: .csv, .tsv, .jsonl or .parquet file: input columns and predictions; for a folder, a folder, which gets
+            a file of the same name and format for each of the input
         text_columns: columns of the texts; else those of the training, or usual ones
         max_seq_length: tokens read at once; else as in training
         encoding: of input files of text, for example cp949
         quoting: --no-quoting reads a quote mark in a CSV or TSV file as a character like any other
-        overwrite: replace an output that exists
+        overwrite: start anew, and replace an output that exists
         engine: local: this process; ray: all processors or GPUs of this machine or of a Ray cluster
         address: Ray cluster; else RAY_ADDRESS, else this machine alone
         gpus_per_worker: for ray: 0.5 lets two share a GPU
@@ -99,10 +89,8 @@ def predict(
 
     os.environ.setdefault(*KEPT_KERNELS)
     classifier = nlpbook.Classifier.from_checkpoint(_find(checkpoint), max_seq_length=max_seq_length)
-    summary = nlpbook.score_file(
-        classifier, input, output, text_columns, overwrite, engine, address, gpus_per_worker, encoding, quoting
-    )
-    print(summary)
+    how = (text_columns, overwrite, engine, address, gpus_per_worker, encoding, quoting)
+    print(nlpbook.score_file(classifier, input, output, *how))
 
 
 def serve(*, checkpoint: list[str], port: int = 5000, tunnel: Literal["ngrok"] | None = None) -> None:
@@ -115,16 +103,15 @@ def serve(*, checkpoint: list[str], port: int = 5000, tunnel: Literal["ngrok"] |
     """
     _announce(f"loading {', '.join(checkpoint)}")
     classifiers = [nlpbook.Classifier.from_checkpoint(_find(one)) for one in checkpoint]
-    stopped = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, lambda *_: stopped.set())
-    with ExitStack() as servers:
+        signal.signal(name, signal.default_int_handler)
+    with ExitStack() as servers, suppress(KeyboardInterrupt):
         for number, classifier in enumerate(classifiers):
-            app = nlpbook.get_web_service_app(classifier.inference_fn, title=TITLES[len(classifier.input_names)])
+            app = nlpbook.get_web_service_app(classifier.inference_fn)
             own_port = port + number if port else 0
             servers.enter_context(nlpbook.serve(app, port=own_port, tunnel=tunnel, stop_hint="Ctrl-C ends it"))
-        while not stopped.wait(timeout=1):  # a bare wait() cannot be interrupted on Windows
-            pass
+        while True:
+            time.sleep(60)
     print("closed")
 
 
@@ -157,7 +144,7 @@ def _run(arguments: list[str]) -> int:
     train.__annotations__["settings"] = Annotated[_make_settings(), Parameter(name="*", name_transform=str)]
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
     about = "Train and use classifiers of texts."
-    app = App(name="nlpbook", help=about, version=nlpbook.__version__, default_parameter=several)
+    app = App("nlpbook", help=about, version=nlpbook.__version__, default_parameter=several)
     for name, command in COMMANDS.items():
         app.command(command, name=name)
     try:
@@ -172,11 +159,10 @@ def _make_settings() -> Any:
     """Make the type of `train`'s options: a dictionary of those given, named and explained as the arguments are."""
     from cyclopts import Parameter
 
-    kinds = get_type_hints(ClassificationTrainArguments)
-    options = {
-        field.name: Annotated[kinds[field.name], Parameter(help=f"{field.metadata['help']} (default {field.default})")]
-        for field in fields(ClassificationTrainArguments)
-    }
+    options, kinds = {}, get_type_hints(ClassificationTrainArguments)
+    for field in fields(ClassificationTrainArguments):
+        words = Parameter(help=f"{field.metadata['help']} (default {field.default})")
+        options[field.name] = Annotated[kinds[field.name], words]
     return TypedDict("Settings", options, total=False)  # type: ignore[operator]
 
 

@@ -119,8 +119,8 @@ def test_serve_answers_until_ctrl_c_on_a_console_without_hangul(tmp_path):
         with urlopen(request, timeout=10) as response:
             assert json.load(response)["prediction"] == "긍정 (positive)"
         process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == b"closed\n"
         assert process.wait(10) == 0
-        assert process.stdout.read().splitlines()[-1] == b"closed"
 
 
 @has_no_sigint
@@ -147,4 +147,4 @@ def test_ctrl_c_while_it_trains_is_no_traceback(make_args, tmp_path):
         said = process.communicate(timeout=120)[1].decode()
         assert process.returncode == 130, said
         assert "Traceback" not in said
-        assert said.endswith("\nstopped: run again, train and predict go on with what is done\n")
+        assert said.endswith("\nstopped: run again (without --overwrite), train and predict go on with what is done\n")

@@ -2,7 +2,6 @@
 
 import hmac
 import math
-import re
 import threading
 import time
 from collections import Counter
@@ -55,8 +54,7 @@ class RateLimit:
                 return wait
             self._full_at[visitor] = full_at + credits * self._pace
             if len(self._full_at) > MAX_REMEMBERED:
-                owing = sorted(self._full_at.items(), key=lambda item: item[1])
-                self._full_at = dict(owing[MAX_REMEMBERED // 2 :])
+                self._full_at = dict(sorted(self._full_at.items(), key=lambda item: item[1])[MAX_REMEMBERED // 2 :])
         return 0.0
 
     @contextmanager
@@ -83,43 +81,39 @@ ACCESS_KEY = "nlpbook.access_key"
 """The WSGI environment's name for the access key: set by the server, out of reach of any client."""
 IS_PUBLIC = "nlpbook.is_public"
 """The same for whether a tunnel is open."""
-LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
-COLAB_HOST = re.compile(r"[a-z0-9.-]+\.(colab\.dev|googleusercontent\.com)(:\d+)?", re.IGNORECASE)
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
+COLAB_HOSTS = (".colab.dev", ".googleusercontent.com")
 """Names under which Colab's proxy shows a port; anybody may have such a name, so it counts in Colab alone."""
 
 
 def check_host(trusted_hosts: Sequence[str]) -> None:
     """Refuse names that are not this machine's: a foreign site may have its name point here (DNS rebinding)."""
-    environ, host = request.environ, request.headers.get("Host", "localhost")
     # A key protects better, and who binds another address than this machine's own wants to be reached by it.
-    if is_limited() or not LOCAL_HOST.fullmatch(environ["SERVER_NAME"]):
+    if is_limited() or request.environ["SERVER_NAME"] not in LOCAL_HOSTS:
         return
-    is_known = LOCAL_HOST.fullmatch(host) or (is_colab() and COLAB_HOST.fullmatch(host))
-    if not is_known and not (trusted_hosts and host_is_trusted(host, trusted_hosts)):
+    known = [*LOCAL_HOSTS, *trusted_hosts, *(COLAB_HOSTS if is_colab() else ())]
+    if not host_is_trusted(request.headers.get("Host", "localhost").lower(), known):
         raise ApiError(421)
 
 
 def require_key() -> Response | None:
     """Let a request through if no key is asked for, or it brings it in its link, header or cookie."""
     key = request.environ.get(ACCESS_KEY)
+    # Named by the port: browsers keep one jar for all ports of a host.
+    cookie = f"nlpbook_key_{request.environ['SERVER_PORT']}"
     # A browser sends no credentials with its CORS preflight (OPTIONS), which runs no code of ours.
     if not key or request.method == "OPTIONS" or request.endpoint in ("static", "healthz"):
         return None
     if request.endpoint == "page" and _is_key(request.args.get("key", ""), key):
         response = Response(status=302, headers={"Location": url_for("page")})
         is_https = "https" in (request.scheme, request.headers.get("X-Forwarded-Proto"))
-        response.set_cookie(_get_cookie_name(), key, httponly=True, samesite="Lax", secure=is_https)
+        response.set_cookie(cookie, key, httponly=True, samesite="Lax", secure=is_https)
         return response
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    given = token.strip() if scheme.lower() == "bearer" else request.cookies.get(_get_cookie_name(), "")
+    given = token.strip() if scheme.lower() == "bearer" else request.cookies.get(cookie, "")
     if not _is_key(given, key):
         raise ApiError(401)
     return None
-
-
-def _get_cookie_name() -> str:
-    """Name the cookie by the port: browsers keep one jar for all ports of a host."""
-    return f"nlpbook_key_{request.environ['SERVER_PORT']}"
 
 
 def _is_key(given: str, key: str) -> bool:

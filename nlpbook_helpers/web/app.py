@@ -15,26 +15,13 @@ from werkzeug.exceptions import HTTPException
 from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, check_host, is_limited, name_visitor, require_key
 from nlpbook_helpers.web.batching import Batcher
 from nlpbook_helpers.web.openapi import describe_api
-from nlpbook_helpers.web.requests import (
-    BATCH_LIMIT,
-    FIELD_LABELS,
-    SENTENCES,
-    ApiError,
-    describe_error,
-    make_batch_model,
-    make_input_model,
-    read_json,
-    try_to_check,
-)
+from nlpbook_helpers.web.requests import BATCH_LIMIT, ApiError, describe_error, make_models, read_json, try_to_check
 
-FRAME_ANCESTORS = (
-    "'self' http://localhost:* http://127.0.0.1:* https://*.colab.dev https://*.googleusercontent.com "
-    "https://colab.research.google.com"
-)
+LOCAL = "http://localhost:* http://127.0.0.1:*"
+COLAB = "https://*.colab.dev https://*.googleusercontent.com https://colab.research.google.com"
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
-    f"frame-ancestors {FRAME_ANCESTORS}",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    f"connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self' {LOCAL} {COLAB}",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -80,12 +67,11 @@ class Service:
         self, inference_fn: Callable[..., Any], title: str | None, max_chars: int, requests_per_minute: int
     ) -> None:
         """Read off the function what it takes and what it carries."""
-        batch_fn, explain_fn = getattr(inference_fn, "batch_fn", None), getattr(inference_fn, "explain_fn", None)
+        batch_fn, explain_fn = (getattr(inference_fn, name, None) for name in ("batch_fn", "explain_fn"))
         self.names = _get_field_names(inference_fn)
         self.title = title or ("문장 분류기" if len(self.names) == 1 else "문장 관계 분류기")
         self.max_chars, self.info = max_chars, dict(getattr(inference_fn, "info", {}))
-        self.input_model = make_input_model(self.names, max_chars)
-        self.batch_model = make_batch_model(self.input_model)
+        self.input_model, self.batch_model = make_models(self.names, max_chars)
         self.limit = RateLimit(requests_per_minute)
         threads = 1 if batch_fn else THREADS
         self.answers = Batcher(lambda fields: inference_fn(**fields), batch_fn, threads, MAX_REQUESTS)
@@ -94,14 +80,10 @@ class Service:
 
     def answer(self, batcher: Batcher, values: Sequence[Any]) -> list[Any]:
         """Check inputs and have them answered; what is wrong with one stands in the place of its answer."""
-        results: list[Any] = [try_to_check(value, self.input_model) for value in values]
-        good = [index for index, result in enumerate(results) if isinstance(result, dict)]
-        if good:
-            is_gone = request.environ.get("waitress.client_disconnected")
-            answers = batcher.answer([results[index] for index in good], is_gone)
-            for index, answer in zip(good, answers, strict=True):
-                results[index] = _check_answer(answer)
-        return results
+        checked = [try_to_check(value, self.input_model) for value in values]
+        good = [fields for fields in checked if isinstance(fields, dict)]
+        answers = iter(batcher.answer(good, request.environ.get("waitress.client_disconnected")))
+        return [_check_answer(next(answers)) if isinstance(one, dict) else one for one in checked]
 
     def answer_one(self, batcher: Batcher, credits: float) -> Response:
         """Answer the request's one input."""
@@ -112,8 +94,15 @@ class Service:
             raise result
         return jsonify(result)
 
+    def explain(self) -> Response:
+        """Explain the request's one input, if the function can."""
+        if not self.can_explain:
+            raise ApiError("cannot_explain")
+        return self.answer_one(self.explanations, CREDITS_PER_EXPLANATION)
+
     def answer_batch(self) -> Response:
         """Answer or refuse each input of the request on its own, in their order."""
+        request.max_content_length = max(BATCH_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
         with self.admit():
             batch = try_to_check(read_json(request, self.batch_model), self.batch_model)
             if isinstance(batch, ApiError):
@@ -122,6 +111,18 @@ class Service:
             results = self.answer(self.answers, batch["inputs"])
         described = [{"error": describe_error(one)} if isinstance(one, ApiError) else one for one in results]
         return jsonify({"results": described})
+
+    def show_page(self) -> str:
+        """Show the page, and give visitors who share a key a signed cookie to be told apart by; else, all are one."""
+        if is_limited() and "visitor" not in session and not self.limit.charge("new visitors", 1):
+            session["visitor"] = secrets.token_urlsafe(9)
+        fields = [(field.alias, field.title) for field in self.input_model.model_fields.values()]
+        return render_template("index.html", service=self, fields=fields, batch_limit=BATCH_LIMIT)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the API for programs."""
+        models = self.input_model, self.batch_model
+        return describe_api(self.title, models, self.can_explain, bool(request.environ.get(ACCESS_KEY)))
 
     def admit(self) -> AbstractContextManager[None]:
         """Let a request in, for one credit where strangers can reach the page."""
@@ -139,14 +140,9 @@ class Service:
 
 
 def get_web_service_app(
-    inference_fn: Callable[..., Mapping[str, Any]],
-    *,
-    title: str | None = None,
-    max_chars: int = 10_000,
-    cors_origins: Sequence[str] = (),
-    trusted_hosts: Sequence[str] = (),
-    requests_per_minute: int = 120,
-) -> Flask:
+    inference_fn: Callable[..., Mapping[str, Any]], *, title: str | None = None, max_chars: int = 10_000,
+    cors_origins: Sequence[str] = (), trusted_hosts: Sequence[str] = (), requests_per_minute: int = 120,
+) -> Flask:  # fmt: skip
     """Make the Flask app that puts an inference function on the web: a page, and an API that `/openapi.json` describes.
 
     The form's fields are the function's parameters without a default; the result's headline is its
@@ -175,8 +171,7 @@ def get_web_service_app(
     app = WebServiceApp(__name__)
     app.extensions["nlpbook"] = service
     _configure(app, cors_origins, trusted_hosts)
-    _add_page(app, service)
-    _add_api(app, service)
+    _add_paths(app, service)
     return app
 
 
@@ -195,60 +190,33 @@ def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[
         CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
     app.before_request(lambda: check_host(trusted_hosts))
     app.before_request(require_key)
-    app.after_request(_add_security_headers)
+    app.after_request(lambda response: response.headers.update(SECURITY_HEADERS) or response)
     app.register_error_handler(HTTPException, _answer_error)
 
 
-def _add_page(app: Flask, service: Service) -> None:
-    """Add what a browser, and a program that looks for a way in, asks first."""
+def _add_paths(app: Flask, service: Service) -> None:
+    """Add what a visitor may ask for."""
+    app.add_url_rule("/", "page", service.show_page)
     app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
-
-    @app.get("/")
-    def page() -> str:
-        # Visitors who share a key are told apart by a signed cookie; without it, all are one.
-        if is_limited() and "visitor" not in session and not service.limit.charge("new visitors", 1):
-            session["visitor"] = secrets.token_urlsafe(9)
-        fields = [(name, FIELD_LABELS.get(name, name)) for name in service.names]
-        return render_template("index.html", service=service, fields=fields, batch_limit=BATCH_LIMIT)
-
-    @app.get("/openapi.json")
-    def openapi() -> dict[str, Any]:
-        models = service.input_model, service.batch_model
-        return describe_api(service.title, models, service.can_explain, bool(request.environ.get(ACCESS_KEY)))
-
-
-def _add_api(app: Flask, service: Service) -> None:
-    """Add `POST /api`, `/api/batch` and `/api/explain`."""
-
-    @app.post("/api")
-    def api() -> Response:
-        return service.answer_one(service.answers, credits=1)
-
-    @app.post("/api/explain")
-    def api_explain() -> Response:
-        if not service.can_explain:
-            raise ApiError(404, *SENTENCES["other"]["cannot_explain"])
-        return service.answer_one(service.explanations, CREDITS_PER_EXPLANATION)
-
-    @app.post("/api/batch")
-    def api_batch() -> Response:
-        request.max_content_length = max(BATCH_BYTES, app.config["MAX_CONTENT_LENGTH"])
-        return service.answer_batch()
+    app.add_url_rule("/openapi.json", "openapi", service.describe)
+    app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])
+    app.add_url_rule("/api/batch", "batch", service.answer_batch, methods=["POST"])
+    app.add_url_rule("/api/explain", "explain", service.explain, methods=["POST"])
 
 
 def _check_answer(answer: Any) -> Any:
     """Turn what no client should get as it is into an error: what the function raised, and what is no JSON."""
     if isinstance(answer, ValueError):
-        return ApiError(422, "invalid_input", str(answer))
-    code, message = SENTENCES["status"]["500"]
+        return ApiError("refused_by_function", reason=str(answer))
+    refusal = ApiError(500)
     if not isinstance(answer, Exception):
         try:
             current_app.json.dumps(answer, allow_nan=False)
             return answer
         except (TypeError, ValueError, RecursionError) as error:
-            answer, (code, message) = error, SENTENCES["other"]["no_json_answer"]
+            answer, refusal = error, ApiError("no_json_answer")
     current_app.logger.error("an input could not be answered", exc_info=answer)
-    return ApiError(500, code, message)
+    return refusal
 
 
 def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:
@@ -257,16 +225,11 @@ def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:
     wanted = [parameter for parameter in parameters if parameter.default is parameter.empty]
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     if not wanted or any(parameter.kind not in by_name for parameter in wanted):
+        got = inspect.signature(inference_fn)
         raise ValueError(
-            f"expected an inference function with named text parameters, such as inference_fn(sentence), got "
-            f"parameters {inspect.signature(inference_fn)}: write each text as a parameter with its own name"
+            f"expected an inference function with named text parameters, as inference_fn(sentence), got {got}"
         )
     return [parameter.name for parameter in wanted]
-
-
-def _add_security_headers(response: Response) -> Response:
-    response.headers.update(SECURITY_HEADERS)
-    return response
 
 
 def _answer_error(error: HTTPException) -> Response:
@@ -274,11 +237,9 @@ def _answer_error(error: HTTPException) -> Response:
     status, described = error.code or 500, describe_error(error)
     is_api = request.path in ("/api", "/openapi.json") or request.path.startswith("/api/")
     wants_page = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
-    if wants_page and not is_api:
-        response = Response(render_template("error.html", status=status, **described), status)
-    else:
-        response = jsonify({"error": described})
-        response.status_code = status
+    as_page = wants_page and not is_api
+    body = render_template("error.html", status=status, **described) if as_page else jsonify({"error": described})
+    response = current_app.make_response((body, status))
     response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

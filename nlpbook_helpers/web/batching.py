@@ -5,9 +5,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,12 +50,9 @@ class Batcher:
     """
 
     def __init__(
-        self,
-        answer_one: Callable[[Input], Any],
-        answer_many: Callable[[Sequence[Input]], Sequence[Any]] | None = None,
-        threads: int = 1,
-        max_requests: int = 48,
-    ) -> None:
+        self, answer_one: Callable[[Input], Any], answer_many: Callable[[Sequence[Input]], Sequence[Any]] | None = None,
+        threads: int = 1, max_requests: int = 48,
+    ) -> None:  # fmt: skip
         """Wait for requests."""
         self._answer_one, self._answer_many = answer_one, answer_many
         self._threads, self._max_requests = threads, max_requests
@@ -81,26 +78,20 @@ class Batcher:
             ApiError: 503, too many requests or inputs are waiting, or this one waited too long.
         """
         answers: list[Any] = []
-        with self._admit(len(inputs)):
+        with self._changed:
+            if self._requests >= self._max_requests or self._inputs + len(inputs) > MAX_INPUTS:
+                seconds = self._inputs * self._last_seconds / self._last_size
+                raise ApiError(503, retry_after=min(60, math.ceil(seconds) + 1))
+            self._requests, self._inputs = self._requests + 1, self._inputs + len(inputs)
+        try:
             while len(answers) < len(inputs):
                 # Requests take turns because each has only a few of its inputs in the queue; alone, a whole batch.
                 turn = max(TURN, self._batch_size // self._requests)
                 answers += self._take_turn(inputs[len(answers) : len(answers) + turn], is_gone)
-        return answers
-
-    @contextmanager
-    def _admit(self, count: int) -> Iterator[None]:
-        """Count a request and its inputs in, unless there are too many."""
-        with self._changed:
-            if self._requests >= self._max_requests or self._inputs + count > MAX_INPUTS:
-                seconds = self._inputs * self._last_seconds / self._last_size
-                raise ApiError(503, retry_after=min(60, math.ceil(seconds) + 1))
-            self._requests, self._inputs = self._requests + 1, self._inputs + count
-        try:
-            yield
+            return answers
         finally:
             with self._changed:
-                self._requests, self._inputs = self._requests - 1, self._inputs - count
+                self._requests, self._inputs = self._requests - 1, self._inputs - len(inputs)
 
     def _take_turn(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None) -> list[Any]:
         """Put inputs into the queue and wait until they are answered."""
@@ -161,16 +152,14 @@ class Batcher:
 
     def _answer(self, inputs: Sequence[Input]) -> Sequence[Any]:
         """Answer a batch; if that fails, each input alone, so that one does not fail its neighbours."""
-        answer_many = self._answer_many
-        if len(inputs) == 1 or not answer_many:
-            return [_try(self._answer_one, fields) for fields in inputs]
-        answers = _try(lambda many: list(answer_many(many)), inputs)
-        if isinstance(answers, list) and len(answers) == len(inputs):
-            return answers
-        problem = f"expected {len(inputs)} answers, got {len(answers)}" if isinstance(answers, list) else repr(answers)
+        as_one = len(inputs) > 1 and self._answer_many
+        together = _try(as_one, inputs) if as_one else None
+        if isinstance(together, Sequence) and len(together) == len(inputs):
+            return together
         answers = [_try(self._answer_one, fields) for fields in inputs]
-        if not any(isinstance(answer, Exception) for answer in answers):
-            _log.warning("batch_fn failed (%.200s) where answering one by one did not: correct it", problem)
+        if as_one and not any(isinstance(answer, Exception) for answer in answers):
+            words = "batch_fn gave %.200r instead of %d answers, where answering one by one worked: correct it"
+            _log.warning(words, together, len(inputs))
         return answers
 
 
@@ -178,10 +167,8 @@ def _try(function: Callable[[Any], Any], argument: Any) -> Any:
     """Call a function of the user's; returns its answer or its error."""
     try:
         return function(argument)
-    # It may raise whatever it likes, and whatever that is fails its own input, never the thread that all wait for.
+    except Exception as error:
+        return error
+    # Whatever else it raises fails its own input, never the thread that all wait for.
     except BaseException as error:
-        return (
-            error
-            if isinstance(error, Exception)
-            else RuntimeError(f"the inference function ended its thread: {error!r}")
-        )
+        return RuntimeError(f"the inference function ended its thread: {error!r}")

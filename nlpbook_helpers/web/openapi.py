@@ -6,23 +6,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-BOOKS_KEYS: Any = {
-    "patternProperties": {
-        "_data$": {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"},
-        "_width$": {"type": "string", "description": "the same probability in percent, such as 98.76%"},
-    }
-}
-REFUSALS = {
-    400: "malformed JSON",
-    401: "access key missing or wrong",
-    413: "a text, or the request, is too long",
-    415: "not application/json",
-    421: "the Host header is not a name of this server",
-    422: "a field is missing, unknown, empty or of a wrong type; the error names it",
-    429: "too many requests of this visitor; Retry-After is in seconds",
-    500: "something went wrong here",
-    503: "too many requests waiting; Retry-After is in seconds",
-}
+DATA: Any = {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"}
+WIDTH: Any = {"type": "string", "description": "the same probability in percent, such as 98.76%"}
+REFUSED = "refused: error.code says why, and after a 429 or 503, Retry-After in how many seconds to ask again"
+
+
+COMPLETENESS = "sum of the scores, and difference of the model's scores of the text and of an empty one: about the same"
 
 
 class Error(BaseModel):
@@ -42,7 +31,9 @@ class Refusal(BaseModel):
 class Answer(BaseModel):
     """What the inference function returns: usually its inputs and the keys below."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=BOOKS_KEYS)
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra={"patternProperties": {"_data$": DATA, "_width$": WIDTH}}
+    )
     prediction: Any = Field(None, description="the most probable label")
     remark: Any = Field(None, description="what to keep in mind when reading the answer")
 
@@ -54,20 +45,13 @@ class Results(BaseModel):
 
 
 class Token(BaseModel):
-    """A token of an input and what it did for the answer."""
+    """A token of an input, its place in the field's text (characters), and what it did for the predicted label."""
 
     field: str
     text: str
-    start: int = Field(description="first character in the field's text")
-    end: int = Field(description="character after the last")
-    score: float = Field(description="contribution to the predicted label")
-
-
-class Completeness(BaseModel):
-    """Two numbers that are about the same if the scores can be trusted."""
-
-    sum: float = Field(description="of all scores")
-    difference: float = Field(description="between the model's scores of the text and of an empty one")
+    start: int
+    end: int
+    score: float
 
 
 class Explanation(BaseModel):
@@ -75,13 +59,7 @@ class Explanation(BaseModel):
 
     prediction: str
     tokens: list[Token]
-    completeness: Completeness | None = None
-
-
-class Health(BaseModel):
-    """A sign of life."""
-
-    status: str = Field(pattern="^ok$")
+    completeness: dict[str, float] | None = Field(None, description=COMPLETENESS)
 
 
 def describe_api(title: str, models: Sequence[type[BaseModel]], can_explain: bool, needs_key: bool) -> dict[str, Any]:
@@ -97,30 +75,28 @@ def describe_api(title: str, models: Sequence[type[BaseModel]], can_explain: boo
         An OpenAPI 3.1 document that JSON can hold.
     """
     one, batch = models
-    health = {"operationId": "health", "summary": "Is it alive?", "security": [], "responses": {"200": _refer(Health)}}
     paths: dict[str, Any] = {
         "/api": _describe_post("predict", "Classify one input", one, Answer),
         "/api/batch": _describe_post("predictMany", "Classify many; an error stays its input's", batch, Results),
-        "/healthz": {"get": health},
     }
     if can_explain:
         paths["/api/explain"] = _describe_post("explain", "Tell which tokens drove the answer", one, Explanation)
-    used = [(model, "validation") for model in (one, batch, Answer, Refusal, Results, Explanation, Health)]
+    used = [(model, "validation") for model in (one, batch, Answer, Refusal, Results, Explanation)]
     schemas = models_json_schema(used, ref_template="#/components/schemas/{model}")[1]["$defs"]  # type: ignore[arg-type]
-    components: dict[str, Any] = {"schemas": schemas}
-    document = {"openapi": "3.1.0", "info": {"title": title, "version": "1"}, "servers": [{"url": "."}]}
-    document |= {"paths": paths, "components": components}
+    document = {"openapi": "3.1.0", "info": {"title": title, "version": "1"}, "servers": [{"url": "."}], "paths": paths}
     if needs_key:
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"key": []}]
-    return document
+        key = {"type": "http", "scheme": "bearer"}
+        return document | {
+            "security": [{"key": []}],
+            "components": {"schemas": schemas, "securitySchemes": {"key": key}},
+        }
+    return document | {"components": {"schemas": schemas}}
 
 
 def _describe_post(name: str, summary: str, body: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
-    refusals = {str(status): _refer(Refusal, words) for status, words in REFUSALS.items()}
     request = {"required": True, "content": _refer(body)["content"]}
-    operation = {"operationId": name, "summary": summary, "requestBody": request}
-    return {"post": operation | {"responses": {"200": _refer(answer), **refusals}}}
+    responses = {"200": _refer(answer), "default": _refer(Refusal, REFUSED)}
+    return {"post": {"operationId": name, "summary": summary, "requestBody": request, "responses": responses}}
 
 
 def _refer(model: type[BaseModel], words: str = "answered") -> dict[str, Any]:

@@ -20,37 +20,26 @@ from nlpbook_helpers.corpora import is_blank, normalize_text
 FIELD_LABELS = {"sentence": "문장", "premise": "전제", "hypothesis": "가설"}
 BATCH_LIMIT = 1_000
 """Most inputs of one `POST /api/batch`."""
-
-SENTENCES: dict[str, dict[str, tuple[str, str]]] = tomllib.loads(
-    Path(__file__).with_name("templates").joinpath("sentences.toml").read_text(encoding="utf-8")
-)
-"""Every error's `code` and Korean sentence, as data: what is found out when, and by which name."""
+_SENTENCES = Path(__file__).with_name("templates") / "sentences.toml"
+SENTENCES: dict[str, tuple[int, str, str]] = tomllib.loads(_SENTENCES.read_text(encoding="utf-8"))
+"""Every refusal's status, `code` and Korean sentence, as data: by pydantic's name, ours, or the status alone."""
 
 
 class ApiError(HTTPException):
     """A request this service refuses, in one Korean sentence that the page can show as it is.
 
     Args:
-        status: HTTP status code.
-        code: short English name of the error, for programs; None takes that of the status.
-        message: expected what, got what, do what; Korean; empty takes that of the status.
+        kind: which of `SENTENCES`; or an HTTP status code, where nothing more is known.
         field: name of the input at fault, if there is one.
         retry_after: seconds after which the same request may be answered.
+        **words: what the sentence leaves open.
     """
 
-    def __init__(
-        self,
-        status: int,
-        code: str | None = None,
-        message: str = "",
-        field: str | None = None,
-        retry_after: int | None = None,
-    ) -> None:
-        """Keep what `describe_error` needs."""
-        usual = SENTENCES["status"]
-        usual_code, usual_message = usual.get(str(status)) or usual["400" if status < 500 else "500"]
-        super().__init__(description=message or usual_message)
-        self.error_code, self.code = code or usual_code, status
+    def __init__(self, kind: str | int, field: str | None = None, retry_after: int = 0, **words: Any) -> None:
+        """Look up what `describe_error` needs."""
+        known = SENTENCES.get(str(kind)) or SENTENCES["400" if int(kind) < 500 else "500"]
+        self.code, self.error_code, sentence = known
+        super().__init__(description=sentence.format(**words))
         self.field, self.retry_after = field, retry_after
 
 
@@ -73,39 +62,36 @@ def _check_text(text: str) -> str:
     return normalize_text(text)
 
 
-def make_input_model(names: Sequence[str], max_chars: int) -> type[BaseModel]:
-    """Make the model of one input: an object of these texts and nothing else.
+def make_models(names: Sequence[str], max_chars: int) -> tuple[type[BaseModel], type[BaseModel]]:
+    """Make the models of one input, an object of these texts and nothing else, and of a batch of inputs.
+
+    A batch's inputs may be anything, as each is answered or refused on its own.
 
     Args:
         names: of the inference function's texts.
         max_chars: longest text accepted in one field, in characters.
     """
     documented: Any = {"minLength": 1, "pattern": r"\S"}  # what JSON Schema can say of a text that is not blank
-
-    def describe(name: str) -> Any:
+    fields: Any = {}
+    for number, name in enumerate(names):
         field = Field(title=FIELD_LABELS.get(name, name), max_length=max_chars, json_schema_extra=documented)
-        return Annotated[StrictStr, field, AfterValidator(_check_text)]
-
-    # Each field has a neutral name in the model: pydantic reserves some that a function may well use ("schema").
-    fields: Any = {f"text_{number}": (describe(name), Field(alias=name)) for number, name in enumerate(names)}
-    return create_model("Input", __config__=_make_config(dict.fromkeys(names, "…")), **fields)
-
-
-def make_batch_model(input_model: type[BaseModel]) -> type[BaseModel]:
-    """Make the model of `POST /api/batch`: its inputs may be anything, as each is answered or refused on its own."""
+        text = Annotated[StrictStr, field, AfterValidator(_check_text)]
+        # A neutral name in the model: pydantic reserves some that a function may well use ("schema").
+        fields[f"text_{number}"] = (text, Field(alias=name))
+    example = dict.fromkeys(names, "…")
     anything = {"description": "anything else is refused on its own, among the results"}
     items: Any = {"items": {"anyOf": [{"$ref": "#/components/schemas/Input"}, anything]}}
     inputs: Any = Annotated[list[Any], Field(min_length=1, max_length=BATCH_LIMIT, json_schema_extra=items)]
-    return create_model("Batch", __config__=_make_config({"inputs": [get_example(input_model)]}), inputs=(inputs, ...))
+    one = create_model("Input", __config__=_make_config(example), **fields)
+    return one, create_model("Batch", __config__=_make_config({"inputs": [example]}), inputs=(inputs, ...))
 
 
 def _make_config(example: dict[str, Any]) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
 
 
-def get_example(model: type[BaseModel]) -> dict[str, Any]:
-    """Give a request as it should be, for the schema and for the sentences."""
-    return model.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
+def _write_example(model: type[BaseModel]) -> str:
+    return json.dumps(model.model_config["json_schema_extra"]["examples"][0], ensure_ascii=False)  # type: ignore[index]
 
 
 def read_json(request: Request, model: type[BaseModel]) -> Any:
@@ -115,13 +101,11 @@ def read_json(request: Request, model: type[BaseModel]) -> Any:
         ApiError: 415 or 400, it is no JSON.
     """
     if request.mimetype != "application/json":
-        code, sentence = SENTENCES["other"]["no_json_type"]
-        raise ApiError(415, code, sentence.format(got=request.mimetype[:50] or "없음"))
+        raise ApiError("no_json_type", got=request.mimetype[:50] or "없음")
     try:
         return json.loads(request.get_data())
     except (ValueError, RecursionError):
-        code, sentence = SENTENCES["other"]["no_json"]
-        raise ApiError(400, code, sentence.format(example=_write_example(model))) from None
+        raise ApiError("no_json", example=_write_example(model)) from None
 
 
 def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiError:
@@ -137,22 +121,13 @@ def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiErro
         errors = refusal.errors(include_url=False)
     # A wrong name makes two faults, as the right one is missing: the wrong one says more.
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    code, sentence = SENTENCES["fault"].get(error["type"]) or SENTENCES["fault"]["no_object"]
+    kind = error["type"] if error["type"] in SENTENCES else "no_object"
     name = str(error["loc"][0])[:50] if error["loc"] else None
     got = error["input"]
-    words = {
-        "name": _shorten(name),
-        "label": f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name or "이름",
-        "example": _write_example(model),
-        "got": _shorten(got),
-        "length": len(got) if isinstance(got, str | list) else 0,
-    }
-    status = 413 if code.startswith("too_") else 422
-    return ApiError(status, code, sentence.format(**words | error.get("ctx", {})), name)
-
-
-def _write_example(model: type[BaseModel]) -> str:
-    return json.dumps(get_example(model), ensure_ascii=False)
+    words: dict[str, Any] = {"name": _shorten(name), "got": _shorten(got), "example": _write_example(model)}
+    words["label"] = f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name or "이름"
+    words["length"] = len(got) if isinstance(got, str | list) else 0
+    return ApiError(kind, name, **words | error.get("ctx", {}))
 
 
 def _shorten(value: Any) -> str:

@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import json
 import logging
-import os
 import re
 import secrets
 import socket
@@ -43,7 +42,7 @@ class _JsonErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps({"error": describe_error(ApiError(error.code))}, ensure_ascii=False).encode()
+        body = json.dumps({"error": describe_error(ApiError(error.code))}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers = [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
         self.set_close_on_finish()
@@ -95,14 +94,15 @@ class Server(contextlib.AbstractContextManager["Server"]):
     """Address on the internet, without the key, while a tunnel is open."""
     key: str | None
     """Access key that every visitor must bring."""
+    tunnel: Tunnel | None
+    """How the public address is held open."""
 
     def __init__(self, app: Flask, port: int, key: str | None) -> None:
         """Start to answer."""
         listener, self.port_error = _listen(port)
-        self.asked_port, self.port = port, listener.getsockname()[1]
-        self.url, self.key = f"http://{HOST}:{self.port}", key
-        self.tunnel: Tunnel | None = None
-        self._app = app
+        self.asked_port, self.port, self.key = port, listener.getsockname()[1], key
+        self.url = f"http://{HOST}:{self.port}"
+        self._app, self.tunnel = app, None
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}  # waitress keeps its own in it
@@ -163,18 +163,14 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
     def __repr__(self) -> str:
         """Show the addresses, but not the key: it would end in a notebook's output."""
-        state = "open" if self in _open_servers else "closed"
-        key = "set" if self.key else None
+        key, state = "set" if self.key else None, "open" if self in _open_servers else "closed"
         return f"Server(url={self.url!r}, public_url={self.public_url!r}, key={key}, {state})"
 
 
 def serve(
-    app: Flask,
-    port: int = 5000,
-    tunnel: str | None = "auto",
-    key: str | None = "auto",
+    app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | None = "auto",
     stop_hint: str = "stop with server.close()",
-) -> Server:
+) -> Server:  # fmt: skip
     """Serve an app from this process and return at once; run again, it replaces the server on that port.
 
     Args:
@@ -204,8 +200,7 @@ def serve(
         say(f"Port {port} cannot be used ({server.port_error}), so port {server.port} is used instead.")
     _open_tunnel(server, tunnel, wants_random_key=key == "auto")
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
-    service = app.extensions.get("nlpbook")
-    name = f'"{service.title}"' if service else app.name
+    name = f'"{app.extensions["nlpbook"].title}"' if "nlpbook" in app.extensions else app.name
     say(f"Serving {name} at {_add_key(server.url, server.key)} ({stop_hint})")
     return server
 
@@ -218,12 +213,8 @@ def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> 
         if kind == "ngrok":
             # Before the tunnel opens: nobody may come in between.
             server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
-            waiting = threading.Timer(1.5, say, ["ngrok is opening a public address: this may take half a minute."])
-            waiting.start()
-            try:
-                server.tunnel = open_ngrok(server.port, token)
-            finally:
-                waiting.cancel()
+            say("ngrok is opening a public address: this may take half a minute.")
+            server.tunnel = open_ngrok(server.port, token)
             server.public_url = server.tunnel.public_url
             who = "anyone who has this link" if server.key else "anyone at all, as key=None"
             say(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})")
@@ -241,14 +232,9 @@ def _add_key(url: str, key: str | None) -> str:
     return f"{url}/?key={key}" if key else url
 
 
-def _listen(port: int) -> tuple[socket.socket, str | None]:
-    """Bind the port, or any free one; returns the socket and why the asked port could not be had."""
-    listener = socket.socket()
-    if os.name == "posix":  # elsewhere this option would let two programs share one port
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listen(port: int) -> tuple[socket.socket, str]:
+    """Bind the port, or any free one; returns the socket, and why the asked port could not be had or ""."""
     try:
-        listener.bind((HOST, port))
-        return listener, None
+        return socket.create_server((HOST, port)), ""
     except OSError as error:
-        listener.bind((HOST, 0))
-        return listener, (error.strerror or str(error)).lower()
+        return socket.create_server((HOST, 0)), str(error.strerror).partition(" (")[0].lower()  # the rest: where

@@ -1,11 +1,9 @@
 """A public address for a local server: ngrok where a token is found, Colab's own proxy on Colab."""
 
-import getpass
 import importlib
 import logging
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +22,7 @@ COLAB_RULES = (
     "ended: close the page when you have seen it (https://research.google.com/colaboratory/faq.html)."
 )
 _SET_TOKEN = f"copy yours from {DASHBOARD} to {VARIABLE}, a Colab secret or environment variable."
-_REFUSED = "ngrok refused the token ({}), which has perhaps expired or been reset: " + _SET_TOKEN
-_BUSY = "ngrok allows no further agent session ({}): stop the other one, see https://dashboard.ngrok.com/agents."
-_OTHER = "ngrok refused to open a tunnel ({}): https://ngrok.com/docs/errors says what this code asks for."
-_SENTENCES = {
-    **dict.fromkeys(("ERR_NGROK_105", "ERR_NGROK_107", "ERR_NGROK_4018"), _REFUSED),
-    "ERR_NGROK_108": _BUSY,
-}
+_REFUSED_TOKEN = ("ERR_NGROK_105", "ERR_NGROK_107", "ERR_NGROK_4018")
 
 
 class TunnelError(RuntimeError):
@@ -73,14 +65,11 @@ def choose_tunnel(tunnel: str | None) -> tuple[str | None, str]:
     Raises:
         TunnelError: the tunnel asked for cannot be had, or its token is no token.
     """
-    if tunnel is None:
-        return None, ""
-    if tunnel == "colab":
-        if not is_colab():
-            raise TunnelError("tunnel='colab' works in a Colab notebook only: use tunnel='ngrok' here.")
-        return "colab", ""
-    token = _find_token() or (_ask_token() if tunnel == "ngrok" else "")
-    token = token.strip(" \t\r\n'\"")
+    if tunnel == "colab" and not is_colab():
+        raise TunnelError("tunnel='colab' works in a Colab notebook only: use tunnel='ngrok' here.")
+    if tunnel in (None, "colab"):
+        return tunnel, ""
+    token = _find_token().strip(" \t\r\n'\"")
     if not token and tunnel == "auto" and is_colab():
         return "colab", ""
     if not token:
@@ -90,14 +79,10 @@ def choose_tunnel(tunnel: str | None) -> tuple[str | None, str]:
     return "ngrok", token
 
 
-def _is_headless() -> bool:
-    return any(os.environ.get(name, "0") not in ("", "0") for name in ("NLPBOOK_HEADLESS", "CI"))
-
-
 def _find_token() -> str:
     """Look for a token in Colab's secrets, then in the environment."""
     token = None
-    if is_colab() and not _is_headless():  # without a browser Colab would wait for ever for permission
+    if is_colab():
         try:
             token = importlib.import_module("google.colab.userdata").get(VARIABLE)
         # Colab's errors (no secret, no permission, no answer from the browser) have no base class but this, and a
@@ -106,18 +91,6 @@ def _find_token() -> str:
             if type(error).__name__ != "SecretNotFoundError":
                 say(f"Colab's secret {VARIABLE} was not read ({type(error).__name__}): allow this notebook to.")
     return token or os.environ.get(VARIABLE, "")
-
-
-def _ask_token() -> str:
-    """Ask for the token, hidden, where somebody can answer."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    has_terminal = sys.stdin is not None and sys.stdin.isatty()
-    if _is_headless() or not (has_terminal or hasattr(shell, "kernel")):
-        return ""
-    try:
-        return getpass.getpass(f"ngrok token (hidden; yours is at {DASHBOARD}): ")
-    except (EOFError, NotImplementedError):  # a kernel whose front end takes no input, such as nbval's
-        return ""
 
 
 def open_ngrok(port: int, token: str) -> Tunnel:
@@ -161,7 +134,9 @@ def _explain(error: Exception, path: str) -> str:
     if isinstance(error, PyngrokNgrokInstallError):
         return f"the ngrok agent could not be downloaded: check the network, or put it at {path} yourself."
     if code := re.search(r"ERR_NGROK_\d+", str(error)):
-        return _SENTENCES.get(code[0], _OTHER).format(code[0])
+        if code[0] in _REFUSED_TOKEN:
+            return f"ngrok refused the token ({code[0]}), which has perhaps expired or been reset: {_SET_TOKEN}"
+        return f"ngrok refused to open a tunnel: see https://ngrok.com/docs/errors/{code[0].lower()}."
     if isinstance(error, OSError):
         return f"the ngrok agent at {path} cannot be run ({error.strerror}): delete it and serve again."
     return f"ngrok did not answer within {START_TIMEOUT} seconds: check the network and serve again."

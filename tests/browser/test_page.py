@@ -187,6 +187,10 @@ def test_many_texts_become_a_table_and_a_file(page: Any, serve_app: Serve, tmp_p
     page.get_by_role("button", name="긍정", exact=True).click()
     assert page.get_by_role("columnheader", name="긍정").get_attribute("aria-sort") == "descending"
     page.reload()
+    assert len(analyse_many(page, "\n".join(f"글 {number}" for number in range(130)))) == 100
+    page.get_by_role("button", name="30줄 더 있습니다").click()
+    assert page.locator("tbody tr").count() == 130
+    page.reload()
     content = '번호,리뷰\r\n1,"쉼표, 따옴표 ""와""\r\n줄바꿈"\r\n2,=1+1 나쁜\r\n'.encode("cp949")
     assert [row[1:3] for row in analyse_many(page, file=content)][1] == ["=1+1 나쁜", "부정 75%"]
     with page.expect_download() as download:

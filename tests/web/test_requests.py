@@ -109,7 +109,7 @@ def test_a_function_without_named_texts_is_refused(function: Callable[..., Any])
 def test_the_description_fits_the_function(serve_app: Serve) -> None:
     server = serve_app(get_web_service_app(compare, title="제목", max_chars=50), key="long-enough")
     document = call(f"{server.url}/openapi.json", Authorization="Bearer long-enough").json
-    assert sorted(document["paths"]) == ["/api", "/api/batch", "/healthz"] and document["info"]["title"] == "제목"
+    assert sorted(document["paths"]) == ["/api", "/api/batch"] and document["info"]["title"] == "제목"
     schema = document["components"]["schemas"]["Input"]
     assert list(schema["properties"]) == schema["required"] == ["premise", "hypothesis"]
     assert schema["properties"]["premise"]["title"] == "전제" and schema["properties"]["premise"]["maxLength"] == 50

@@ -1,5 +1,5 @@
 // Reads the book's dictionary, and shows it as a headline and bars.
-import { fields, make } from "./dom.js";
+import { fields, getLabel, make } from "./dom.js";
 
 const PARTS_OF_NAME = /^(.*\S)\s*\(([^()]+)\)$/s; // "긍정 (positive)"
 const UNSURE_BELOW = 60; // percent
@@ -54,16 +54,16 @@ export function summarize(answer) {
   return { bars, top, prediction, name, share, shown, english, remark: answer.remark };
 }
 
-export function makeBar(name, words, percent, isTop) {
+export function makeTrack(percent) {
   const fill = make("div", { className: "fill" });
   // Set a frame later, so that the change from nothing is animated (by style object: the policy allows no style="").
   requestAnimationFrame(() => requestAnimationFrame(() => (fill.style.width = `${percent}%`)));
-  return make(
-    "li",
-    { className: isTop ? "bar top-bar" : "bar" },
-    make("p", {}, make("span", { className: "name" }, name), " ", make("span", { className: "value" }, words)),
-    make("div", { className: "track", "aria-hidden": "true" }, fill),
-  );
+  return make("div", { className: "track", "aria-hidden": "true" }, fill);
+}
+
+export function makeBar(name, words, percent, isTop) {
+  const [label, value] = [make("span", { className: "name" }, name), make("span", { className: "value" }, words)];
+  return make("li", { className: isTop ? "bar top-bar" : "bar" }, make("p", {}, label, " ", value), makeTrack(percent));
 }
 
 export function makeAnswer(answer) {
@@ -72,8 +72,7 @@ export function makeAnswer(answer) {
   const headline = make("p", { className: "prediction" }, describePrediction(name, share ?? 100));
   if (shown) headline.append(" ", make("span", { className: "share" }, shown));
   const label = make("p", { className: "label" }, english ? `모델의 답 · ${english}` : "모델의 답");
-  const list = make("ul", { className: "bars" });
-  list.append(...bars.map((bar) => makeBar(bar.name, bar.words, bar.percent, bar === top)));
+  const list = make("ul", { className: "bars" }, ...bars.map((bar) => makeBar(bar.name, bar.words, bar.percent, bar === top)));
   return [label, headline, ...makeRemark(remark), list];
 }
 
@@ -84,8 +83,7 @@ export const makeRemark = (remark) => (remark ? [make("p", { className: "remark"
 export function makeQuotes(texts, makeContent = (text) => [text]) {
   return fields.map((field) => {
     const quote = make("blockquote", { tabIndex: 0 }, ...makeContent(texts[field.name], field.name));
-    return fields.length > 1
-      ? make("div", { className: "quote" }, make("span", { className: "label" }, field.labels[0].textContent), quote)
-      : quote;
+    if (fields.length === 1) return quote;
+    return make("div", { className: "quote" }, make("span", { className: "label" }, getLabel(field)), quote);
   });
 }

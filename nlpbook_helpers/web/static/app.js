@@ -2,15 +2,13 @@
 import { makeAnswer, summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
 import { setUpCalls } from "./calls.js";
-import { byId, fields, isBusy, make, readTexts, setBusy, setUpTabs } from "./dom.js";
+import { byId, fields, formatCount, isBusy, make, readTexts, setBusy, setUpTabs } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { setUpHistory } from "./history.js";
 import { setUpMany } from "./many.js";
 
 const form = byId("form");
-const submit = byId("submit");
-const result = byId("result");
-const why = byId("why");
+const [submit, result, why] = ["submit", "result", "why"].map(byId);
 const canExplain = document.body.dataset.canExplain === "yes";
 let answered; // the texts of the last answer, as JSON
 const tabs = [...document.querySelectorAll("[role=tab]")];
@@ -23,14 +21,12 @@ function show(state, ...children) {
   result.scrollIntoView({ block: "nearest" }); // on a phone it lies below the form
 }
 
-function showLoading() {
-  const lines = make("div", { className: "skeleton", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
-  show("loading", make("p", { className: "hint" }, "모델이 읽고 있습니다…"), lines);
+function makeSkeleton(className) {
+  return make("div", { className, "aria-hidden": "true" }, make("i"), make("i"), make("i"));
 }
 
 function showHint(words) {
-  const bars = make("div", { className: "skeleton still", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
-  show("empty", bars, make("p", { className: "hint" }, words));
+  show("empty", makeSkeleton("skeleton still"), make("p", { className: "hint" }, words));
 }
 
 function showError(error) {
@@ -45,15 +41,7 @@ function setFieldError(field, message) {
   const place = byId(`error-${field.name}`);
   place.textContent = message;
   place.hidden = !message;
-  if (message) field.setAttribute("aria-invalid", "true");
-  else field.removeAttribute("aria-invalid");
-}
-
-// A server that asks for patience gets it: the button counts down and then works again.
-async function waitFor(seconds) {
-  await countDown(seconds, (left) => (submit.textContent = `${left}초 뒤에 다시`));
-  submit.textContent = "분석하기";
-  if (result.dataset.state === "error") showHint("이제 다시 보낼 수 있습니다.");
+  field.setAttribute("aria-invalid", String(Boolean(message)));
 }
 
 async function ask() {
@@ -61,7 +49,7 @@ async function ask() {
   const texts = readTexts();
   setBusy(submit, true);
   fields.forEach((field) => setFieldError(field, ""));
-  showLoading();
+  show("loading", make("p", { className: "hint" }, "모델이 읽고 있습니다…"), makeSkeleton("skeleton"));
   try {
     const answer = await post("api", texts);
     show("done", ...makeAnswer(answer));
@@ -69,9 +57,10 @@ async function ask() {
     remember(texts, summarize(answer));
     answered = JSON.stringify(texts);
   } catch (error) {
-    if (error.waitSeconds) error.message += ` ${error.waitSeconds}초 뒤에 다시 보낼 수 있습니다.`;
     showError(error);
-    if (error.waitSeconds) await waitFor(error.waitSeconds);
+    // A server that asks for patience gets it: the button counts down and then works again.
+    await countDown(error.waitSeconds, (left) => (submit.textContent = `${left}초 뒤에 다시`));
+    submit.textContent = "분석하기";
   } finally {
     setBusy(submit, false);
   }
@@ -94,7 +83,7 @@ function updateCount(field) {
   const count = byId(`count-${field.name}`);
   const max = Number(count.dataset.max);
   const length = [...field.value].length;
-  count.textContent = `${length.toLocaleString("ko")} / ${max.toLocaleString("ko")}자`;
+  count.textContent = `${formatCount(length)} / ${formatCount(max)}자`;
   count.classList.toggle("over", length > max);
 }
 

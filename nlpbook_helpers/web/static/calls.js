@@ -8,11 +8,8 @@ const quoteForShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 export function makeCurl(url, texts, hasKey) {
   const headers = ["Content-Type: application/json", ...(hasKey ? [`Authorization: Bearer ${KEY_PLACEHOLDER}`] : [])];
-  return [
-    `curl ${quoteForShell(url)}`,
-    ...headers.map((header) => `-H ${quoteForShell(header)}`),
-    `-d ${quoteForShell(JSON.stringify(texts))}`,
-  ].join(" \\\n  ");
+  const options = [...headers.map((header) => ["-H", header]), ["-d", JSON.stringify(texts)]];
+  return [`curl ${quoteForShell(url)}`, ...options.map(([name, value]) => `${name} ${quoteForShell(value)}`)].join(" \\\n  ");
 }
 
 // A JSON string is a Python string too: same quotes, same escapes.

@@ -19,41 +19,14 @@ function guessSeparator(text) {
 
 // Rows of cells. A cell in quotes may hold separators, line breaks and doubled quotes; a quote elsewhere is a character.
 export function parseTable(text, separator = guessSeparator(text)) {
-  const rows = [];
-  let row = [];
-  let cell = "";
-  let isQuoted = false;
-  let isAtStart = true; // of a cell: only there does a quote open
-  const endCell = () => {
-    row.push(cell);
-    cell = "";
-    isAtStart = true;
-  };
-  const endRow = () => {
-    endCell();
-    if (row.some((one) => one.trim())) rows.push(row);
-    row = [];
-  };
-  for (let index = text.charCodeAt(0) === 0xfeff ? 1 : 0; index < text.length; index++) {
-    const character = text[index];
-    if (isQuoted) {
-      if (character !== '"') cell += character;
-      else if (text[index + 1] === '"') cell += text[++index];
-      else isQuoted = false;
-    } else if (character === '"' && isAtStart) {
-      isQuoted = true;
-      isAtStart = false;
-    } else if (character === separator) endCell();
-    else if (character === "\n" || character === "\r") {
-      if (character === "\r" && text[index + 1] === "\n") index++;
-      endRow();
-    } else {
-      cell += character;
-      isAtStart = false;
-    }
+  const pattern = `(?:"([^"]*(?:""[^"]*)*)(?:"|$))?([^${separator}\\r\\n]*)(${separator}|\\r\\n?|\\n|$)`;
+  const rows = [[]];
+  for (const [, quoted = "", rest, end] of text.replace(/^\ufeff/, "").matchAll(new RegExp(pattern, "gy"))) {
+    rows.at(-1).push(quoted.replaceAll('""', '"') + rest);
+    if (!end) break;
+    if (end !== separator) rows.push([]);
   }
-  if (cell || row.length) endRow();
-  return rows;
+  return rows.filter((row) => row.some((cell) => cell.trim()));
 }
 
 // A spreadsheet would run a cell that begins like this as a formula; an apostrophe makes it text.

@@ -13,16 +13,12 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-export function makeButton(text, className, onClick) {
-  const button = make("button", { type: "button", className }, text);
-  button.addEventListener("click", onClick);
-  return button;
-}
+export const makeButton = (text, className, onclick) => make("button", { type: "button", className, onclick }, text);
+
+export const formatCount = (number) => number.toLocaleString("ko");
 
 // Not `disabled`: that would take the focus away from whoever pressed the button with the keyboard.
-export function setBusy(button, isBusy) {
-  button.setAttribute("aria-disabled", String(isBusy));
-}
+export const setBusy = (button, isBusy) => button.setAttribute("aria-disabled", String(isBusy));
 
 export const isBusy = (button) => button.getAttribute("aria-disabled") === "true";
 

@@ -1,7 +1,7 @@
 // "왜?": the texts again, with the tokens that drove the answer highlighted.
 import { getShortName, makeQuotes } from "./answer.js";
 import { post } from "./api.js";
-import { isBusy, make, makeButton, setBusy } from "./dom.js";
+import { formatCount, isBusy, make, makeButton, setBusy } from "./dom.js";
 
 const MOST_TOKENS_LISTED = 3;
 const WEAKEST_MARKED = 0.08; // of the strongest: fainter ones would only be noise
@@ -23,8 +23,7 @@ async function explain(place, texts, button, note) {
   setBusy(button, true);
   note.textContent = "말마다 따져 보고 있습니다…";
   try {
-    const explanation = await post("api/explain", texts);
-    const shown = makeExplanation(explanation, texts);
+    const shown = makeExplanation(await post("api/explain", texts), texts);
     if (!button.isConnected) return; // another answer has taken this place meanwhile
     place.replaceChildren(...shown);
     place.querySelector("h2").focus(); // the button is gone: read on from here
@@ -37,31 +36,23 @@ async function explain(place, texts, button, note) {
 function makeExplanation({ prediction, tokens, completeness }, texts) {
   const name = getShortName(String(prediction));
   const strongest = Math.max(...tokens.map((token) => Math.abs(token.score)), 1e-9);
-  const describe = (token) => `${formatScore(token.score)}, ${token.score < 0 ? `${name}의 반대쪽으로` : `${name} 쪽으로`}`;
-  const quotes = makeQuotes(texts, (text, field) =>
-    markTokens(text, tokens.filter((token) => token.field === field), strongest, describe),
-  );
-  const legend = make(
-    "p",
-    { className: "legend" },
-    make("span", {}, make("mark", { className: "for", "aria-hidden": "true" }, "가"), ` ${name} 쪽`),
-    make("span", {}, make("mark", { className: "against", "aria-hidden": "true" }, "가"), " 반대쪽"),
+  const getTokens = (field) => tokens.filter((token) => token.field === field);
+  const makeMark = (className) => make("mark", { className, "aria-hidden": "true" }, "가");
+  const legend = [
+    make("span", {}, makeMark("for"), ` ${name} 쪽`),
+    make("span", {}, makeMark("against"), " 반대쪽"),
     make("span", {}, "짙을수록 영향이 큽니다"),
-  );
-  const children = [
-    make("h2", { tabIndex: -1 }, `왜 ‘${name}’일까요?`),
-    ...quotes,
-    ...Object.entries(texts).flatMap(([field, text]) => sayWhatWasRead(text, tokens.filter((token) => token.field === field))),
-    legend,
-    ...makeStrongest(tokens, name, WEAKEST_MARKED * strongest),
   ];
-  if (completeness) {
-    const [sum, difference] = [completeness.sum, completeness.difference].map(formatScore);
-    children.push(
-      make("p", { className: "note" }, `검산: 점수의 합 ${sum}, 빈 글과 견준 모델 점수의 차이 ${difference}. 둘이 가까울수록 믿을 만합니다.`),
-    );
-  }
-  return children;
+  const [sum, difference] = [completeness?.sum ?? 0, completeness?.difference ?? 0].map(formatScore);
+  const check = `검산: 점수의 합 ${sum}, 빈 글과 견준 모델 점수의 차이 ${difference}. 둘이 가까울수록 믿을 만합니다.`;
+  return [
+    make("h2", { tabIndex: -1 }, `왜 ‘${name}’일까요?`),
+    ...makeQuotes(texts, (text, field) => markTokens(text, getTokens(field), strongest)),
+    ...Object.entries(texts).flatMap(([field, text]) => sayWhatWasRead(text, getTokens(field))),
+    make("p", { className: "legend" }, ...legend),
+    ...makeStrongest(tokens, name, WEAKEST_MARKED * strongest),
+    ...(completeness ? [make("p", { className: "note" }, check)] : []),
+  ];
 }
 
 // Of a text longer than the model reads at once, one window is explained, or what is left after cutting: say which part.
@@ -71,12 +62,12 @@ function sayWhatWasRead(text, tokens) {
   const end = Math.max(...tokens.map((token) => token.end));
   const isWhole = !tokens.length || !(characters.slice(0, start).join("") + characters.slice(end).join("")).trim();
   if (isWhole) return [];
-  const [from, to, all] = [start + 1, end, characters.length].map((number) => number.toLocaleString("ko"));
+  const [from, to, all] = [start + 1, end, characters.length].map(formatCount);
   return [make("p", { className: "note" }, `글이 길어 ${all}자 가운데 ${from}~${to}번째 글자만 살펴봤습니다.`)];
 }
 
 // The text cut at its tokens. Positions count whole characters, as in Python; JavaScript's strings count halves of some.
-function markTokens(text, tokens, strongest, describe) {
+function markTokens(text, tokens, strongest) {
   const characters = [...text];
   const slice = (start, end) => characters.slice(start, end).join("");
   const pieces = [];
@@ -85,8 +76,8 @@ function markTokens(text, tokens, strongest, describe) {
     const strength = Math.abs(token.score) / strongest;
     if (strength < WEAKEST_MARKED || token.start < position || token.end <= token.start) continue;
     pieces.push(slice(position, token.start));
-    const mark = make("mark", { className: token.score < 0 ? "against" : "for", title: describe(token) });
-    mark.append(slice(token.start, token.end));
+    const properties = { className: token.score < 0 ? "against" : "for", title: formatScore(token.score) };
+    const mark = make("mark", properties, slice(token.start, token.end));
     mark.style.setProperty("--strength", strength.toFixed(3));
     pieces.push(mark);
     position = token.end;
@@ -96,13 +87,10 @@ function markTokens(text, tokens, strongest, describe) {
 
 // The numbers of the strongest tokens as plain text: for touch, keyboard and screen reader, which have no tooltip.
 function makeStrongest(tokens, name, faintest) {
-  const list = (title, chosen) =>
-    chosen.length
-      ? [make("div", {}, make("dt", {}, title), ...chosen.map((token) => make("dd", {}, `${token.text} ${formatScore(token.score)}`)))]
-      : [];
-  const sorted = [...tokens].sort((a, b) => b.score - a.score);
-  const speakingFor = sorted.filter((token) => token.score >= faintest).slice(0, MOST_TOKENS_LISTED);
-  const speakingAgainst = sorted.reverse().filter((token) => -token.score >= faintest).slice(0, MOST_TOKENS_LISTED);
-  const groups = [...list(`${name} 쪽으로`, speakingFor), ...list("반대쪽으로", speakingAgainst)];
-  return groups.length ? [make("dl", { className: "strongest" }, ...groups)] : [];
+  const makeGroup = ([title, sign]) => {
+    const chosen = tokens.filter(({ score }) => sign * score >= faintest).sort((a, b) => sign * (b.score - a.score));
+    const items = chosen.slice(0, MOST_TOKENS_LISTED).map(({ text, score }) => make("dd", {}, `${text} ${formatScore(score)}`));
+    return items.length ? [make("div", {}, make("dt", {}, title), ...items)] : [];
+  };
+  return [make("dl", { className: "strongest" }, ...[[`${name} 쪽으로`, 1], ["반대쪽으로", -1]].flatMap(makeGroup))];
 }

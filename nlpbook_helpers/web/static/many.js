@@ -1,7 +1,7 @@
 // Many at once: inputs are sent in chunks; that can be stopped, and gone on with.
 import { summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
-import { byId } from "./dom.js";
+import { byId, formatCount } from "./dom.js";
 import { getTitle, readInputs, setTable, setUpSource, showError } from "./source.js";
 import { setUpResults } from "./table.js";
 
@@ -16,7 +16,6 @@ let stopping; // an AbortController while requests are sent
 let showResults;
 
 const isWaiting = (item) => !item.summary && !item.error;
-const formatCount = (number) => number.toLocaleString("ko");
 
 function takeChunk(waiting, size) {
   let characters = 0;
@@ -28,8 +27,7 @@ function takeChunk(waiting, size) {
 function showProgress(words) {
   const done = items.filter((item) => !isWaiting(item)).length;
   const [bar, text] = byId("many-progress").children;
-  bar.max = items.length;
-  bar.value = done;
+  Object.assign(bar, { max: items.length, value: done });
   text.textContent = words ?? `${formatCount(done)} / ${formatCount(items.length)}`;
 }
 
@@ -91,6 +89,7 @@ function showRunning(isRunning) {
   const left = items.filter(isWaiting).length;
   const failed = items.filter((item) => item.error).length;
   const failedWords = failed ? ` 그중 ${formatCount(failed)}개는 답을 받지 못했습니다.` : "";
+  const doneWords = `${formatCount(items.length - left)}개를 분석했습니다.${failedWords}`;
   byId("panel-many").setAttribute("aria-busy", String(isRunning));
   for (const id of ["many-progress", "many-stop"]) byId(id).hidden = !isRunning;
   for (const id of ["many-run", "many-choose", "many-example"]) if (byId(id)) byId(id).hidden = isRunning;
@@ -98,9 +97,7 @@ function showRunning(isRunning) {
   for (const one of byId("many-table").querySelectorAll("input, select, button")) one.disabled = isRunning;
   byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
   byId("many-run").textContent = left ? `남은 ${formatCount(left)}개 이어서 분석하기` : "모두 분석하기";
-  byId("many-status").textContent = isRunning
-    ? `${formatCount(items.length)}개를 분석하고 있습니다.`
-    : `${formatCount(items.length - left)}개를 분석했습니다.${failedWords}`;
+  byId("many-status").textContent = isRunning ? `${formatCount(items.length)}개를 분석하고 있습니다.` : doneWords;
   showProgress();
   if (!isRunning) showResults(items, getTitle());
 }

@@ -1,6 +1,6 @@
 // Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
 import { decode, parseTable } from "./csv.js";
-import { byId, fields, getLabel, make, makeButton } from "./dom.js";
+import { byId, fields, formatCount, getLabel, make, makeButton } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
 const LONG_PASTE = 100; // lines
@@ -19,9 +19,10 @@ export function showError(message) {
 
 function findColumns(rows) {
   const header = rows[0].map((cell) => cell.trim().toLowerCase());
-  const find = ({ name, label }) =>
-    header.findIndex((cell) => [name.toLowerCase(), label, ...(COLUMN_NAMES[name] ?? [])].includes(cell));
-  const found = fields.map((field) => find({ name: field.name, label: getLabel(field).toLowerCase() }));
+  const found = fields.map((field) => {
+    const names = [field.name.toLowerCase(), getLabel(field).toLowerCase(), ...(COLUMN_NAMES[field.name] ?? [])];
+    return header.findIndex((cell) => names.includes(cell));
+  });
   const columns = fields.map((field, index) => [field.name, found[index] < 0 ? index : found[index]]);
   return { hasHeader: found.some((column) => column >= 0), columns: Object.fromEntries(columns) };
 }
@@ -63,20 +64,20 @@ function showTable() {
   byId("many-text").hidden = Boolean(table);
   if (!table) return;
   const count = table.rows.length - (table.hasHeader ? 1 : 0);
-  const header = make("input", { type: "checkbox", checked: table.hasHeader });
-  header.addEventListener("change", () => {
+  const onchange = () => {
     table.hasHeader = header.checked;
     announceChange();
     showTable();
     place.querySelector("input").focus(); // it was drawn anew
-  });
+  };
+  const header = make("input", { type: "checkbox", checked: table.hasHeader, onchange });
   const remove = makeButton("빼기", "secondary", () => {
     byId("many-text").value = "";
     setTable();
     byId("many-text").focus();
   });
   place.replaceChildren(
-    make("p", {}, make("strong", {}, table.title), ` ${count.toLocaleString("ko")}줄`),
+    make("p", {}, make("strong", {}, table.title), ` ${formatCount(count)}줄`),
     ...fields.map(makeColumnChoice),
     make("label", { className: "check" }, header, "첫 줄은 열 이름입니다"),
     remove,
@@ -85,17 +86,17 @@ function showTable() {
 
 function makeColumnChoice(field) {
   const { rows, hasHeader, columns } = table;
-  const select = make("select");
+  const onchange = () => {
+    columns[field.name] = Number(select.value);
+    announceChange();
+  };
+  const select = make("select", { onchange });
   const width = rows.slice(0, 100).reduce((most, row) => Math.max(most, row.length), fields.length);
   for (let column = 0; column < width; column++) {
     const first = (rows[0][column] ?? "").slice(0, 20);
     const name = hasHeader && first.trim() ? first : `${column + 1}열${first ? `: ${first}` : ""}`;
     select.append(make("option", { value: column, selected: column === columns[field.name] }, name));
   }
-  select.addEventListener("change", () => {
-    columns[field.name] = Number(select.value);
-    announceChange();
-  });
   return make("label", {}, `${getLabel(field)} 열`, select);
 }
 
@@ -124,14 +125,9 @@ export function setUpSource(onChange, isLocked) {
     await readFile(picker.files[0]);
     picker.value = ""; // so that the same file, corrected, can be chosen again
   });
-  panel.addEventListener("dragover", (event) => {
-    event.preventDefault();
-    panel.classList.add("dragged-over");
-  });
-  panel.addEventListener("dragleave", () => panel.classList.remove("dragged-over"));
+  panel.addEventListener("dragover", (event) => event.preventDefault()); // the browser would open the file itself
   panel.addEventListener("drop", (event) => {
     event.preventDefault();
-    panel.classList.remove("dragged-over");
     if (!isLocked()) readFile(event.dataTransfer.files[0]);
   });
 }

@@ -1,9 +1,9 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
-import { formatPercent, makeBar, makeRemark } from "./answer.js";
+import { formatPercent, makeBar, makeRemark, makeTrack } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { fields, getLabel, make, makeButton } from "./dom.js";
+import { fields, formatCount, getLabel, make, makeButton } from "./dom.js";
 
-const ROWS_PER_PAGE = 50; // any number of rows stays smooth when only these are drawn
+const ROWS_AT_FIRST = 100; // any number of rows stays smooth when only these are drawn
 const collator = new Intl.Collator("ko", { numeric: true });
 
 function makeColumns(items) {
@@ -21,7 +21,7 @@ function makeColumns(items) {
     ...bars.map(({ key, name }) => ({
       title: name,
       className: "probability",
-      startsDescending: true,
+      firstDirection: -1,
       get: (item) => findBar(item, key)?.percent,
       show: (item) => showShare(findBar(item, key)),
     })),
@@ -35,12 +35,7 @@ function showVerdict({ summary, error }) {
   return [make("strong", {}, summary.name), " ", share, ...makeRemark(summary.remark)];
 }
 
-function showShare(bar) {
-  if (!bar) return ["–"];
-  const fill = make("div", { className: "fill" });
-  fill.style.width = `${bar.percent}%`;
-  return [bar.words, make("div", { className: "track", "aria-hidden": "true" }, fill)];
-}
+const showShare = (bar) => (bar ? [bar.words, makeTrack(bar.percent)] : ["–"]);
 
 function sort(items, column, direction) {
   const compare = (a, b) => {
@@ -54,10 +49,8 @@ function sort(items, column, direction) {
 function makeHead(columns, sorted, sortBy) {
   const cells = columns.map((column, index) => {
     const isSorted = index === sorted.index;
-    const button = makeButton(column.title, "", () => {
-      const first = column.startsDescending ? -1 : 1;
-      sortBy({ index, direction: isSorted ? -sorted.direction : first });
-    });
+    const direction = isSorted ? -sorted.direction : column.firstDirection ?? 1;
+    const button = makeButton(column.title, "", () => sortBy({ index, direction }));
     const words = { 1: "ascending", "-1": "descending" }[isSorted ? sorted.direction : 0] ?? "none";
     return make("th", { scope: "col", className: column.className, "aria-sort": words }, button);
   });
@@ -65,24 +58,10 @@ function makeHead(columns, sorted, sortBy) {
 }
 
 function makeTable(items, columns, sorted, sortBy) {
-  const rows = items.map((item) =>
-    make("tr", {}, ...columns.map((column) => make("td", { className: column.className }, ...column.show(item)))),
-  );
-  const table = make("table", {}, makeHead(columns, sorted, sortBy), make("tbody", {}, ...rows));
+  const makeCells = (item) => columns.map(({ className, show }) => make("td", { className }, ...show(item)));
+  const body = make("tbody", {}, ...items.map((item) => make("tr", {}, ...makeCells(item))));
+  const table = make("table", {}, makeHead(columns, sorted, sortBy), body);
   return make("div", { className: "table", role: "region", "aria-label": "결과 표", tabIndex: 0 }, table);
-}
-
-function makePager(page, count, goTo) {
-  const last = Math.ceil(count / ROWS_PER_PAGE) - 1;
-  if (last < 1) return [];
-  const first = page * ROWS_PER_PAGE;
-  const words = `${(first + 1).toLocaleString("ko")}–${Math.min(count, first + ROWS_PER_PAGE).toLocaleString("ko")} / ${count.toLocaleString("ko")}`;
-  const [previous, next] = [["이전", -1], ["다음", 1]].map(([title, step]) => {
-    const button = makeButton(title, "secondary", () => goTo(page + step, title));
-    button.disabled = page + step < 0 || page + step > last;
-    return button;
-  });
-  return [make("nav", { className: "pager", "aria-label": "쪽" }, previous, make("span", {}, words), next)];
 }
 
 // How many inputs got which answer, the most frequent first.
@@ -90,13 +69,11 @@ function makeCounts(items) {
   const answered = items.filter((item) => item.summary);
   const counts = new Map();
   for (const { summary } of answered) counts.set(summary.name, (counts.get(summary.name) ?? 0) + 1);
-  const list = make("ul", { className: "bars" });
-  for (const [name, count] of [...counts].sort((a, b) => b[1] - a[1])) {
+  const bars = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count], index) => {
     const percent = (100 * count) / answered.length;
-    const words = `${count.toLocaleString("ko")}개 · ${formatPercent(percent, 1)}`;
-    list.append(makeBar(name, words, percent, !list.children.length));
-  }
-  return list;
+    return makeBar(name, `${formatCount(count)}개 · ${formatPercent(percent, 1)}`, percent, index === 0);
+  });
+  return make("ul", { className: "bars" }, ...bars);
 }
 
 export function makeCsv(items) {
@@ -105,14 +82,12 @@ export function makeCsv(items) {
   const nameColumn = ({ key, name }) => (bars.some((bar) => bar.name === name && bar.key !== key) ? key : name);
   const remark = items.some((item) => item.summary?.remark) ? ["remark"] : [];
   const header = [...fields.map((field) => field.name), "prediction", ...bars.map(nameColumn), ...remark, "error"];
-  const rows = items.map(({ texts, summary, error }) => [
-    ...fields.map((field) => texts[field.name]),
-    summary?.prediction,
-    ...bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value),
-    ...remark.map(() => summary?.remark),
-    error,
-  ]);
-  return formatCsv([header, ...rows]);
+  const makeRow = ({ texts, summary, error }) => {
+    const values = bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value);
+    const remarks = remark.map(() => summary?.remark);
+    return [...fields.map((field) => texts[field.name]), summary?.prediction, ...values, ...remarks, error];
+  };
+  return formatCsv([header, ...items.map(makeRow)]);
 }
 
 function download(items, fileName = "") {
@@ -125,36 +100,36 @@ function download(items, fileName = "") {
 // Returns a function that shows items; the sorting chosen stays while more answers come in.
 export function setUpResults(place) {
   let sorted = { index: 0, direction: 1 };
-  let page = 0;
+  let most = ROWS_AT_FIRST;
   let shown = [];
 
   function draw(fileName) {
     const columns = makeColumns(shown);
-    const column = columns[sorted.index] ?? columns[0];
-    const rows = sort(shown, column, sorted.direction).slice(page * ROWS_PER_PAGE, (page + 1) * ROWS_PER_PAGE);
+    const rows = sort(shown, columns[sorted.index] ?? columns[0], sorted.direction).slice(0, most);
     const sortBy = (wanted) => {
-      [sorted, page] = [wanted, 0];
+      sorted = wanted;
       draw(fileName);
       place.querySelectorAll("th button")[wanted.index].focus(); // it was drawn anew
     };
-    const goTo = (wanted, title) => {
-      page = wanted;
+    const showMore = () => {
+      most *= 10;
       draw(fileName);
-      const buttons = [...place.querySelectorAll(".pager button")];
-      (buttons.find((one) => one.textContent === title && !one.disabled) ?? buttons.find((one) => !one.disabled)).focus();
+      place.querySelector(".table").focus();
     };
+    const left = shown.length - rows.length;
     const isDone = shown.every((item) => item.summary || item.error);
     const save = makeButton("CSV로 저장", "secondary", () => download(shown, fileName));
+    const more = makeButton(`${formatCount(left)}줄 더 있습니다`, "secondary", showMore);
     place.hidden = !shown.length;
     place.replaceChildren(
       ...(isDone ? [makeCounts(shown)] : []),
       makeTable(rows, columns, sorted, sortBy),
-      make("div", { className: "send" }, ...makePager(page, shown.length, goTo), save),
+      make("div", { className: "send" }, ...(left ? [more] : []), save),
     );
   }
 
   return (items, fileName) => {
-    if (items !== shown) page = 0;
+    if (items !== shown) most = ROWS_AT_FIRST;
     shown = items;
     draw(fileName);
   };
