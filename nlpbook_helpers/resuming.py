@@ -111,13 +111,9 @@ def find_order(loader: Any) -> BatchOrder | None:
     if type(batches) is not BatchSampler:
         return None
     sampler: Any = batches.sampler
-    is_own = type(sampler) not in (SequentialSampler, RandomSampler, LengthGroupedSampler)
-    if (
-        is_own
-        or len(sampler) != len(loader.dataset)
-        or vars(sampler).get("replacement")
-        or vars(sampler).get("generator")
-    ):
+    is_ours = type(sampler) in (SequentialSampler, RandomSampler, LengthGroupedSampler)
+    is_changed = any(vars(sampler).get(name) for name in ("replacement", "generator"))
+    if not is_ours or is_changed or len(sampler) != len(loader.dataset):
         return None
     is_shuffled, lengths = type(sampler) is not SequentialSampler, getattr(sampler, "lengths", None)
     return BatchOrder(len(sampler), batches.batch_size, is_shuffled, lengths, batches.drop_last)

@@ -89,8 +89,9 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
         Lightning's settings, and a line that says what they are and why.
     """
     import torch
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    name, accelerator, machines = "CPU", "cpu", 1
+    name, accelerator, machines, plugins = "CPU", "cpu", 1, []
     if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
         name, accelerator = "TPU core", "tpu"
         precision, reason = tpu.PRECISION, "products in bfloat16, which a TPU multiplies"
@@ -99,12 +100,17 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
             name, accelerator = f"GPU ({torch.cuda.get_device_name(0)})", "cuda"
         elif args.fp16:
             logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")
-        devices, machines = _read_launcher() or (_count_devices(args.devices), 1)
+        if launched := _read_launcher():
+            devices, machines = launched
+        else:
+            # said aloud: in a SLURM job Lightning would wait for processes that srun has not started
+            devices, plugins = _count_devices(args.devices), [LightningEnvironment()]
         precision, reason = choose_precision(accelerator, args.fp16)
     settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
     several = f"{devices} processes on the " if accelerator == "cpu" else f"{devices} × "
     each = f"{machines} machines, each with " if machines > 1 else ""
-    return settings, f"training on {each}{several if devices > 1 else ''}{name} in {precision} ({reason})"
+    line = f"training on {each}{several if devices > 1 else ''}{name} in {precision} ({reason})"
+    return settings | {"plugins": plugins}, line
 
 
 def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
@@ -139,19 +145,12 @@ def _read_launcher() -> tuple[int, int] | None:
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
-    if SLURMEnvironment.detect() and not is_alone_in_slurm():
+    # inside a job, but not through srun: a script of sbatch, or a notebook
+    is_alone = "SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1")
+    if SLURMEnvironment.detect() and not is_alone:
         machines = int(os.environ.get("SLURM_NNODES", 1))
         return int(os.environ["SLURM_NTASKS"]) // machines, machines
     return None
-
-
-def is_alone_in_slurm() -> bool:
-    """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
 
 
 def get_cache_dir() -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -130,12 +129,8 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         "log_every_n_steps": LOG_EVERY,
         "enable_model_summary": False,
         "deterministic": args.seed is not None and hardware["accelerator"] == "cpu",
-        "plugins": [tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO()],
     }
-    if runtime.is_alone_in_slurm():
-        tasks = os.environ["SLURM_NTASKS"]
-        logger.warning("SLURM_NTASKS=%s, but srun has not started this process: training in this one alone", tasks)
-        ours["plugins"].append(LightningEnvironment())
+    hardware["plugins"].append(tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO())
     settings = hardware | ours | settings
     callbacks = [_make_model_checkpoint(args), *settings.pop("callbacks", ())]
     if settings["enable_progress_bar"]:

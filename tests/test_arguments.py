@@ -100,3 +100,10 @@ def test_deploying_needs_a_folder_or_a_file(tmp_path):
         ClassificationDeployArguments(downstream_model_dir=str(tmp_path))
     with pytest.raises(CheckpointError, match="which is not there: run the training notebook first"):
         ClassificationDeployArguments(downstream_model_dir=str(tmp_path / "nowhere"))
+
+
+def test_a_checkpoint_whose_folder_holds_its_encoders_files_needs_nothing_else(trained):
+    assert ClassificationDeployArguments(downstream_model_dir=str(trained)).pretrained_model_name == "tiny-bert"
+    for name in ("config.json", "tokenizer.json"):
+        (trained / name).write_text("{}")
+    assert ClassificationDeployArguments(downstream_model_dir=str(trained)).pretrained_model_name == str(trained)
