@@ -2,36 +2,20 @@
 
 import json
 import os
-import re
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from nlpbook_helpers.checkpoints import (
-    METADATA_KEY,
-    CheckpointError,
-    check_task,
-    find_best_checkpoint,
-    load_checkpoint,
-)
+from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, check_task, find_best_checkpoint, load_checkpoint
 
 TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
-RANGES: dict[str, tuple[float, float]] = {
-    "max_seq_length": (5, 100_000),
-    "batch_size": (1, 100_000),
-    "epochs": (1, 10_000),
-    "cpu_workers": (0, 1_024),
-    "tpu_cores": (0, 1_024),
-    "devices": (1, 1_024),
-    "save_top_k": (-1, 10_000),
-    "seed": (0, 2**32 - 1),
-    "learning_rate": (1e-10, 1.0),
-    "validation_size": (0.0, 1e9),
-    "resume_minutes": (0.0, 1e6),
-}
+METRICS = ("val_loss", "val_acc", "train_loss", "train_acc")
+MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
+PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
 
 
 def get_embedded_path(name: str) -> str:
@@ -57,22 +41,18 @@ def get_default_corpus_dir(corpus_name: str) -> str:
     """Return where corpora are kept: samples in the package, else `NLPBOOK_CORPUS_DIR`, Colab's or home's folder."""
     if (SAMPLES_DIR / corpus_name).is_dir():
         return str(SAMPLES_DIR)
-    if "NLPBOOK_CORPUS_DIR" in os.environ:
-        return os.environ["NLPBOOK_CORPUS_DIR"]
-    if "COLAB_RELEASE_TAG" in os.environ:
-        return "/content/Korpora"
-    try:
-        return str(Path.home() / "Korpora")
-    except RuntimeError:  # as in a container
+    usual = "/content/Korpora" if "COLAB_RELEASE_TAG" in os.environ else "~/Korpora"
+    folder = os.path.expanduser(os.environ.get("NLPBOOK_CORPUS_DIR", usual))
+    if folder.startswith("~"):  # as in a container
         raise ValueError(
-            "downstream_corpus_root_dir: this user has no home folder to keep corpora in: give one, or set "
-            "NLPBOOK_CORPUS_DIR"
-        ) from None
+            "downstream_corpus_root_dir: this user has no home folder for corpora: give one, or set NLPBOOK_CORPUS_DIR"
+        )
+    return folder
 
 
-def _doc(default: Any, text: str) -> Any:
-    """Make a dataclass field that carries its one-line documentation."""
-    return field(default=default, metadata={"help": text})
+def _doc(default: Any, text: str, *limits: float, choices: tuple[str, ...] = ()) -> Any:
+    """Make a dataclass field that carries its one-line documentation, and what it may be: limits or choices."""
+    return field(default=default, metadata={"help": text, "range": limits, "choices": choices})
 
 
 @dataclass
@@ -84,34 +64,35 @@ class ClassificationTrainArguments:
     """
 
     pretrained_model_name: str = _doc("beomi/kcbert-base", "encoder: a Hugging Face name or a local folder")
-    downstream_task_name: str = _doc("document-classification", f"one of {', '.join(TASK_NAMES)}")
+    downstream_task_name: str = _doc("document-classification", f"one of {', '.join(TASK_NAMES)}", choices=TASK_NAMES)
     downstream_corpus_name: str = _doc("nsmc", "folder of the corpus below downstream_corpus_root_dir")
     downstream_corpus_root_dir: str | None = _doc(None, "folder of corpora; None: see get_default_corpus_dir")
     downstream_model_dir: str = _doc("nlpbook/checkpoint", "where checkpoints and logs are written")
     text_columns: list[str] | None = _doc(None, "of a corpus of your own: one for documents, two for pairs; None: text")
     label_column: str = _doc("label", "of a corpus of your own")
-    max_seq_length: int = _doc(128, "tokens per example, special tokens included; longer ones are cut")
-    batch_size: int = _doc(32, "examples per training step, of each process if there are several")
-    learning_rate: float = _doc(5e-5, "of the first epoch; multiplied by 0.9 after each epoch")
-    epochs: int = _doc(3, "passes over the training data")
-    validation_size: float = _doc(0.0, "share (below 1) or number of training rows held out as mode='val'")
-    monitor: str = _doc("min val_loss", "'min' or 'max', and the metric that chooses the checkpoint")
-    save_top_k: int = _doc(1, "how many of the best checkpoints to keep; -1 keeps all")
-    seed: int | None = _doc(None, "random seed; None leaves it unset")
+    encoding: str = _doc("utf-8", "of a corpus of your own, for example cp949")
+    quoting: bool = _doc(True, "of a corpus of your own: False reads quote marks as characters like any other")
+    max_seq_length: int = _doc(128, "tokens per example, special tokens included; longer ones are cut", 5, 100_000)
+    batch_size: int = _doc(32, "examples per training step, of each process if there are several", 1, 100_000)
+    learning_rate: float = _doc(5e-5, "of the first epoch; multiplied by 0.9 after each epoch", 1e-10, 1.0)
+    epochs: int = _doc(3, "passes over the training data", 1, 10_000)
+    validation_size: float = _doc(0.0, "share (below 1) or number of training rows held out as mode='val'", 0.0, 1e9)
+    monitor: str = _doc("min val_loss", "'min' or 'max', and the metric that chooses the checkpoint", choices=MONITORS)
+    save_top_k: int = _doc(1, "how many of the best checkpoints to keep; -1 keeps all", -1, 10_000)
+    seed: int | None = _doc(None, "random seed; None leaves it unset", 0, 2**32 - 1)
     fp16: bool = _doc(False, "16-bit floating point on a GPU; bfloat16 is chosen without asking where it is fast")
-    tpu_cores: int = _doc(0, "TPU cores to train on; 0 for none")
-    devices: int = _doc(1, "GPUs, or processes on a CPU; torchrun and SLURM say it themselves")
-    cpu_workers: int = _doc(0, "loader processes; 0 is fastest, since examples are slices of arrays in memory")
+    tpu_cores: int = _doc(0, "TPU cores to train on; 0 for none", 0, 1_024)
+    devices: int = _doc(1, "GPUs, or processes on a CPU; torchrun and SLURM say it themselves", 1, 1_024)
+    cpu_workers: int = _doc(0, "loader processes; 0 is fastest: examples are slices of arrays in memory", 0, 1_024)
     overwrite_cache: bool = _doc(False, "tokenize again although a cached result exists")
     force_download: bool = _doc(False, "fetch the corpus again although its files exist")
     skip_bad_rows: bool = _doc(False, "leave out rows with a missing column or unknown label; count them aloud")
     resume: bool = _doc(True, "whether to go on with what was interrupted in downstream_model_dir; if not, anew")
-    resume_minutes: float = _doc(10, "how often the state is written that an interrupted training goes on from")
+    resume_minutes: float = _doc(10, "how often the state is written that a training goes on from", 0.0, 1e6)
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
 
     def __post_init__(self) -> None:
-        _check_task_name(self.downstream_task_name)
         for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
             if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
@@ -120,22 +101,13 @@ class ClassificationTrainArguments:
         if self.downstream_corpus_root_dir is None:
             self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
         self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
-        for name, limits in RANGES.items():
-            if name != "seed" or self.seed is not None:
-                _check_range(name, getattr(self, name), *limits)
-        if not isinstance(self.resume, bool):
-            raise ValueError(f"resume: expected True or False, got {self.resume!r}")
+        _check_values(self)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(
                 f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"
             )
         if self.save_top_k == 0:
             raise ValueError("save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved")
-        if not re.fullmatch(r"(min|max) (train|val)_(loss|acc)", self.monitor):
-            raise ValueError(
-                "monitor: expected 'min' or 'max', a space and one of val_loss, val_acc, train_loss, train_acc, as in "
-                f"'min val_loss', got {self.monitor!r}"
-            )
 
 
 @dataclass
@@ -151,73 +123,73 @@ class ClassificationDeployArguments:
     """
 
     pretrained_model_name: str | None = _doc(None, "encoder that was fine-tuned; None: what the checkpoint records")
-    downstream_task_name: str | None = _doc(None, "if given, a checkpoint of another task is refused")
+    downstream_task_name: str | None = _doc(
+        None, "if given, a checkpoint of another task is refused", choices=TASK_NAMES
+    )
     downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
     downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
-    max_seq_length: int = _doc(128, "tokens per example, as in training")
+    max_seq_length: int = _doc(128, "tokens per example, as in training", 5, 100_000)
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
 
     def __post_init__(self) -> None:
         if self.pretrained_model_name is not None:
             self.pretrained_model_name = str(self.pretrained_model_name)
-        _check_range("max_seq_length", self.max_seq_length, *RANGES["max_seq_length"])
-        if self.downstream_model_checkpoint_fpath is not None:
-            if not Path(self.downstream_model_checkpoint_fpath).is_file():
-                raise CheckpointError(
-                    f"downstream_model_checkpoint_fpath: no file at {self.downstream_model_checkpoint_fpath}: "
-                    "correct the path, or give downstream_model_dir to have the best checkpoint chosen"
+        _check_values(self)
+        if self.downstream_model_checkpoint_fpath is None:
+            if self.downstream_model_dir is None:
+                raise ValueError(
+                    "expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one"
                 )
-        elif self.downstream_model_dir is not None:
             best = find_best_checkpoint(self.downstream_model_dir, self.pretrained_model_name)
             self.downstream_model_checkpoint_fpath = str(best)
-        else:
-            raise ValueError("expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one")
         if self.downstream_task_name is not None:
-            _check_task_name(self.downstream_task_name)
             check_task(self.downstream_model_checkpoint_fpath, self.downstream_task_name)
         if self.pretrained_model_name is None:
-            self.pretrained_model_name = _find_encoder(self.downstream_model_checkpoint_fpath)
+            self.pretrained_model_name = _find_encoder(Path(self.downstream_model_checkpoint_fpath))
         print(f"downstream_model_checkpoint_fpath: {self.downstream_model_checkpoint_fpath}")
 
 
-def _check_task_name(name: str) -> None:
-    if name not in TASK_NAMES:
-        raise ValueError(f"downstream_task_name: expected one of {TASK_NAMES}, got {name!r}")
+def _find_encoder(checkpoint: Path) -> str:
+    """Return the encoder that a checkpoint records, by its folder on this machine if it has one.
 
-
-def _find_encoder(checkpoint: str) -> str:
-    """Return the encoder that a checkpoint records; one that ships with the project by its folder here."""
+    An embedded checkpoint's folder holds configuration and tokenizer, which is all that is needed of its encoder.
+    """
     name = load_checkpoint(checkpoint).get(METADATA_KEY, {}).get("pretrained_model_name")
     if name is None:
         raise CheckpointError(f"{checkpoint} does not record its encoder: set pretrained_model_name")
-    try:
-        return get_embedded_path(name)
-    except FileNotFoundError:
+    if Path(name).is_dir():
         return name
+    with suppress(FileNotFoundError):
+        return get_embedded_path(name)
+    is_whole = all((checkpoint.parent / file).is_file() for file in ("config.json", "tokenizer.json"))
+    return str(checkpoint.parent) if is_whole else name
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise the sentence that says which argument is off and what it may be; whole limits are for whole numbers."""
-    kind, number = (int, "a whole number") if isinstance(low, int) else ((int, float), "a number")
-    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        raise ValueError(f"{name}: expected {number} from {low:,} to {high:,}, got {value!r}")
+def _check_values(args: Any) -> None:
+    """Say which argument is off and what it may be; whole limits are for whole numbers."""
+    for one in fields(args):
+        value, choices, limits = getattr(args, one.name), one.metadata["choices"], one.metadata["range"]
+        if value is None and one.default is None:
+            continue
+        if limits:
+            kind, number = (int, "a whole number") if isinstance(limits[0], int) else (int | float, "a number")
+            allowed = f"{number} from {limits[0]:,} to {limits[1]:,}"
+            is_right = isinstance(value, kind) and not isinstance(value, bool) and limits[0] <= value <= limits[1]
+        else:
+            allowed = f"one of {', '.join(choices)}" if choices else "True or False"
+            is_right = value in choices if choices else isinstance(value, bool) or one.type is not bool
+        if not is_right:
+            raise ValueError(f"{one.name}: expected {allowed}, got {value!r}")
 
 
 def _check_encoder(name: str) -> None:
     """Refuse what is on this machine, or would be, and is no encoder; names on the Hub are not looked up here."""
     path = Path(name)
-    if path.is_dir() and (path / "config.json").is_file():
-        return
-    if path.suffix == ".ckpt" or (path.is_dir() and any(path.glob("*.ckpt"))):
+    looks_like_path = path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name
+    if (looks_like_path or path.is_dir() or path.suffix == ".ckpt") and not (path / "config.json").is_file():
         raise ValueError(
-            f"pretrained_model_name: expected an encoder, got {name}, which this package trained: open it with "
-            "Classifier.from_checkpoint; to train it further, export it and give the folder of the export"
-        )
-    if path.is_dir() or path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name:
-        found = "no config.json in it" if path.is_dir() else "which is not there"
-        raise ValueError(
-            f"pretrained_model_name: expected a Hugging Face name or the folder of an encoder, got {name}, {found}: "
-            "correct the path"
+            "pretrained_model_name: expected a Hugging Face name or the folder of an encoder, which has a config.json, "
+            f"got {name}: correct it; what this package trained is opened with Classifier.from_checkpoint"
         )
 
 
@@ -228,18 +200,16 @@ def check_on_hub(name: str) -> None:
         ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
-    expected = "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub"
     try:
         if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
             HfApi().model_info(name, timeout=10)
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ValueError(f"{expected}, got {name!r}, which is neither: correct it") from None
-    except (HTTPError, OfflineModeIsEnabled) as error:
+    except (HTTPError, OSError, ValueError) as error:
         raise ValueError(
-            f"{expected}, got {name!r}, which is not here, and the Hub cannot be reached ({error}): correct the name, "
-            "connect, or take the encoder that ships with this package: get_embedded_path('nlpbook-mini')"
+            "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub, got "
+            f"{name!r}, which could not be found: correct the name, connect, or take the encoder that ships with this "
+            f"package, get_embedded_path('nlpbook-mini') ({' '.join(str(error).split())})"
         ) from None
 
 
@@ -251,37 +221,23 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
     """
     try:
         # utf-8-sig also reads the byte order mark that PowerShell writes
-        fields = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        given = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a JSON file of arguments ({error}): correct it, or the path") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(fields).__name__}')
+    if not isinstance(given, dict):
+        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(given).__name__}')
     known = list(ClassificationTrainArguments.__dataclass_fields__)
-    for name in fields:
+    for name in given:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise ValueError(
-                f"{path}: expected names of arguments, got {name!r}: "
-                + (f"did you mean {near[0]!r}?" if near else f"they are {', '.join(known)}")
-            )
-    return fields
-
-
-PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
+            (near,) = get_close_matches(name, known, n=1, cutoff=0)
+            raise ValueError(f"{path}: expected names of arguments, got {name!r}: did you mean {near!r}?")
+    return given
 
 
 def describe_arguments(args: ClassificationTrainArguments) -> dict[str, Any]:
     """Return the arguments of a training as primitives; local folders by their last part alone."""
-    described = {name: _simplify(value) for name, value in asdict(args).items()}
+    described = json.loads(json.dumps(asdict(args), default=str))  # NumPy's numbers, which a sweep yields, as Python's
     for name in ("pretrained_model_name", *PLACES):
         if name in PLACES or Path(described[name]).is_dir():
             described[name] = Path(described[name]).name  # where it lies on this machine is nobody's business
     return described
-
-
-def _simplify(value: Any) -> Any:
-    """Return NumPy's numbers, which a sweep yields, as Python's primitives: a checkpoint holds nothing else."""
-    if isinstance(value, list | tuple):
-        return [_simplify(one) for one in value]
-    kinds = (kind for kind in (bool, int, float, str) if isinstance(value, kind))
-    return None if value is None else next(kinds, str)(value)

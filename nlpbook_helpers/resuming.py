@@ -9,6 +9,7 @@ import logging
 import time
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import XLAAccelerator
 from pytorch_lightning.callbacks import Checkpoint
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
 from nlpbook_helpers.features import ClassificationDataset
-from nlpbook_helpers.tpu import BucketCollator
+from nlpbook_helpers.tpu import pad_to_bucket
 
 logger = logging.getLogger(__name__)
 
@@ -87,17 +88,16 @@ class BatchOrder(Sampler[list[int]]):
         """Return all positions in this epoch's order: int64, (count,)."""
         if not self.is_shuffled:
             return np.arange(self.count)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        if self.lengths is None:
+        order, lengths = np.random.default_rng([self.seed, self.epoch]).permutation(self.count), self.lengths
+        if lengths is None:
             return order
         # groups of batches, each sorted for itself; not too few, or every epoch would go from long to short alike
         step = self.batch_size * self.world
         size = step * max(1, min(MOST_SORTED, self.count // step // LEAST_GROUPS))
         groups = np.split(order, range(size, self.count, size))
-        groups = [group[np.argsort(-self.lengths[group], kind="stable")] for group in groups]
+        groups = [group[np.argsort(-lengths[group], kind="stable")] for group in groups]
         # the longest batch comes first: what does not fit into memory fails at once, and not after an hour
-        longest = self.lengths.max()
-        groups.sort(key=lambda group: self.lengths[group[0]] < longest)
+        groups.sort(key=lambda group: lengths[group[0]] < lengths.max())
         return np.concatenate(groups)
 
 
@@ -108,20 +108,15 @@ def find_order(loader: Any) -> BatchOrder | None:
     any other sampler, and these with a generator, whose seed somebody has chosen.
     """
     batches = getattr(loader, "batch_sampler", None)
-    if not isinstance(loader, DataLoader) or type(batches) is not BatchSampler:
+    if type(batches) is not BatchSampler:
         return None
-    sampler, lengths = batches.sampler, None
-    if getattr(sampler, "generator", None) is not None:
+    sampler: Any = batches.sampler
+    is_ours = type(sampler) in (SequentialSampler, RandomSampler, LengthGroupedSampler)
+    is_changed = any(vars(sampler).get(name) for name in ("replacement", "generator"))
+    if not is_ours or is_changed or len(sampler) != len(loader.dataset):
         return None
-    if isinstance(sampler, LengthGroupedSampler):
-        lengths = sampler.lengths
-    elif isinstance(sampler, RandomSampler):
-        if sampler.replacement or sampler.num_samples != len(loader.dataset):  # type: ignore[arg-type]
-            return None
-    elif not isinstance(sampler, SequentialSampler):
-        return None
-    is_shuffled = not isinstance(sampler, SequentialSampler)
-    return BatchOrder(len(loader.dataset), batches.batch_size, is_shuffled, lengths, batches.drop_last)  # type: ignore[arg-type]
+    is_shuffled, lengths = type(sampler) is not SequentialSampler, getattr(sampler, "lengths", None)
+    return BatchOrder(len(sampler), batches.batch_size, is_shuffled, lengths, batches.drop_last)
 
 
 class TrainingState(Checkpoint):
@@ -143,35 +138,32 @@ class TrainingState(Checkpoint):
         self.path, self.seed = Path(args.downstream_model_dir) / STATE_NAME, args.seed
         self.arguments: dict[str, Any] = {name: getattr(args, name) for name in FIXED_ARGUMENTS}
         self.orders: dict[str, BatchOrder] = {}
-        self._is_off, self._seconds, self._saved = args.test_mode, 60 * args.resume_minutes, time.monotonic()
-        self._epoch = self._batch = 0
+        self._seconds, self._saved, self._place = 60 * args.resume_minutes, time.monotonic(), (0, 0)
 
     def deal_out(self, name: str, loader: Any, trainer: Trainer) -> Any:
         """Return a loader like another, of this process's share, in the order that seed and epoch decide.
 
         Args:
             name: `train` or `val`.
-            loader: As the reader made it. One of an `IterableDataset`, or with a sampler of the reader's own, is
-                returned as it is.
+            loader: As the reader made it. One with a sampler of the reader's own is returned as it is.
             trainer: Knows the processes and the device.
 
         Raises:
             ValueError: The sampler is the reader's own, and several processes train.
         """
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            return loader
-        order, collate_fn, sampler = find_order(loader), loader.collate_fn, type(loader.sampler).__name__
-        if order is None and name == "train" and trainer.world_size > 1:
-            raise ValueError(
-                "expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got "
-                f"{sampler}: pass one of those, or train in one process"
-            )
+        order = find_order(loader)
         if order is None:
+            if name == "train" and trainer.world_size > 1:
+                raise ValueError(
+                    "expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got a "
+                    "sampler of your own: pass one of those, or train in one process"
+                )
             if name == "train":
-                trainer.print(f"{sampler} orders the batches: an interruption costs the epoch that it happens in")
+                trainer.print("a sampler of your own orders the batches: an interruption costs the epoch it happens in")
             return loader
+        collate_fn = loader.collate_fn
         if isinstance(trainer.accelerator, XLAAccelerator):  # which compiles a program for each shape
-            collate_fn = BucketCollator(collate_fn, self.arguments["max_seq_length"])
+            collate_fn = partial(pad_to_bucket, collate_fn=collate_fn, most=self.arguments["max_seq_length"])
             order.drop_last |= name == "train"
         self.orders[name] = order
         settings = {key: getattr(loader, key) for key in LOADER_SETTINGS}
@@ -186,9 +178,8 @@ class TrainingState(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the training stands; Lightning puts it into the file, beside weights and optimizer."""
-        steps = len(self.orders["train"]) if "train" in self.orders else 0
-        place = {"epoch": self._epoch, "batch": self._batch, "steps": steps}
-        return place | {"seed": self.seed, "arguments": self.arguments}
+        epoch, batch = self._place
+        return {"epoch": epoch, "batch": batch, "seed": self.seed, "arguments": self.arguments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there; here and not when an epoch starts, since Lightning skips that hook inside an epoch."""
@@ -197,10 +188,6 @@ class TrainingState(Checkpoint):
             order.seed = self.seed
         if order := self.orders.get("train"):
             order.epoch, order.start = state_dict["epoch"], state_dict["batch"]
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Begin to count minutes."""
-        self._saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Begin this epoch's order, of which nothing is done yet; a reader's own sampler draws from the seed."""
@@ -236,9 +223,7 @@ class TrainingState(Checkpoint):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
-        if self._is_off:
-            return
-        self._epoch, self._batch = epoch, batch
+        self._place = epoch, batch
         try:
             trainer.save_checkpoint(self.path)
         except CheckpointError as error:  # a full disk costs the state, not the training
@@ -259,38 +244,28 @@ class TrainingState(Checkpoint):
         self.arguments |= _describe_data(loader) | {"processes": processes}
         if not self.path.exists():
             return None
-        remedy = "or set resume=False to start anew"
-        try:
-            before = load_checkpoint(self.path)["callbacks"][self.state_key]
-        except (CheckpointError, KeyError):
+        before = load_checkpoint(self.path)["callbacks"][self.state_key]
+        had = before["arguments"]
+        changes = {name: (had.get(name), value) for name, value in self.arguments.items() if had.get(name) != value}
+        if 0 < epochs <= before["epoch"]:
+            changes["epochs"] = f"{before['epoch']} done", epochs
+        for name, (old, new) in changes.items():
             raise CheckpointError(
-                f"{self.path} is not the state of a training, or only a part of it: delete it, {remedy}"
-            ) from None
-        for name, value in self.arguments.items():
-            if before["arguments"].get(name) != value:
-                raise CheckpointError(
-                    f"{name}: the training that was interrupted in {self.path.parent} had "
-                    f"{before['arguments'].get(name)!r}, got {value!r}: put it back to go on, {remedy}"
-                )
-        epoch, batch, steps = before["epoch"], before["batch"], before["steps"]
-        if 0 < epochs <= epoch:
-            raise CheckpointError(
-                f"epochs: the training that was interrupted in {self.path.parent} has done {epoch}, got {epochs}: "
-                f"raise it to go on, {remedy}"
+                f"{name}: the training that was interrupted in {self.path.parent} had {old}, got {new}: change it "
+                "to go on, or set resume=False to start anew"
             )
-        done = [f"epoch {epoch} of {epochs} done"] * bool(epoch)
-        done += [f"{batch:,} of {steps:,} steps of epoch {epoch + 1}"] * bool(batch)
-        print(f"going on with an interrupted training: {', '.join(done)}")
+        done = f"{before['epoch']} of {epochs} epochs and {before['batch']:,} steps"
+        print(f"going on with an interrupted training: {done} are done")
         return self.path
 
 
 def _describe_data(loader: Any) -> dict[str, Any]:
     """Name what a training's batches depend on, besides its arguments."""
-    described: dict[str, Any] = {"sampler": type(getattr(loader, "sampler", None)).__name__}
     dataset = getattr(loader, "dataset", None)
+    described = {"sampler": type(getattr(loader, "sampler", None)).__name__}
     if isinstance(dataset, ClassificationDataset):
         digest = 0
         for column in (dataset.features.input_ids, dataset.features.labels, dataset.rows):
             digest = zlib.crc32(np.ascontiguousarray(column).data, digest)
-        described |= {"training examples": len(dataset), "training data": f"{digest:08x}"}
+        described["training data"] = f"{digest:08x}"
     return described

@@ -11,17 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.checkpoints import CheckpointError
 
 logger = logging.getLogger("nlpbook_helpers")
 
 
-class _HasSeed(Protocol):
-    seed: int | None
+PACKAGES = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
 
 
 def is_colab() -> bool:
@@ -67,10 +65,8 @@ def describe_runtime() -> str:
     """Return one line per fact: Python, packages, hardware, precision and profile."""
     import torch
 
-    names = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
-    lines = [f"Python {platform.python_version()}"] + [
-        f"{name} {found}" for name in names if (found := find_version(name))
-    ]
+    versions = find_versions()
+    lines = [f"Python {versions.pop('python')}", *(f"{name} {found}" for name, found in versions.items())]
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         lines.append(f"GPU {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
@@ -93,8 +89,9 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
         Lightning's settings, and a line that says what they are and why.
     """
     import torch
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-    name, accelerator, machines = "CPU", "cpu", 1
+    name, accelerator, machines, plugins = "CPU", "cpu", 1, []
     if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
         name, accelerator = "TPU core", "tpu"
         precision, reason = tpu.PRECISION, "products in bfloat16, which a TPU multiplies"
@@ -103,12 +100,17 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
             name, accelerator = f"GPU ({torch.cuda.get_device_name(0)})", "cuda"
         elif args.fp16:
             logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")
-        devices, machines = _read_launcher() or (_count_devices(args.devices), 1)
+        if launched := _read_launcher():
+            devices, machines = launched
+        else:
+            # said aloud: in a SLURM job Lightning would wait for processes that srun has not started
+            devices, plugins = _count_devices(args.devices), [LightningEnvironment()]
         precision, reason = choose_precision(accelerator, args.fp16)
     settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
-    several = f"{devices} processes on the {name}" if accelerator == "cpu" else f"{devices} × {name}"
+    several = f"{devices} processes on the " if accelerator == "cpu" else f"{devices} × "
     each = f"{machines} machines, each with " if machines > 1 else ""
-    return settings, f"training on {each}{several if devices > 1 else name} in {precision} ({reason})"
+    line = f"training on {each}{several if devices > 1 else ''}{name} in {precision} ({reason})"
+    return settings | {"plugins": plugins}, line
 
 
 def choose_precision(accelerator: str, fp16: bool = False) -> tuple[str, str]:
@@ -143,42 +145,24 @@ def _read_launcher() -> tuple[int, int] | None:
     if TorchElasticEnvironment.detect():
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
-    if SLURMEnvironment.detect() and not is_alone_in_slurm():
+    # inside a job, but not through srun: a script of sbatch, or a notebook
+    is_alone = "SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1")
+    if SLURMEnvironment.detect() and not is_alone:
         machines = int(os.environ.get("SLURM_NNODES", 1))
         return int(os.environ["SLURM_NTASKS"]) // machines, machines
     return None
-
-
-def is_alone_in_slurm() -> bool:
-    """Say whether this runs in a SLURM job, but not through srun: Lightning would wait for the others in vain."""
-    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-    is_in_job = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    return is_in_job and ("SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1"))
 
 
 def get_cache_dir() -> Path:
     """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder if there is one."""
     if "NLPBOOK_CACHE_DIR" in os.environ:  # before home is asked, which a container's user may not have
         return Path(os.environ["NLPBOOK_CACHE_DIR"])
-    import pooch
+    from pooch import os_cache
 
     try:
-        return Path(pooch.os_cache("nlpbook"))
+        return Path(os_cache("nlpbook"))
     except RuntimeError:  # the user has no home
         return Path(tempfile.gettempdir()) / "nlpbook"
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before training, not after its first epoch."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise CheckpointError(
-            f"downstream_model_dir: cannot write to {folder} ({error.strerror}): choose another"
-        ) from error
 
 
 def is_first_here() -> bool:
@@ -224,7 +208,7 @@ def find_version(package: str) -> str | None:
         return None
 
 
-def set_seed(args: _HasSeed) -> None:
+def set_seed(args: Any) -> None:
     """Seed Python, NumPy and torch with `args.seed`; leave them alone if it is None. Says which."""
     if args.seed is None:
         print("not fixed seed")
@@ -242,11 +226,9 @@ def set_logger(args: object) -> None:
     """
     import transformers
 
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
-    logger.addHandler(handler)
+    logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     transformers.logging.set_verbosity_error()
@@ -261,21 +243,11 @@ def set_logger(args: object) -> None:
 def quiet_lightning() -> None:
     """Keep Lightning's tips, and hints that do not apply here, out of notebook outputs."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",  # on purpose, see arguments.cpu_workers
-        ".*exists and is not empty.*",  # the folder of checkpoints keeps those of earlier runs
-        ".*smaller than the logging interval.*",  # a small corpus has few steps
-        ".*your dataloader is not resumable.*",  # its batch sampler is
-        ".*but have no `val_dataloader`.*",  # monitor says that there is to be none
-        ".*LeafSpec.*",  # between Lightning and torch
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
-PACKAGES = ("torch", "transformers", "pytorch-lightning", "nlpbook_helpers")
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        warnings.filterwarnings("ignore", module=library)
 
 
 def find_versions() -> dict[str, str]:
-    """Return the versions that a training's result depends on: Python's and those of `PACKAGES`."""
+    """Return the versions that a training's result depends on: Python's and those of `PACKAGES` that are installed."""
     found = {name: find_version(name) for name in PACKAGES}
     return {"python": platform.python_version()} | {name: version for name, version in found.items() if version}

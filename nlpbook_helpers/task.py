@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pytorch_lightning import LightningModule
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
-from nlpbook_helpers.features import check_tokenizer, select_model_inputs
+from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
@@ -32,15 +33,14 @@ class ClassificationTask(LightningModule):
 
     def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
         super().__init__()
-        takes_mask = "attention_mask" in inspect.signature(model.forward).parameters
         # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise
-        if not takes_mask or not hasattr(model, "classifier"):
+        if "attention_mask" not in inspect.signature(model.forward).parameters or not hasattr(model, "classifier"):
             raise ValueError(
                 "model: expected an encoder that takes an attention_mask and answers at its first token, such as BERT, "
                 f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}: choose one of those"
             )
         limit = count_positions(model)
-        if limit is not None and args.max_seq_length > limit:
+        if args.max_seq_length > limit:
             raise ValueError(
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
                 f"got {args.max_seq_length}: set it to {limit} or less"
@@ -57,19 +57,18 @@ class ClassificationTask(LightningModule):
             ValueError: Tokenizer and model do not belong together, the model's outputs are not the corpus's labels, or
                 what chooses the checkpoint is missing.
         """
-        if vars(self.model).get("has_learned") and not self.trainer.global_step:
+        if getattr(self.model, "has_learned", False) and not self.trainer.global_step:
             self.print("going on from the weights that this model has learned before; load it again to begin anew")
         self.model.has_learned = True
         dataset = getattr(self.trainer.train_dataloader, "dataset", None)
-        if tokenizer := getattr(dataset, "tokenizer", None):
-            check_tokenizer(self.model, tokenizer)
-        corpus = getattr(dataset, "corpus", None)
-        outputs, labels = self.model.config.num_labels, getattr(corpus, "num_labels", None)
-        if labels not in (None, outputs):
-            raise ValueError(
-                f"expected a model with {labels} outputs, one per label of the corpus, got {outputs}: load it with "
-                "num_labels=corpus.num_labels"
-            )
+        if isinstance(dataset, ClassificationDataset):
+            check_tokenizer(self.model, dataset.tokenizer)
+            outputs, labels = self.model.config.num_labels, dataset.corpus.num_labels
+            if outputs != labels:
+                raise ValueError(
+                    f"expected a model with {labels} outputs, one per label of the corpus, got {outputs}: load it with "
+                    "num_labels=corpus.num_labels"
+                )
         if "val_" in self.args.monitor and not self.trainer.enable_validation:
             raise ValueError(
                 f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint, got none: pass them to "
@@ -99,33 +98,25 @@ class ClassificationTask(LightningModule):
         """Return the batch's mean cross entropy: float32, ()."""
         return self._share_step(inputs, "val")
 
-    def test_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Return the batch's mean cross entropy: float32, ()."""
-        return self._share_step(inputs, "test")
-
     def _share_step(self, inputs: dict[str, torch.Tensor], stage: str) -> torch.Tensor:
         with tpu.autocast(self.device):
             outputs = self.model(**select_model_inputs(self.model, inputs))
-        labels = inputs["labels"]
+        loss, labels, is_training = outputs.loss, inputs["labels"], stage == "train"
         accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
-        is_training = stage == "train"
         # several processes: the mean over all of them, but on a TPU no waiting for each other at each step
         is_shared = self.trainer.world_size > 1 and not (is_training and self.device.type == "xla")
         self.log_dict(
-            {f"{stage}_loss": outputs.loss.detach(), f"{stage}_acc": accuracy},
+            {f"{stage}_loss": loss.detach(), f"{stage}_acc": accuracy},
             prog_bar=True, on_step=is_training, on_epoch=True, sync_dist=is_shared,
             batch_size=float(len(labels)),  # type: ignore[arg-type]  # Lightning halves it between two processes
         )  # fmt: skip
         if not is_training:  # a training step ends with the optimizer's
             tpu.end_step(self.device)
-        if is_training and is_shared and self.trainer.is_last_batch:
-            return outputs.loss * self._weigh_batch(len(labels))
-        return outputs.loss
-
-    def _weigh_batch(self, size: int) -> torch.Tensor:
-        """Return what makes the mean over processes of their batches' mean losses the mean over all examples: ()."""
-        sizes = torch.tensor(float(size), device=self.device)
-        return size / self.trainer.strategy.reduce(sizes, reduce_op="mean")  # type: ignore[return-value]
+        elif is_shared and self.trainer.is_last_batch:
+            # the mean over processes of their batches' mean losses becomes the mean over all examples
+            size = torch.tensor(float(len(labels)), device=self.device)
+            loss = loss * (size / self.trainer.strategy.reduce(size.clone(), reduce_op="mean"))
+        return loss
 
     def on_validation_epoch_end(self) -> None:
         """Say in one line how the epoch went.
@@ -134,12 +125,10 @@ class ClassificationTask(LightningModule):
             ValueError: The loss is not a number.
         """
         metrics = self.trainer.callback_metrics
-        if "val_loss" in metrics:
-            self._check_number("val_loss", metrics["val_loss"])
-        if not self.trainer.sanity_checking and "val_loss" in metrics:
-            self.print(
-                f"epoch {self.current_epoch}: val_loss {metrics['val_loss']:.4f}, val_acc {metrics['val_acc']:.4f}"
-            )
+        if "val_loss" in metrics and not self.trainer.sanity_checking:
+            loss, accuracy = metrics["val_loss"], metrics["val_acc"]
+            self._check_number("val_loss", loss)
+            self.print(f"epoch {self.current_epoch}: val_loss {loss:.4f}, val_acc {accuracy:.4f}")
 
     def on_train_epoch_end(self) -> None:
         """Look at the loss of all steps; Lightning calls this before it writes the epoch's checkpoint.
@@ -158,49 +147,42 @@ class ClassificationTask(LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the weights without the notebook that made them."""
-        checkpoint[METADATA_KEY] = self._describe_training()
-
-    def _describe_training(self) -> dict[str, Any]:
-        """Encoder, tokenizer, labels, length and task, in tensors and primitives only."""
+        """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only."""
         arguments = describe_arguments(self.args)
         config = self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}
         config.pop(METADATA_KEY, None)  # of an earlier training, if the encoder was exported after one
+        metrics, dataset = self.trainer.callback_metrics, getattr(self.trainer.train_dataloader, "dataset", None)
         metadata: dict[str, Any] = {
             "pretrained_model_name": arguments["pretrained_model_name"],
-            "task": self.args.downstream_task_name,
-            "corpus": self.args.downstream_corpus_name,
-            "max_seq_length": self.args.max_seq_length,
+            "task": arguments["downstream_task_name"],
+            "corpus": arguments["downstream_corpus_name"],
+            "max_seq_length": arguments["max_seq_length"],
             "arguments": arguments,
             "versions": find_versions(),
+            **{name: float(metrics[name]) for name in ("val_loss", "val_acc") if name in metrics},
         }
-        for metric in ("val_loss", "val_acc"):
-            if metric in self.trainer.callback_metrics:
-                metadata[metric] = float(self.trainer.callback_metrics[metric])
-        dataset: Any = getattr(self.trainer.train_dataloader, "dataset", None)
-        if hasattr(dataset, "tokenizer") and hasattr(dataset, "corpus"):
+        if isinstance(dataset, ClassificationDataset):
             corpus = dataset.corpus
             metadata["labels"] = [str(label) for label in corpus.get_labels()]
             metadata["label_names"] = list(getattr(corpus, "label_names", metadata["labels"]))
             metadata["text_columns"] = list(getattr(corpus, "text_columns", ()))
-            for stale in ("id2label", "label2id"):
-                config.pop(stale, None)
+            config = {name: value for name, value in config.items() if name not in ("id2label", "label2id")}
             if type(dataset.tokenizer).__module__.startswith("transformers."):
                 metadata["tokenizer_files"] = _pack_tokenizer(dataset.tokenizer)
             else:  # its files would be of no use without its code, and a checkpoint carries none
                 metadata["tokenizer_is_code"] = True
-        return metadata | {"config": json.dumps(config)}
+        checkpoint[METADATA_KEY] = metadata | {"config": json.dumps(config)}
 
 
-def count_positions(model: Any) -> int | None:
-    """Return how many tokens an encoder has positions for; None if it has no such limit.
+def count_positions(model: Any) -> float:
+    """Return how many tokens an encoder has positions for; infinity if it has no such limit.
 
     RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
     """
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = getattr(model.config, "max_position_embeddings", math.inf)
     embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(embedding, "padding_idx", None)
-    return positions if positions is None or padding is None else positions - padding - 1
+    return positions if padding is None else positions - padding - 1
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -63,31 +63,24 @@ def choose_bucket(length: int, most: int) -> int:
         length: Tokens of the batch's longest example.
         most: Tokens of the longest bucket.
     """
-    bucket = SHORTEST
-    while bucket < min(length, most):
-        bucket *= 2
+    bucket = max(SHORTEST, 1 << (length - 1).bit_length())
     return max(length, min(bucket, most))
 
 
-class BucketCollator:
-    """Pads batches to a few lengths; a class, since loader processes have to be able to receive it.
+def pad_to_bucket(examples: Any, collate_fn: Callable, most: int) -> dict[str, "torch.Tensor"]:
+    """Return a batch whose columns are padded to one of a few lengths with zeros, which the attention mask hides.
 
     Args:
+        examples: What `collate_fn` takes.
         collate_fn: Makes a batch: `input_ids` and other columns, (batch, tokens), and `labels`, (batch,).
         most: Tokens of the longest bucket.
     """
+    from torch.nn.functional import pad
 
-    def __init__(self, collate_fn: Callable, most: int) -> None:
-        self.collate_fn, self.most = collate_fn, most
-
-    def __call__(self, examples: Any) -> dict[str, "torch.Tensor"]:
-        """Return the batch, its columns padded with zeros, which the attention mask hides."""
-        from torch.nn.functional import pad
-
-        batch = self.collate_fn(examples)
-        length = batch["input_ids"].shape[1]
-        missing = choose_bucket(length, self.most) - length
-        return {name: pad(column, (0, missing)) if column.ndim == 2 else column for name, column in batch.items()}
+    batch = collate_fn(examples)
+    length = batch["input_ids"].shape[1]
+    missing = choose_bucket(length, most) - length
+    return {name: pad(column, (0, missing)) if column.ndim == 2 else column for name, column in batch.items()}
 
 
 def autocast(device: "torch.device") -> AbstractContextManager:

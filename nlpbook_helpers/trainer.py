@@ -1,6 +1,7 @@
 """On what hardware, and what was recorded? Lightning's Trainer for this machine, and a table of earlier trainings."""
 
 import logging
+import math
 import os
 import sys
 from contextlib import nullcontext
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric.plugins import TorchCheckpointIO
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from nlpbook_helpers import tpu
+from nlpbook_helpers import runtime, tpu
 from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, check_on_hub, describe_arguments
 from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
@@ -29,16 +29,6 @@ from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.resuming import TrainingState
-from nlpbook_helpers.runtime import (
-    check_writable,
-    choose_hardware,
-    find_versions,
-    is_alone_in_slurm,
-    lock,
-    quiet_lightning,
-    set_logger,
-    set_seed,
-)  # fmt: skip
 from nlpbook_helpers.task import ClassificationTask
 
 if TYPE_CHECKING:  # it takes a second to import, which training need not spend
@@ -67,41 +57,39 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
     import pandas as pd
 
     folder = Path(folder).expanduser().resolve()
-    runs = {
-        path.parent.relative_to(folder).as_posix(): _read_run(path)
-        for path in folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml")
-    }
-    if not runs:
+    paths = sorted(folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"))
+    if not paths:
         raise FileNotFoundError(
             f"folder: expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}, found none: train "
             "first, or give the downstream_model_dir of a training"
         )
-    facts = pd.DataFrame.from_dict({name: facts for name, (facts, _) in runs.items()}, orient="index")
-    given: pd.DataFrame = pd.DataFrame({name: given for name, (_, given) in runs.items()}, dtype=object).T
-    table = facts.join(given.loc[:, given.map(repr).nunique() > 1]).sort_values("started", kind="stable")
+    runs = {path.parent.relative_to(folder).as_posix(): _read_run(path) for path in paths}
+    table: Any = pd.DataFrame(runs, dtype=object).T
+    measured, given = table.iloc[:, :5].infer_objects(), table.iloc[:, 5:]
+    same = [name for name in given if name in PLACES or name != "state" and given[name].map(repr).nunique() == 1]
+    table = measured.join(given.drop(columns=same)).sort_values("started", kind="stable").rename_axis("run")
     table["state"] = table.pop("state")  # to the end
-    return table.rename_axis("run").assign(started=table["started"].dt.floor("s"))
+    return table.assign(started=table["started"].dt.floor("s"))
 
 
-def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_run(path: Path) -> dict[str, Any]:
     """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that."""
     import pandas as pd
     import yaml
 
     record, log = yaml.safe_load(path.read_text(encoding="utf-8")), path.with_name("metrics.csv")
-    metrics = pd.read_csv(log) if log.exists() else pd.DataFrame()
+    metrics: Any = pd.read_csv(log) if log.exists() else pd.DataFrame()
     metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc"])
     state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
-    started, ended = (pd.Timestamp(record[key]) if key in record else pd.NaT for key in ("started", state))
-    facts = {
+    started, ended = (pd.to_datetime(record.get(key)) for key in ("started", state))
+    return {
         "started": started.tz_localize(None),
-        "minutes": round((ended - started).total_seconds() / 60, 1),
+        "minutes": round((ended - started).total_seconds() / 60, 1) if state in record else math.nan,
         "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
         "val_loss": metrics["val_loss"].min(),
         "val_acc": metrics["val_acc"].max(),
         "state": state,
-    }
-    return facts, {key: value for key, value in record["arguments"].items() if key not in PLACES}
+    } | record["arguments"]
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -127,54 +115,44 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
         and whose `fit` goes on with a training that was interrupted there.
     """
-    quiet_lightning()
-    if not args.test_mode:
-        check_writable(Path(args.downstream_model_dir))
-    hardware, line = choose_hardware(args)
+    runtime.quiet_lightning()
+    hardware, line = runtime.choose_hardware(args)
     rank_zero_only(print)(line)
-    # a bar redraws itself, which fills a log file with thousands of lines
-    is_watched = sys.stdout.isatty() or hasattr(sys, "ps1")
     ours: dict[str, Any] = {
         "use_distributed_sampler": False,  # it would undo the grouping by length, and see some examples twice
         "max_epochs": args.epochs,
         "fast_dev_run": args.test_mode,
         "logger": CSVLogger(args.downstream_model_dir, name=LOGS_NAME),
-        "enable_progress_bar": is_watched,
+        # a bar redraws itself, which fills a log file with thousands of lines
+        "enable_progress_bar": sys.stdout.isatty() or hasattr(sys, "ps1"),
         "num_sanity_val_steps": 0,
         "log_every_n_steps": LOG_EVERY,
         "enable_model_summary": False,
         "deterministic": args.seed is not None and hardware["accelerator"] == "cpu",
-        "plugins": [tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO()],
     }
-    if is_alone_in_slurm():
-        tasks = os.environ["SLURM_NTASKS"]
-        logger.warning("SLURM_NTASKS=%s, but srun has not started this process: training in this one alone", tasks)
-        ours["plugins"].append(LightningEnvironment())
+    hardware["plugins"].append(tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO())
     settings = hardware | ours | settings
-    settings["callbacks"] = [*_make_callbacks(args, settings), *settings.get("callbacks", ())]
-    return ClassificationTrainer(args, **settings)
-
-
-def _make_callbacks(args: ClassificationTrainArguments, settings: dict[str, Any]) -> list[Any]:
-    mode, metric = args.monitor.split()
-    callbacks: list[Any] = [
-        ModelCheckpoint(
-            dirpath=args.downstream_model_dir,
-            # what is not validated does not get a loss of 0.00 into its name
-            filename="{epoch}-{val_loss:.2f}" if metric.startswith("val_") else "{epoch}-{train_loss:.2f}",
-            monitor=metric,
-            mode=mode,
-            save_top_k=args.save_top_k,
-            save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
-            # a training that was killed between checkpoint and state writes the same file again, and not one beside it
-            enable_version_counter=False,
-        )
-    ]
+    callbacks = [_make_model_checkpoint(args), *settings.pop("callbacks", ())]
     if settings["enable_progress_bar"]:
         callbacks.append(TQDMProgressBar(refresh_rate=LOG_EVERY))
     if settings["logger"] and not args.test_mode:
         callbacks.append(LearningRateMonitor())
-    return callbacks
+    return ClassificationTrainer(args, callbacks=callbacks, **settings)
+
+
+def _make_model_checkpoint(args: ClassificationTrainArguments) -> ModelCheckpoint:
+    mode, metric = args.monitor.split()
+    return ModelCheckpoint(
+        dirpath=args.downstream_model_dir,
+        # what is not validated does not get a loss of 0.00 into its name
+        filename="{epoch}-{val_loss:.2f}" if metric.startswith("val_") else "{epoch}-{train_loss:.2f}",
+        monitor=metric,
+        mode=mode,
+        save_top_k=args.save_top_k,
+        save_weights_only=True,  # what is served needs no optimizer state, which is twice the model's size
+        # a training that was killed between checkpoint and state writes the same file again, and not one beside it
+        enable_version_counter=False,
+    )
 
 
 class ClassificationTrainer(Trainer):
@@ -191,50 +169,39 @@ class ClassificationTrainer(Trainer):
         Raises:
             CheckpointError: What was interrupted is another training, or its state is damaged.
             BlockingIOError: Another training is writing into the same folder.
-            ValueError: There are fewer examples than processes, several loaders for validation, or a sampler of the
-                reader's own where several processes train.
+            ValueError: There are fewer examples than processes, or a sampler of the reader's own where several train.
         """
         folder = Path(self._args.downstream_model_dir)
         is_owner = rank_zero_only.rank == 0 and not self._args.test_mode
         busy = f"downstream_model_dir: another training is writing into {folder}: wait for its end, or choose another"
-        with lock(folder, busy) if is_owner else nullcontext():
+        with runtime.lock(folder, busy) if is_owner else nullcontext():
+            if self.max_epochs and self.current_epoch >= self.max_epochs and not named.get("ckpt_path"):
+                print(
+                    f"this trainer has done its {self.max_epochs} epochs, so there is nothing left to train: to go on "
+                    "from the weights learned so far, make another with get_trainer(args)"
+                )
+                return
             self._fit(model, train_dataloaders, val_dataloaders, named)
+            if is_owner and not self.interrupted:
+                self._kept.path.unlink(missing_ok=True)
 
     def _fit(self, model: Any, train_loader: Any, val_loader: Any, named: dict[str, Any]) -> None:
-        if self.max_epochs and self.current_epoch >= self.max_epochs and named.get("ckpt_path") is None:
-            print(
-                f"this trainer has done its {self.max_epochs} epochs, so there is nothing left to train: to go on from "
-                "the weights learned so far, make another with get_trainer(args)"
-            )
-            return
-        if not self._args.resume and not self._args.test_mode:
-            self._kept.path.unlink(missing_ok=True)
-        goes_on = not self._args.test_mode and named.get("ckpt_path") is None
-        if goes_on and (state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1)):
-            named |= {"ckpt_path": state, "weights_only": True}
-        if isinstance(val_loader, list | tuple):
-            if len(val_loader) != 1:
-                raise ValueError(
-                    f"val_dataloaders: expected one loader, got {len(val_loader)}: give the one that chooses the "
-                    "checkpoint, and measure the others with evaluate(task.model, dataset)"
-                )
-            (val_loader,) = val_loader
+        if not self._args.test_mode and not named.get("ckpt_path"):
+            if not self._args.resume:
+                self._kept.path.unlink(missing_ok=True)
+            if state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1):
+                named |= {"ckpt_path": state, "weights_only": True}
         train_loader = self._kept.deal_out("train", train_loader, self)
         val_loader = self._kept.deal_out("val", val_loader, self)
-        self._record(
-            "started",
-            hardware=f"{self.num_devices} x {self.accelerator.name()} in {self.precision}",
-            arguments=describe_arguments(self._args),
-            versions=find_versions(),
-        )
+        hardware = f"{self.num_devices} x {self.accelerator.name()} in {self.precision}"
+        versions, arguments = runtime.find_versions(), describe_arguments(self._args)
+        self._record("started", hardware=hardware, arguments=arguments, versions=versions)
         end = "stopped"
         try:
             super().fit(model, train_loader, val_loader, **named)
             end = "stopped" if self.interrupted else "finished"
         finally:
             self._record(end)
-        if rank_zero_only.rank == 0 and not self.interrupted and not self._args.test_mode:
-            self._kept.path.unlink(missing_ok=True)
 
     def _record(self, moment: str, **facts: Any) -> None:
         """Add a moment and facts to `hparams.yaml`; log for TensorBoard into its folder, where that is installed."""
@@ -256,8 +223,8 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     Returns:
         The best checkpoint; None in `test_mode`.
     """
-    set_logger(args)
-    set_seed(args)
+    runtime.set_logger(args)
+    runtime.set_seed(args)
     download_downstream_dataset(args)
     corpus = make_corpus(args)
     check_on_hub(args.pretrained_model_name)

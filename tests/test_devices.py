@@ -66,7 +66,7 @@ def test_whoever_launches_says_how_many_there_are(make_args, gpus, monkeypatch, 
 
 
 @pytest.mark.parametrize("where", ["script", "notebook"])
-def test_in_a_slurm_job_nobody_waits_for_what_srun_has_not_started(make_args, fit, monkeypatch, caplog, where):
+def test_in_a_slurm_job_nobody_waits_for_what_srun_has_not_started(make_args, fit, monkeypatch, where):
     for name, value in SRUN.items():
         monkeypatch.setenv(name, value)
     if where == "script":
@@ -74,7 +74,6 @@ def test_in_a_slurm_job_nobody_waits_for_what_srun_has_not_started(make_args, fi
     else:
         monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
     assert fit(make_args(test_mode=True)).world_size == 1
-    assert "SLURM_NTASKS=8, but srun has not started this process: training in this one alone" in caplog.text
 
 
 def test_cores_of_a_tpu_are_taken_as_xla_takes_them(make_args, monkeypatch, caplog):

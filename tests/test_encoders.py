@@ -65,7 +65,11 @@ def test_pairs_are_learned_saved_and_answered(family, make_args, corpora_root):
     for mode in ("train", "dev"):
         (folder / f"klue_nli_{mode}.json").write_text(json.dumps(rows), encoding="utf-8")
     args = make_args(
-        downstream_corpus_name="klue-nli", downstream_task_name="pair-classification", epochs=40, learning_rate=1e-2
+        downstream_corpus_name="klue-nli",
+        downstream_task_name="pair-classification",
+        epochs=40,
+        learning_rate=3e-3,
+        batch_size=1,
     )
     train(args, KlueNLICorpus(), *family)
     order = KlueNLICorpus().get_labels()

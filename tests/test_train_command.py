@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import fields
 
 import pytest
 
@@ -38,13 +37,6 @@ def arguments(tmp_path, encoder_dir):
         return path
 
     return write
-
-
-def test_the_help_lists_every_argument(capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    said = capsys.readouterr().out
-    assert not [field.name for field in fields(nlpbook.ClassificationTrainArguments) if field.name not in said]
 
 
 def test_a_file_of_arguments_becomes_a_classifier(arguments, tmp_path, capsys):
@@ -104,11 +96,12 @@ def test_what_is_wrong_with_the_arguments_is_one_sentence(content, sentence, tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("nobody/a name", "which is neither"), ("nobody/kcbert", "which is not here, and the Hub")]
+    ("name", "reason"),
+    [("nobody/a name", "Repo id must use"), ("nobody/kcbert", "Cannot reach https://huggingface.co")],
 )
 def test_an_encoder_that_is_nowhere_is_one_sentence_without_a_network(make_args, monkeypatch, name, reason):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=f"pretrained_model_name: expected a folder .*got '{name}', {reason}"):
+    with pytest.raises(ValueError, match=f"pretrained_model_name: expected a folder .*got '{name}', .*{reason}"):
         nlpbook.train(make_args(pretrained_model_name=name))
 
 

@@ -13,7 +13,6 @@ from transformers import AutoModelForSequenceClassification as AutoModel
 from transformers import BartConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, XLNetConfig
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.runtime import lock
 
 STEPS = 6  # of the three epochs of eight reviews, four a batch
@@ -80,19 +79,12 @@ def test_without_validation_no_val_loss_is_in_the_name(make_args, fit, tmp_path)
     assert "-train_loss=0." in path.name
 
 
-def test_several_validation_loaders_are_refused_and_one_in_a_list_is_not(make_args, fit, loaders):
-    val = loaders(make_args())[1]
-    assert fit(make_args(), val=[val]).global_step == STEPS
-    with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: give the one that chooses"):
-        fit(make_args(), val=[val, val])
-
-
 def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, tmp_path):
     with pytest.raises(ValueError, match="expected a model with 2 outputs, one per label of the corpus, got 3: load"):
         fit(make_args(), make_model(num_labels=3))
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="downstream_model_dir: cannot write to .*file.*: choose another"):
-        nlpbook.get_trainer(make_args(downstream_model_dir=str(tmp_path / "file")))
+    with pytest.raises(NotADirectoryError, match="Not a directory: .*file"):
+        fit(make_args(downstream_model_dir=str(tmp_path / "file")))
 
 
 @pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)
@@ -128,9 +120,7 @@ def test_a_sampler_of_one_s_own_trains_and_its_cost_is_said(make_args, fit, load
     for sampler in (WeightedRandomSampler([1.0] * len(data), 8), RandomSampler(data, generator=torch.Generator())):
         loader = DataLoader(data, 4, sampler=sampler, collate_fn=nlpbook.data_collator)
         assert fit(make_args(resume_minutes=0), train=loader).global_step == STEPS
-        assert (
-            f"{type(sampler).__name__} orders the batches: an interruption costs the epoch" in capsys.readouterr().out
-        )
+        assert "a sampler of your own orders the batches: an interruption costs the epoch" in capsys.readouterr().out
 
 
 def test_who_trains_again_is_told_from_where(make_args, fit, make_model, loaders, tmp_path, capsys):
