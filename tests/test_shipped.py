@@ -15,7 +15,7 @@ ENCODER = nlpbook.get_embedded_path("nlpbook-mini")
 SAMPLES = {"nsmc-sample": nlpbook.NsmcCorpus(), "klue-nli-sample": nlpbook.KlueNLICorpus()}
 # corpus, its folder, a sample that the classifier has not seen, and the least share of it to be answered rightly
 CLASSIFIERS = {
-    "doccls": (nlpbook.NsmcCorpus(), "nsmc", "nsmc-sample", 0.9),
+    "doccls": (nlpbook.NsmcCorpus(), "nsmc", "nsmc-sample", 0.75),
     "paircls": (nlpbook.KlueNLICorpus(), "klue-nli", "klue-nli-sample", 0.55),
 }
 
@@ -49,7 +49,7 @@ def test_the_vocabulary_covers_nsmc_and_no_sentence_of_the_samples_is_copied(cor
     assert ids.count(tokenizer.unk_token_id) / len(ids) < 0.01
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("nsmc-sample", (452, 116)), ("klue-nli-sample", (270, 72))])
+@pytest.mark.parametrize(("name", "sizes"), [("nsmc-sample", (2_558, 690)), ("klue-nli-sample", (1_746, 378))])
 def test_the_samples_are_balanced_and_their_splits_apart(name, sizes):
     train, test = read(name, "train"), read(name, "test")
     assert (len(train), len(test)) == sizes
