@@ -234,7 +234,7 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
         corpus = known(args.skip_bad_rows)
     else:
         columns = args.text_columns or (["premise", "hypothesis"] if is_pair else ["text"])
-        reading = {name: getattr(args, name) for name in ("encoding", "quoting") if hasattr(args, name)}
+        reading = {"encoding": args.encoding, "quoting": args.quoting}
         corpus = CsvCorpus(columns, args.label_column, labels=None, skip_bad_rows=args.skip_bad_rows, **reading)
     if (len(corpus.text_columns) == 2) != is_pair:
         raise ValueError(

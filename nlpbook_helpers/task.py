@@ -98,6 +98,10 @@ class ClassificationTask(LightningModule):
         """Return the batch's mean cross entropy: float32, ()."""
         return self._share_step(inputs, "val")
 
+    def test_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Return the batch's mean cross entropy: float32, ()."""
+        return self._share_step(inputs, "test")
+
     def _share_step(self, inputs: dict[str, torch.Tensor], stage: str) -> torch.Tensor:
         with tpu.autocast(self.device):
             outputs = self.model(**select_model_inputs(self.model, inputs))
