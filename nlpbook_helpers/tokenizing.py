@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
@@ -16,6 +17,7 @@ from nlpbook_helpers.corpora import ClassificationExample, CorpusError, normaliz
 
 logger = logging.getLogger(__name__)
 
+SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 10  # before whoever waits is told, and then between the lines
 CHUNK_SIZE = 2_000  # examples tokenized at once; bounds the memory of Python lists
 MOST_SPARE_ROWS = 1_024  # of an embedding beyond the tokenizer's ids: rounded up, or kept free for additions
 MAX_UNKNOWN_SHARE = 0.3  # of a corpus's tokens
@@ -101,12 +103,14 @@ def encode_examples(
     kinds = KINDS if len(tokenizer) <= 2**16 else KINDS | {"input_ids": np.int32}
     parts = [{name: np.zeros(0, kind) for name, kind in kinds.items()}]
     stream, count = iter(examples), 0
+    due = time.monotonic() + SILENT_SECONDS
     while chunk := list(islice(stream, CHUNK_SIZE)):
         columns = _encode_chunk(tokenizer, chunk, label_ids, max_seq_length, stride)
         parts.append({name: np.fromiter(column, kinds[name]) for name, column in columns.items()})
         parts[-1]["documents"] += count
         count += len(chunk)
-        if count % (25 * CHUNK_SIZE) == 0:
+        if time.monotonic() > due:
+            due = time.monotonic() + SECONDS_BETWEEN_LINES
             logger.info("tokenized %s texts so far", f"{count:,}")
     arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in KINDS}
     arrays["offsets"] = np.concatenate([[0], np.cumsum(arrays.pop("lengths"))])
