@@ -13,10 +13,11 @@ import nlpbook_helpers as nlpbook
 
 ENCODER = nlpbook.get_embedded_path("nlpbook-mini")
 SAMPLES = {"nsmc-sample": nlpbook.NsmcCorpus(), "klue-nli-sample": nlpbook.KlueNLICorpus()}
-# corpus, its folder, a sample that the classifier has not seen, and the least share of it to be answered rightly
+# corpus, its folder, a sample that the classifier has not seen, the least share of it to be answered rightly, and how far
+# an 8-bit graph may move a probability on average: each layer rounds, and the second has three times as many
 CLASSIFIERS = {
-    "doccls": (nlpbook.NsmcCorpus(), "nsmc", "nsmc-sample", 0.75),
-    "paircls": (nlpbook.KlueNLICorpus(), "klue-nli", "klue-nli-sample", 0.55),
+    "doccls": (nlpbook.NsmcCorpus(), "nsmc", "nsmc-sample", 0.75, 0.01),
+    "paircls": (nlpbook.KlueNLICorpus(), "klue-nli", "klue-nli-sample", 0.55, 0.02),
 }
 
 
@@ -77,7 +78,7 @@ def answer(classifier, examples) -> tuple:
 @pytest.mark.corpora
 def test_the_recorded_accuracy_is_reproduced_on_a_tenth_of_the_test_file(shipped, corpus_dir):
     name, _, figures, classifier = shipped
-    corpus, folder, _, _ = CLASSIFIERS[name]
+    corpus, folder, *_ = CLASSIFIERS[name]
     examples = corpus.get_examples(corpus_dir / folder, "test")
     assert len(examples) == figures["test_examples"]
     share = examples[:: 10 if len(examples) > 5_000 else 1]
@@ -91,8 +92,8 @@ def test_the_sample_is_answered_well_enough_and_in_8_bits_alike(shipped):
     exact, accuracy = answer(classifier, examples)
     assert accuracy >= CLASSIFIERS[name][3]
     rounded, _ = answer(nlpbook.Classifier.from_checkpoint(folder, backend="onnx"), examples)
-    assert 0 < abs(rounded - exact).mean() < 0.01
-    assert (rounded.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.97
+    assert 0 < abs(rounded - exact).mean() < CLASSIFIERS[name][4]
+    assert (rounded.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.95
 
 
 def test_a_classifier_folder_holds_all_it_needs_and_its_card_says_what_its_figures_say(shipped, tmp_path, monkeypatch):
