@@ -13,7 +13,7 @@ import nlpbook_helpers as nlpbook
 
 ENCODER = nlpbook.get_embedded_path("nlpbook-mini")
 SAMPLES = {"nsmc-sample": nlpbook.NsmcCorpus(), "klue-nli-sample": nlpbook.KlueNLICorpus()}
-# corpus, its folder, a sample that the classifier has not seen, the least share of it to be answered rightly, and how far
+# corpus, its folder, a sample that the classifier has not seen, the least share of it to be answered rightly, how far
 # an 8-bit graph may move a probability on average: each layer rounds, and the second has three times as many
 CLASSIFIERS = {
     "doccls": (nlpbook.NsmcCorpus(), "nsmc", "nsmc-sample", 0.75, 0.01),
