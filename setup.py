@@ -20,7 +20,7 @@ setup(
     package_dir={"nlpbook_helpers.checkpoints_data": "checkpoints"},
     package_data={
         "nlpbook_helpers": ["samples/*/*"],
-        "nlpbook_helpers.exporting": ["*.jinja"],
+        "nlpbook_helpers.exporting": ["*.jinja", "*.json"],
         "nlpbook_helpers.web": ["templates/*", "static/*"],
         "nlpbook_helpers.checkpoints_data": ["*/*"],
     },
