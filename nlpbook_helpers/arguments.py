@@ -91,6 +91,7 @@ class ClassificationTrainArguments:
     resume_minutes: float = _doc(10, "how often the state is written that a training goes on from", 0.0, 1e6)
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
+    labels: list[str] | None = _doc(None, "of a corpus of your own: its classes; None: those of the training file")
 
     def __post_init__(self) -> None:
         for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nlpbook_helpers.corpora import ClassificationExample, CorpusError, normalize_text
+from nlpbook_helpers.corpora import ClassificationExample
+from nlpbook_helpers.reading import CorpusError, normalize_text
 
 logger = logging.getLogger(__name__)
 

@@ -191,7 +191,7 @@ def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExa
         texts = reading.get_values(row, text_columns)
         json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
     except UnicodeEncodeError:
-        return None, "a column holds what is not UTF-8: save the file as UTF-8, or name its encoding (encoding=…)"
+        return None, f"a column holds what {reading.NO_UTF8}"
     except CorpusError as error:
         return None, str(error)
     if empty := [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]:
