@@ -225,7 +225,7 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
     """Return the corpus that the arguments name: NSMC, KLUE-NLI, one of their samples, or a reader's own files."""
     known = {"nsmc": NsmcCorpus, "klue-nli": KlueNLICorpus}.get(args.downstream_corpus_name.removesuffix("-sample"))
     is_pair = args.downstream_task_name == "pair-classification"
-    if known and not args.text_columns:
+    if known and not (args.text_columns or args.labels):
         corpus = known(args.skip_bad_rows)
     else:
         columns = args.text_columns or (["premise", "hypothesis"] if is_pair else ["text"])

@@ -229,7 +229,7 @@ def _read_separated(
             continue
         row = dict(zip(names, values, strict=False))
         if len(row) < len(names) or any(values[len(names) :]):
-            row = BadRow(f"expected {len(names)} columns, got {len(values)}", row)
+            row = BadRow(f"expected {len(names)} columns, got {len(values)}", row, "".join(held))
         if len(held) == 1 and len(marks) < 1_000:
             marks.add(values[-1].strip())
         elif len(held) > 1 and _are_whole_rows(held, delimiter, len(names), marks):
@@ -250,6 +250,8 @@ def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> 
         raise CorpusError(f"{place}: expected different column names, found {list(found)}")
     if missing := [name for name in columns if normalize_text(name) not in found]:
         raise MissingColumnsError(place, missing, found)
+    if bad := [name for name in found if any("\ud800" <= char <= "\udfff" for char in name)]:
+        raise CorpusError(f"{place}: column {bad[0]!r} {NO_UTF8}")
 
 
 def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int, marks: set[str]) -> bool:

@@ -56,6 +56,7 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.csv", "text;label\n비;1\n", r"a.csv, line 1: expected columns \['sentence'\], found \['text', 'label'\]"),
         ("a.csv", "내용,별점\n비,1\n", r"found \['내용', '별점'\]: name those to read, perhaps \['내용'\]"),
         ("a.csv", "sentence,a,a\n", "line 1: expected different column names"),
+        ("a.csv", b"sentence,\xea\xb0\x80\xb0\n", "line 1: column .* is not UTF-8, .*name its encoding"),
         ("a.csv", "sentence,a\n비\n", "line 2: expected 2 columns, got 1"),
         ("a.csv", "", "a.csv is empty: write it again, or delete it"),
         ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),

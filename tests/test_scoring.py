@@ -122,6 +122,7 @@ def test_rows_that_cannot_be_scored_are_kept_with_their_reason(classifier, tmp_p
     for row, reason in zip(refused, reasons, strict=True):
         assert reason in row["reason"]
     assert refused[0]["row"] == {"id": "2", "text": "", "note": "b"}
+    assert refused[2]["row"] == "5,short\r\n"
     assert refused[3]["row"] == '6,"열린" quote,d\r\n'
     assert "열린" in (tmp_path / "out.csv.refused.jsonl").read_text(encoding="utf-8")
 
@@ -261,6 +262,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_p
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.glob("out.csv*")] == ["out.csv.parts"]
     assert "(500 rows were done before)" in score_file(classifier, source, tmp_path / "out.csv")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode alone")
+def test_a_name_in_another_encoding_and_a_place_that_cannot_be_written(classifier, tmp_path):
+    source = write_csv(tmp_path / os.fsdecode("리뷰.csv".encode("cp949")), ["정말"])
+    assert score_file(classifier, source, tmp_path / "out.csv").startswith("scored 1 rows in ")
+    with pytest.raises(ScoringError, match=r"/proc/out.csv cannot be written \(No such file .*: name another place"):
+        score_file(classifier, source, "/proc/out.csv")
 
 
 def test_an_input_that_changes_meanwhile_is_noticed(classifier, tmp_path):
