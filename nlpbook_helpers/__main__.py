@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
+    except UnicodeEncodeError as error:
+        print(f"expected names in UTF-8, got {error.object!r}: rename it, or set PYTHONUTF8=1", file=sys.stderr)
+        return REFUSED
     except (ValueError, OSError, ImportError) as error:  # what the package refuses, the disk does, or is not installed
         print(error, file=sys.stderr)
         return REFUSED

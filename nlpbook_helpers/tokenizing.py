@@ -260,5 +260,5 @@ def write_cache(path: Path, features: Features) -> None:
             partial = Path(temporary) / path.name
             save_file(tensors, partial)
             os.replace(partial, path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:  # a full disk, or a name that is not UTF-8
         logger.warning("features are not cached: %s", error)

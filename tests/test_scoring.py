@@ -267,7 +267,10 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_p
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode alone")
 def test_a_name_in_another_encoding_and_a_place_that_cannot_be_written(classifier, tmp_path):
     source = write_csv(tmp_path / os.fsdecode("리뷰.csv".encode("cp949")), ["정말"])
-    assert score_file(classifier, source, tmp_path / "out.csv").startswith("scored 1 rows in ")
+    for name in ("결과.csv", "결과.parquet"):
+        output = tmp_path / os.fsdecode(name.encode("cp949"))
+        assert score_file(classifier, source, output).startswith("scored 1 rows in ")
+        assert output.exists()
     with pytest.raises(ScoringError, match=r"/proc/out.csv cannot be written \(No such file .*: name another place"):
         score_file(classifier, source, "/proc/out.csv")
 

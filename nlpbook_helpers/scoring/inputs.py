@@ -55,12 +55,17 @@ class Job:
 
     def count_done(self) -> int:
         """Return how many rows have an answer, refused ones included."""
-        return sum(pq.read_metadata(part).num_rows for part in self.find_parts())
+        return sum(part.metadata.num_rows for part in self._open_parts())
 
     def read_answers(self) -> Iterator[dict[str, Any]]:
         """Yield what is known of the rows that are done, in their order; see `PART`."""
+        for part in self._open_parts():
+            yield from part.read().to_pylist()
+
+    def _open_parts(self) -> Iterator[pq.ParquetFile]:
         for part in self.find_parts():
-            yield from pq.ParquetFile(part).read().to_pylist()
+            with part.open("rb") as file:  # pyarrow itself opens no name that is not UTF-8
+                yield pq.ParquetFile(file)
 
 
 class Batch(NamedTuple):
