@@ -245,7 +245,7 @@ def count_positions(model: Any) -> float:
 
     RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
     """
-    positions = getattr(model.config, "max_position_embeddings", math.inf)
+    positions = getattr(model.config, "max_position_embeddings", None) or math.inf
     embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(embedding, "padding_idx", None)
     return positions if padding is None else positions - padding - 1

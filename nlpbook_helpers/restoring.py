@@ -186,11 +186,9 @@ def _make_empty_model(path: Path, config: Any) -> Any:
 
     def stop(*ignored: Any) -> None:  # whatever its numbers are called
         if next(modules) > MOST_MODULES:
-            raise CheckpointError(
-                f"{path}: expected a configuration of an encoder, got one of over {MOST_MODULES:,} parts"
-            )
+            raise CheckpointError(f"{path}: expected an encoder's configuration, got over {MOST_MODULES:,} parts")
 
-    with register_module_module_registration_hook(stop) as _, torch.device("meta"):
+    with register_module_module_registration_hook(stop), torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
     if not hasattr(model, "classifier"):
         raise CheckpointError(
