@@ -7,9 +7,9 @@ from typing import Any
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
 # HTTPError is that of httpx or httpx2, whichever the Hub's client is built on
-from huggingface_hub.errors import (  # pyright: ignore[reportPrivateImportUsage]
+from huggingface_hub.errors import (
     EntryNotFoundError,
-    HTTPError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]
     OfflineModeIsEnabled,
 )
 from transformers import AutoTokenizer

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import unicodedata
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlpbook_helpers import Classifier, CorpusError, ScoringError, read_rows, score_file
+from nlpbook_helpers.scoring.answers import merge_parts, write_part
+from nlpbook_helpers.scoring.inputs import plan_jobs, read_batches
 
 PROBABILITIES = ["probability_negative", "probability_positive"]
 ADDED = ["predicted_label", "predicted_name", *PROBABILITIES, "remark"]
@@ -262,6 +266,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_p
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.glob("out.csv*")] == ["out.csv.parts"]
     assert "(500 rows were done before)" in score_file(classifier, source, tmp_path / "out.csv")
+
+
+def test_of_a_long_file_a_batch_is_in_memory_and_no_more(classifier, tmp_path):
+    source = write_csv(tmp_path / "in.csv", ["영화 " * 400] * 10_000)  # 24 MB as Python's strings
+    read_here = partial(read_rows, keep_errors=True)
+    (job,) = plan_jobs(classifier, source, tmp_path / "out.csv", tmp_path / "parts", None, read_here)
+    tracemalloc.start()
+    for batch in read_batches(job):
+        write_part(batch, np.full((len(batch.examples), 2), 0.5, np.float32), [""] * len(batch.examples))
+    merge_parts(job)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16_000_000
+    assert len(read(tmp_path / "out.csv")) == 10_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode alone")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from nlpbook_helpers.reading import Row
 from nlpbook_helpers.scoring.inputs import PART, Batch, Job, ScoringError
 
-WRITTEN_ROWS = 4_096  # held at once while outputs are written
+WRITTEN_ROWS = 1_024  # held at once while outputs are written; they may be long
 
 
 def get_refused_path(output: Path) -> Path:
