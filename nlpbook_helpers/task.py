@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pytorch_lightning import LightningModule
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
-from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, select_model_inputs
+from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
@@ -176,17 +175,6 @@ class ClassificationTask(LightningModule):
             else:  # its files would be of no use without its code, and a checkpoint carries none
                 metadata["tokenizer_is_code"] = True
         checkpoint[METADATA_KEY] = metadata | {"config": json.dumps(config)}
-
-
-def count_positions(model: Any) -> float:
-    """Return how many tokens an encoder has positions for; infinity if it has no such limit.
-
-    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
-    """
-    positions = getattr(model.config, "max_position_embeddings", math.inf)
-    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embedding, "padding_idx", None)
-    return positions if padding is None else positions - padding - 1
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:
