@@ -20,6 +20,7 @@ from nlpbook_helpers.runtime import supports_bfloat16
 
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
+NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
 _tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
@@ -195,12 +196,13 @@ class Classifier:
         return explain(self, (texts,) if isinstance(texts, str) else tuple(texts), label)
 
     @property
-    def inference_fn(self) -> Callable[..., dict[str, str]]:
+    def inference_fn(self) -> Callable[..., dict[str, Any]]:
         """The book's inference function: `inference_fn(sentence)` or `inference_fn(premise, hypothesis)`.
 
         It returns its inputs (in Unicode's form NFC), the `prediction`, and for each label `…_data` ("긍정 0.9876") and
-        `…_width` ("98.76%"); a text that the tokenizer hardly knows is answered with a `remark`. Its signature names
-        the inputs; the web page makes its form from it.
+        `…_width` ("98.76%"); for programs the same as numbers, `label` and `probabilities` ({label: float}); a text
+        that the tokenizer hardly knows is answered with a `remark`. Its signature names the inputs; the web page makes
+        its form from it.
 
         Attributes of the function, for a web service: `batch_fn(inputs)` answers many inputs, dicts by input name, at
         once; `explain_fn(sentence=…)` is `explain`, where there is one; `info` is the classifier's.
@@ -215,10 +217,10 @@ class Classifier:
                     raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")
             return tuple(fields.values())
 
-        def inference_fn(*args: str, **kwargs: str) -> dict[str, str]:
+        def inference_fn(*args: str, **kwargs: str) -> dict[str, Any]:
             return self._answer([bind(*args, **kwargs)])[0]
 
-        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
             return self._answer([bind(**fields) for fields in inputs])
 
         def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
@@ -230,7 +232,7 @@ class Classifier:
         vars(explain_fn)["__signature__"] = signature
         return inference_fn
 
-    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, str]]:
+    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         if not inputs:
             return []
         examples = [self.make_example(texts, row) for row, texts in enumerate(inputs)]
@@ -240,12 +242,18 @@ class Classifier:
             answers[row]["remark"] = REMARK
         return answers
 
-    def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, str]:
-        fields = dict(zip(self.input_names, example, strict=False))
-        answer = {**fields, "prediction": self.labels[int(probabilities.argmax())]}
+    def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, Any]:
+        fields, best = dict(zip(self.input_names, example, strict=False)), int(probabilities.argmax())
         rounded = [round(float(p), DECIMALS[len(fields)]) for p in probabilities]
-        shown = list(zip(make_answer_keys(self.labels), rounded, strict=True))
+        keys = make_answer_keys(self.labels)
+        shown = list(zip(keys, rounded, strict=True))
         if len(shown) == 2:  # the book names the positive class first
             shown.reverse()
+        answer: dict[str, Any] = {**fields, "prediction": self.labels[best]}
         answer |= {f"{key}_data": f"{name} {p}" for (name, key), p in shown}
-        return answer | {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
+        answer |= {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
+        # labels that read alike would be one key, and their probabilities not sum to one
+        is_clear = len(set(self.labels)) == len(self.labels)
+        names = self.labels if is_clear else [key for _, key in keys]
+        numbers = [round(float(p), NUMBER_DECIMALS) for p in probabilities]
+        return answer | {"label": names[best], "probabilities": dict(zip(names, numbers, strict=True))}
