@@ -60,6 +60,7 @@ class Classifier:
         stride: Tokens that the windows of a longer text share; None where it is cut.
         info: What a page says below: `model`, `checkpoint`, `score`, `limits`.
         text_columns: What the columns of its training's files were called; empty if that is not known.
+        examples: Texts to try it on, a tuple of as many as it reads: of its validation data, answered rightly.
     """
 
     model: Any
@@ -71,6 +72,7 @@ class Classifier:
     info: dict[str, str] = field(default_factory=dict)
     text_columns: tuple[str, ...] = ()
     backend: InitVar[Backend] = "auto"
+    examples: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self, backend: Backend) -> None:
         self.model.eval()
@@ -134,7 +136,9 @@ class Classifier:
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
         stride, columns = stride if len(names) == 1 else None, parts.text_columns
-        return cls(parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns, backend)
+        examples = tuple(tuple(one) for one in parts.metadata.get("examples", ()) if len(one) == len(names))
+        own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns)
+        return cls(*own, backend, examples)
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         """Score many texts.
