@@ -36,6 +36,7 @@ _PUBLIC_NAMES = {
     ],
     "classifier": ["Classifier", "load_tokenizer"],
     "trainer": ["compare_runs", "get_trainer", "train"],
+    "own_files": ["prepare_training"],
     "scoring": ["ScoringError", "score_file"],
     "exporting.hub": ["export"],
     "exporting.onnx": ["QuantizationError"],

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.arguments import ClassificationTrainArguments, get_embedded_path, read_arguments
+from nlpbook_helpers.arguments import ClassificationTrainArguments, read_arguments
 
+SHORT = {"text_columns": "--text", "label_column": "--label"}
 REFUSED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses; the last two are those of every shell command
 
 
@@ -48,19 +49,27 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def train(file: Path | None = None, /, settings: Any = None) -> None:
+def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
     """Fine-tune a classifier, alone or under torchrun or SLURM; interrupted, the same command goes on.
 
     Args:
-        file: JSON object of the options below; those of the command line win
+        files: labelled CSV, TSV, JSON Lines or Parquet file, and corrections to it, as a page has collected them; or a
+            JSON object of the options below; those of the command line win
+        serve: then open its page
         settings: the options given, see `_make_settings`
     """
     ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
     speaks = not ranks or ranks[0] == "0"  # of several processes the first one
     with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
-        given = (read_arguments(file) if file else {}) | (settings or {})
-        nlpbook.train(ClassificationTrainArguments(**given))
+        given: dict[str, Any] = {}
+        for file in (file for file in files if file.suffix == ".json"):
+            given |= read_arguments(file)
+        given |= settings or {}
+        data = [file for file in files if file.suffix != ".json"]
+        best = nlpbook.train(nlpbook.prepare_training(data, **given) if data else ClassificationTrainArguments(**given))
+        if serve and best:
+            COMMANDS["serve"](checkpoint=[str(best)])
 
 
 def predict(
@@ -88,7 +97,7 @@ def predict(
     from nlpbook_helpers.scoring import KEPT_KERNELS
 
     os.environ.setdefault(*KEPT_KERNELS)
-    classifier = nlpbook.Classifier.from_checkpoint(_find(checkpoint), max_seq_length=max_seq_length)
+    classifier = nlpbook.Classifier.from_checkpoint(checkpoint, max_seq_length=max_seq_length)
     how = (text_columns, overwrite, engine, address, gpus_per_worker, encoding, quoting)
     print(nlpbook.score_file(classifier, input, output, *how))
 
@@ -102,7 +111,7 @@ def serve(*, checkpoint: list[str], port: int = 5000, tunnel: Literal["ngrok"] |
         tunnel: also open public addresses, with keys
     """
     _announce(f"loading {', '.join(checkpoint)}")
-    classifiers = [nlpbook.Classifier.from_checkpoint(_find(one)) for one in checkpoint]
+    classifiers = [nlpbook.Classifier.from_checkpoint(one) for one in checkpoint]
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.default_int_handler)
     with ExitStack() as servers, suppress(KeyboardInterrupt):
@@ -129,7 +138,7 @@ def export(
     """
     _announce(f"loading {checkpoint}")
     try:
-        print(nlpbook.export(_find(checkpoint), output, onnx, licence, overwrite))
+        print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
     except nlpbook.QuantizationError as error:
         raise ValueError(error) from error
 
@@ -161,7 +170,7 @@ def _make_settings() -> Any:
 
     options, kinds = {}, get_type_hints(ClassificationTrainArguments)
     for field in fields(ClassificationTrainArguments):
-        words = Parameter(help=f"{field.metadata['help']} (default {field.default})")
+        words = Parameter(help=f"{field.metadata['help']} (default {field.default})", alias=SHORT.get(field.name))
         options[field.name] = Annotated[kinds[field.name], words]
     return TypedDict("Settings", options, total=False)  # type: ignore[operator]
 
@@ -172,13 +181,6 @@ def _announce(sentence: str) -> None:
     import transformers
 
     transformers.logging.disable_progress_bar()
-
-
-def _find(checkpoint: str) -> str:
-    """Return where a checkpoint lies; what is not there may be the name of one that ships with the package."""
-    with suppress(FileNotFoundError):  # what does not ship either is refused in the words for a path
-        return checkpoint if Path(checkpoint).exists() else get_embedded_path(checkpoint)
-    return checkpoint
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
         raise CorpusError(f"{path} is empty: write it again, or delete it and call download_downstream_dataset(args)")
     if sample.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
         raise CorpusError(f"{path} is a workbook, expected text: save it as 'CSV UTF-8' in Excel")
-    likely = _guess_encoding(sample)
+    likely = guess_encoding(sample)
     try:
         is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
         fits = likely and _decode_sample(sample, encoding) == _decode_sample(sample, likely)
@@ -165,7 +165,7 @@ def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
     yield from io.TextIOWrapper(file, "utf-8-sig" if is_utf8 else encoding, errors="surrogateescape", newline="")
 
 
-def _guess_encoding(sample: bytes) -> str | None:
+def guess_encoding(sample: bytes) -> str | None:
     """Return the encoding that bytes are most likely in; None if it is none that Korean files usually have."""
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-32" if sample.startswith(codecs.BOM_UTF32_LE) else "utf-16"

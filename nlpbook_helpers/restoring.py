@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
     CheckpointError,
@@ -78,7 +79,7 @@ def restore(
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
-    path = Path(checkpoint).expanduser()
+    path = Path(find_embedded(str(checkpoint))).expanduser()
     try:
         if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
             model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
