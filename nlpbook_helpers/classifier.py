@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, get_short_names, is_blank, normalize_text
@@ -20,6 +21,8 @@ from nlpbook_helpers.runtime import supports_bfloat16
 
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
+CHUNK = 2_048  # texts scored at once by `predict`: sorted by length together, and a step of its bar
+SHOWN_LABELS = 10
 NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
@@ -140,25 +143,57 @@ class Classifier:
         own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns)
         return cls(*own, backend, examples)
 
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
+    def predict(self, texts: Any) -> Any:
         """Score many texts.
 
         Args:
-            texts: Strings, or pairs of strings if the classifier compares two.
+            texts: Strings, or pairs of strings if the classifier compares two. Or a pandas DataFrame with columns
+                named as in training, or as the inputs are.
 
         Returns:
-            float32, (texts, labels): probabilities in the order of `labels`.
+            float32, (texts, labels): probabilities in the order of `labels`. For a DataFrame a copy of it with the
+            columns that `nlpbook predict` adds: `predicted_label`, `predicted_name` and `probability_…`.
 
         Raises:
-            ValueError: A text is not a string, or the number of texts per input is wrong.
+            ValueError: A text is not a string, the number of texts per input is wrong, or a column is missing.
             CheckpointError: The model answers something that is not a number.
         """
-        is_list = isinstance(texts, Iterable) and not isinstance(texts, str | bytes | Mapping | Set)
-        if not is_list or hasattr(texts, "columns"):  # a DataFrame would give its column names
+        if hasattr(texts, "columns"):
+            return self._predict_frame(texts)
+        if not isinstance(texts, Iterable) or isinstance(texts, str | bytes | Mapping | Set):
             raise ValueError(f"texts: expected a list of texts, got {type(texts).__name__}: put them into a list")
         rows = (text if isinstance(text, tuple | list) else (text,) for text in texts)
         examples = [self.make_example(row, position) for position, row in enumerate(rows)]
-        return self._score(self.encode(examples)) if examples else np.zeros((0, len(self.labels)), np.float32)
+        # all are checked before the first is scored; the bar is for those who would wait longer than a moment
+        starts = tqdm(range(0, len(examples), CHUNK), "predict", delay=2, leave=False, unit_scale=CHUNK, unit="text")
+        answers = [self._score(self.encode(examples[start : start + CHUNK])) for start in starts]
+        return np.concatenate([np.zeros((0, len(self.labels)), np.float32), *answers])
+
+    def _predict_frame(self, frame: Any) -> Any:
+        known = [list(names) for names in (self.text_columns, self.input_names) if names]
+        columns = next((names for names in known if set(names) <= set(frame.columns)), None)
+        if columns is None:
+            wanted = " or ".join(map(str, known))
+            raise ValueError(f"texts: expected columns {wanted}, got {list(frame.columns)}: rename them")
+        probabilities = self.predict(list(frame[columns].itertuples(index=False, name=None)))
+        best, keys = probabilities.argmax(axis=1), make_answer_keys(self.labels)
+        added = {f"probability_{key}": column for (_, key), column in zip(keys, probabilities.T, strict=True)}
+        return frame.assign(predicted_label=best, predicted_name=[self.labels[one] for one in best], **added)
+
+    def _list_facts(self) -> dict[str, str]:
+        more = [f"… ({len(self.labels)})"] if len(self.labels) > SHOWN_LABELS else []
+        return {
+            "labels": ", ".join([*self.labels[:SHOWN_LABELS], *more]),
+            "texts": ", ".join(self.input_names),
+        } | self.info
+
+    def __repr__(self) -> str:
+        return f"Classifier({'; '.join(f'{name}: {value}' for name, value in self._list_facts().items())})"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd  # a second, which a server need not spend
+
+        return pd.Series(self._list_facts()).to_frame().to_html(header=False)
 
     def make_example(self, texts: Sequence[str], row: int = 0) -> ClassificationExample:
         """Return the texts of one input, checked and in one Unicode form.

@@ -21,8 +21,8 @@ def find_candidates(dataset: ClassificationDataset) -> tuple[np.ndarray, list[li
     each = max(1, CANDIDATES // dataset.corpus.num_labels)
     groups = [np.flatnonzero(is_short & (labels == label))[:each] for label in range(dataset.corpus.num_labels)]
     places = np.concatenate(groups)[:CANDIDATES]
-    texts = [[text for text in example[:2] if text is not None] for example in dataset.get_examples(places)]
-    fits = np.array([sum(map(len, one)) <= SHORT for one in texts], dtype=bool)
+    texts = [[text.strip() for text in example[:2] if text is not None] for example in dataset.get_examples(places)]
+    fits = np.array([all(one) and sum(map(len, one)) <= SHORT for one in texts], dtype=bool)
     return dataset.rows[places[fits]], [one for one, is_fitting in zip(texts, fits, strict=True) if is_fitting]
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ from nlpbook_helpers.checkpoints import METADATA_KEY
 from nlpbook_helpers.examples import choose_examples, find_candidates
 from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
+
+logger = logging.getLogger(__name__)
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 STEPS_BETWEEN_LOOKS = 10  # at the loss, for which a GPU has to be waited for
@@ -235,7 +238,12 @@ class ClassificationTask(LightningModule):
         dataset = getattr(self.trainer.val_dataloaders, "dataset", None)
         if not isinstance(dataset, ClassificationDataset) or self.device.type == "xla":  # which would compile for them
             return []
-        self._candidates = self._candidates or find_candidates(dataset)
+        if self._candidates is None:
+            try:
+                self._candidates = find_candidates(dataset)
+            except (OSError, ValueError) as error:  # the file has gone meanwhile: no reason to lose what was learned
+                logger.warning("no examples are kept for the page: %s", error)
+                return []
         return choose_examples(self.model, dataset, *self._candidates)
 
 

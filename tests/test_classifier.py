@@ -152,8 +152,8 @@ def test_no_label_vanishes_from_an_answer(labels, keys, make_classifier):
 
 def test_texts_of_the_wrong_shape_are_named(make_classifier):
     classifier = make_classifier()
-    for wrong in ("정말", {"a": "b"}, {"a"}, None, pd.DataFrame({"text": ["a"]})):
-        with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType|DataFrame)"):
+    for wrong in ("정말", {"a": "b"}, {"a"}, None):
+        with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType)"):
             classifier.predict(wrong)  # type: ignore[arg-type]
     for wrong in (None, 3, NAN, ("a", "b")):
         with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got"):
@@ -162,6 +162,49 @@ def test_texts_of_the_wrong_shape_are_named(make_classifier):
         classifier.predict(["정말", "\ud800"])
     assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
     assert classifier.predict([]).shape == (0, 2)
+
+
+def test_a_table_comes_back_with_its_answers(trained):
+    classifier = Classifier.from_checkpoint(trained)
+    for column in ("document", "sentence"):  # as in training, or as the input is called
+        frame = pd.DataFrame({column: TEXTS, "id": range(len(TEXTS))}, index=range(5, 5 + len(TEXTS)))
+        answered = classifier.predict(frame)
+        names = ["predicted_label", "predicted_name", "probability_negative", "probability_positive"]
+        assert list(answered.columns) == [column, "id", *names]
+        assert answered.index.equals(frame.index)
+        assert answered[names[2:]].to_numpy() == pytest.approx(classifier.predict(TEXTS))
+        assert answered["predicted_name"].tolist() == [LABELS[best] for best in answered["predicted_label"]]
+    with pytest.raises(
+        ValueError, match=r"texts: expected columns \['document'\] or \['sentence'\], got \['text'\]: rename"
+    ):
+        classifier.predict(pd.DataFrame({"text": TEXTS}))
+    with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got \(nan,\)"):
+        classifier.predict(pd.DataFrame({"sentence": ["정말", NAN]}))
+
+
+def test_a_classifier_is_shown_by_what_it_is(trained):
+    classifier = Classifier.from_checkpoint(trained)
+    assert repr(classifier).startswith(
+        "Classifier(labels: 부정 (negative), 긍정 (positive); texts: sentence; model: tiny-bert;"
+    )
+    assert len(repr(classifier)) < 300
+    classifier.info["model"] = "<script>"
+    assert "&lt;script&gt;" in classifier._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "examples",
+    ["정말", [["정말"]] * 5, [["정말" * 101]], [[1]], ["정말"], [{"text": "정말"}]],
+    ids=["no list", "too many", "too long", "no text", "no lists", "no lists but dicts"],
+)
+def test_examples_of_a_stranger_s_checkpoint_are_bounded(trained, examples):
+    (path,) = trained.glob("*.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    assert all(len(texts) == 1 for texts in Classifier.from_checkpoint(path).examples)
+    checkpoint["nlpbook"]["examples"] = examples
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match="expected examples to be a list, got"):
+        Classifier.from_checkpoint(path)
 
 
 def test_long_texts_are_read_in_windows_and_short_ones_as_before(trained, caplog):

@@ -4,13 +4,14 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from nlpbook_helpers import (
     ClassificationDataset,
     NsmcCorpus,
     evaluate,
     find_worst_mistakes,
+    make_threshold_table,
     plot_confusion_matrix,
     plot_learning_curve,
 )
@@ -35,6 +36,19 @@ def test_evaluation_agrees_with_scikit_learn_and_shows_the_worst(report):
     assert len(mistakes) == (predicted != labels).sum() > 0
     assert (mistakes["label"] != mistakes["prediction"]).all()
     assert mistakes["probability"].is_monotonic_decreasing
+
+
+def test_two_labels_have_a_table_of_thresholds_and_a_class_that_is_never_predicted_is_named(report):
+    table = make_threshold_table(report)
+    for threshold, row in table.iterrows():
+        predicted = report.probabilities[:, 1] >= threshold
+        assert row["predicted"] == predicted.sum()
+        assert row["recall"] == pytest.approx(recall_score(report.dataset.labels, predicted))
+    said = report.describe()
+    assert "긍정 (positive) from" in said
+    (never,) = [name for name, count in zip(report.label_names, report.confusion.sum(0), strict=True) if not count]
+    assert f"1 of 2 classes are never predicted: {never}: " in said
+    assert "긍정 (positive)</th>" in report._repr_html_()
 
 
 def test_the_plots_can_be_drawn(report, trained_once, tmp_path):
