@@ -50,19 +50,30 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     rows, columns, later = first.get_examples(paths[0].parent, "train"), first.text_columns, []
     for path in paths[1:]:
         later += _open(path, given, first.get_labels()).get_examples(path.parent, "train")
-    corrected = {row[:2] for row in later}
-    rows = [*(row for row in rows if row[:2] not in corrected), *later]
+    corrected = {_strip(row) for row in later}
+    rows = [*(row for row in rows if _strip(row) not in corrected), *later]
     header = [*columns, first.label_column]
     _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
     counts = ", ".join(f"{label} {number:,}" for label, number in Counter(row.label for row in rows).most_common())
     print(f"{len(rows):,} rows, {len(later):,} of them from later files; labels in {header[-1]!r}: {counts}")
     encoder = given.get("pretrained_model_name") or _choose_encoder()
-    settings = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
-    settings |= {"downstream_corpus_root_dir": str(model_dir / "corpus"), "downstream_corpus_name": paths[0].name}
-    settings |= {"pretrained_model_name": encoder, "downstream_model_dir": str(model_dir), "encoding": "utf-8"}
-    task = f"{'pair' if len(columns) == 2 else 'document'}-classification"
-    settings |= {"text_columns": list(columns), "label_column": header[-1], "quoting": True}
-    return ClassificationTrainArguments(**settings | {"downstream_task_name": task})
+    settings: dict[str, Any] = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
+    settings |= {
+        "pretrained_model_name": encoder,
+        "downstream_task_name": f"{'pair' if len(columns) == 2 else 'document'}-classification",
+        "downstream_corpus_name": paths[0].name,
+        "downstream_corpus_root_dir": str(model_dir / "corpus"),
+        "downstream_model_dir": str(model_dir),
+        "text_columns": list(columns),
+        "label_column": header[-1],
+        "encoding": "utf-8",
+        "quoting": True,
+    }
+    return ClassificationTrainArguments(**settings)
+
+
+def _strip(row: ClassificationExample) -> tuple[str, ...]:
+    return tuple((text or "").strip() for text in row[:2])
 
 
 def _find_free_folder(name: str) -> Path:

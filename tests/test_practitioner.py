@@ -62,8 +62,8 @@ def test_a_practitioners_day(shop, encoder_dir, serve_app, capsys):
     assert len({answer["label"] for answer in answers}) == 4  # of five: a page's buttons show one each
 
     wrong, *others = [f"{WORDS['배송']} {filler}" for filler in FILLERS]
-    corrections = [(wrong, "배송", "가격"), *((text, "가격", "배송") for text in others)]
-    write_csv(shop / "feedback.csv", ["sentence", "prediction", "label"], corrections)  # in UTF-8, as the page writes
+    corrections = [(wrong, "가격", "배송"), *((text, "배송", "가격") for text in others)]
+    write_csv(shop / "feedback.csv", ["sentence", "label", "answer"], corrections)  # in UTF-8, as the page writes
     assert main(["train", "reviews.csv", "feedback.csv", *columns, *better]) == 0
     said = capsys.readouterr().out
     assert "feedback.csv: encoding utf-8, texts in 'sentence', labels in 'label'" in said
@@ -81,3 +81,53 @@ def test_a_practitioners_day(shop, encoder_dir, serve_app, capsys):
     assert "validation macro F1" in card
     assert re.search(r"\| label \| precision \|.*\n.*\n\| 가격 \| [01]\.\d{4} \|.* \| 20 \|\n(\| .*\n){4}\n", card)
     assert classifier.examples[0][0] in card or 'classifier("' in card
+
+
+REVIEWS = [(f"{word} {number}", label, str(number)) for label, word in WORDS.items() for number in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("header", "given", "sentence"),
+    [
+        (
+            ["리뷰", "종류", "번호"],
+            {},
+            r"expected a column of labels, found \['리뷰', '종류', '번호'\]: name it with --label",
+        ),
+        (["글", "감정", "번호"], {}, r"expected a column of texts, found \['글', '번호'\]: name it with --text"),
+        (
+            ["리뷰", "감정", "번호"],
+            {"text_columns": ["글"]},
+            r"expected columns \['글'\], found \['리뷰', '감정', '번호'\]",
+        ),
+        (["리뷰", "감정", "번호"], {"label_column": "종류"}, r"expected columns \['종류'\], found"),
+        (["리뷰", "감정", "번호"], {"encoding": "utf-16-le"}, "is not in the encoding 'utf-16-le'; it looks like utf-8"),
+    ],
+)
+def test_what_is_unclear_in_a_file_is_asked_for(shop, header, given, sentence):
+    write_csv(shop / "own.csv", header, REVIEWS)
+    with pytest.raises(nlpbook.CorpusError, match=sentence):
+        nlpbook.prepare_training(["own.csv"], **given)
+
+
+def test_what_is_found_in_files_is_shown_and_what_is_given_wins(shop, capsys):
+    write_csv(shop / "own.csv", ["글", "감정"], [row[:2] for row in REVIEWS])
+    write_csv(shop / "feedback.csv", ["sentence", "label"], [("  영화 0", "칭찬"), ("영화 9", "가격")])
+    args = nlpbook.prepare_training(["own.csv", "feedback.csv"], epochs=2)
+    assert "own.csv: encoding utf-8, texts in '글', labels in '감정'" in capsys.readouterr().out
+    assert (args.pretrained_model_name, args.epochs) == (nlpbook.get_embedded_path("nlpbook-mini"), 2)
+    rows = nlpbook.make_corpus(args).get_examples(f"{args.downstream_corpus_root_dir}/own.csv", "train")
+    labels = {row.text_a.strip(): row.label for row in rows}
+    assert len(rows) == len(labels) == 21
+    assert (labels["영화 0"], labels["영화 1"], labels["영화 9"]) == ("칭찬", "배송", "가격")
+    write_csv(shop / "feedback.csv", ["sentence", "label"], [("영화", "환불")])
+    with pytest.raises(nlpbook.CorpusError, match="feedback.csv, line 2: label: expected one of .*got '환불'"):
+        nlpbook.prepare_training(["own.csv", "feedback.csv"])
+    with pytest.raises(nlpbook.CorpusError, match="expected a file at gone.csv, found none"):
+        nlpbook.prepare_training(["gone.csv"])
+
+
+def test_pairs_are_known_by_their_columns(shop):
+    write_csv(shop / "pairs.csv", ["premise", "hypothesis", "gold_label"], [(*row[:2], row[1]) for row in REVIEWS])
+    args = nlpbook.prepare_training(["pairs.csv"], pretrained_model_name="nlpbook-mini")
+    assert (args.downstream_task_name, args.text_columns) == ("pair-classification", ["premise", "hypothesis"])
