@@ -21,8 +21,10 @@ from waitress.task import ErrorTask
 
 from nlpbook_helpers.runtime import is_colab
 from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC
-from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, SECURITY_HEADERS, say
+from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, say
+from nlpbook_helpers.web.language import choose_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
+from nlpbook_helpers.web.responses import SECURITY_HEADERS
 from nlpbook_helpers.web.tunnel import COLAB_RULES, Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
 
 HOST = "127.0.0.1"
@@ -42,7 +44,8 @@ class _JsonErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps({"error": describe_error(ApiError(error.code))}).encode()
+        language = choose_language(self.request.headers.get("ACCEPT_LANGUAGE", ""))
+        body = json.dumps({"error": describe_error(ApiError(error.code), language)}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers = [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
         self.set_close_on_finish()
