@@ -20,6 +20,7 @@ from nlpbook_helpers.runtime import supports_bfloat16
 
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
+NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
 _tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
@@ -59,6 +60,7 @@ class Classifier:
         stride: Tokens that the windows of a longer text share; None where it is cut.
         info: What a page says below: `model`, `checkpoint`, `score`, `limits`.
         text_columns: What the columns of its training's files were called; empty if that is not known.
+        examples: Texts to try it on, a tuple of as many as it reads: of its validation data, answered rightly.
     """
 
     model: Any
@@ -70,6 +72,7 @@ class Classifier:
     info: dict[str, str] = field(default_factory=dict)
     text_columns: tuple[str, ...] = ()
     backend: InitVar[Backend] = "auto"
+    examples: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self, backend: Backend) -> None:
         self.model.eval()
@@ -133,7 +136,9 @@ class Classifier:
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
         stride, columns = stride if len(names) == 1 else None, parts.text_columns
-        return cls(parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns, backend)
+        examples = tuple(tuple(one) for one in parts.metadata.get("examples", ()) if len(one) == len(names))
+        own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns)
+        return cls(*own, backend, examples)
 
     def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         """Score many texts.
@@ -195,12 +200,13 @@ class Classifier:
         return explain(self, (texts,) if isinstance(texts, str) else tuple(texts), label)
 
     @property
-    def inference_fn(self) -> Callable[..., dict[str, str]]:
+    def inference_fn(self) -> Callable[..., dict[str, Any]]:
         """The book's inference function: `inference_fn(sentence)` or `inference_fn(premise, hypothesis)`.
 
         It returns its inputs (in Unicode's form NFC), the `prediction`, and for each label `…_data` ("긍정 0.9876") and
-        `…_width` ("98.76%"); a text that the tokenizer hardly knows is answered with a `remark`. Its signature names
-        the inputs; the web page makes its form from it.
+        `…_width` ("98.76%"); for programs the same as numbers, `label` and `probabilities` ({label: float}); a text
+        that the tokenizer hardly knows is answered with a `remark`. Its signature names the inputs; the web page makes
+        its form from it.
 
         Attributes of the function, for a web service: `batch_fn(inputs)` answers many inputs, dicts by input name, at
         once; `explain_fn(sentence=…)` is `explain`, where there is one; `info` is the classifier's.
@@ -215,10 +221,10 @@ class Classifier:
                     raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")
             return tuple(fields.values())
 
-        def inference_fn(*args: str, **kwargs: str) -> dict[str, str]:
+        def inference_fn(*args: str, **kwargs: str) -> dict[str, Any]:
             return self._answer([bind(*args, **kwargs)])[0]
 
-        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
             return self._answer([bind(**fields) for fields in inputs])
 
         def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
@@ -230,7 +236,7 @@ class Classifier:
         vars(explain_fn)["__signature__"] = signature
         return inference_fn
 
-    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, str]]:
+    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         if not inputs:
             return []
         examples = [self.make_example(texts, row) for row, texts in enumerate(inputs)]
@@ -240,12 +246,18 @@ class Classifier:
             answers[row]["remark"] = REMARK
         return answers
 
-    def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, str]:
-        fields = dict(zip(self.input_names, example, strict=False))
-        answer = {**fields, "prediction": self.labels[int(probabilities.argmax())]}
+    def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, Any]:
+        fields, best = dict(zip(self.input_names, example, strict=False)), int(probabilities.argmax())
         rounded = [round(float(p), DECIMALS[len(fields)]) for p in probabilities]
-        shown = list(zip(make_answer_keys(self.labels), rounded, strict=True))
+        keys = make_answer_keys(self.labels)
+        shown = list(zip(keys, rounded, strict=True))
         if len(shown) == 2:  # the book names the positive class first
             shown.reverse()
+        answer: dict[str, Any] = {**fields, "prediction": self.labels[best]}
         answer |= {f"{key}_data": f"{name} {p}" for (name, key), p in shown}
-        return answer | {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
+        answer |= {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
+        # labels that read alike would be one key, and their probabilities not sum to one
+        is_clear = len(set(self.labels)) == len(self.labels)
+        names = self.labels if is_clear else [key for _, key in keys]
+        numbers = [round(float(p), NUMBER_DECIMALS) for p in probabilities]
+        return answer | {"label": names[best], "probabilities": dict(zip(names, numbers, strict=True))}

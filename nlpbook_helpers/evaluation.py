@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # both take a second to import, which a deployed classifier n
 KOREAN_FONTS = {"NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """What a classifier answered on a dataset, and how right that was.
 
@@ -37,8 +37,26 @@ class EvaluationReport:
     per_class: "pd.DataFrame"
     confusion: np.ndarray
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {len(self.probabilities):,} examples"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self}</p>{self.per_class.round(4).to_html()}"
+
+    def describe(self) -> str:
+        """Return what a shell shows: the figures, those of each label, and which labels are never predicted."""
+        import pandas as pd
+
+        tables = [self.per_class] if len(self.label_names) != 2 else [self.per_class, make_threshold_table(self)]
+        with pd.option_context("display.unicode.east_asian_width", True):
+            lines = [str(self), *(table.round(4).to_string() for table in tables)]
+        never = [name for name, count in zip(self.label_names, self.confusion.sum(axis=0), strict=True) if not count]
+        if never:
+            count = f"{len(never)} of {len(self.label_names)} classes are never predicted"
+            lines.append(
+                f"{count}: {', '.join(never)}: train longer, with class_weights='balanced', or on more of them"
+            )
+        return "\n".join(lines)
 
 
 def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
@@ -66,6 +84,30 @@ def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
     accuracy, macro_f1 = float(accuracy_score(labels, predicted)), float(per_class["f1"].to_numpy().mean())
     confusion = confusion_matrix(labels, predicted, labels=known)
     return EvaluationReport(dataset, names, probabilities, accuracy, macro_f1, per_class, confusion)
+
+
+def make_threshold_table(report: EvaluationReport) -> "pd.DataFrame":
+    """Say of two labels what happens to the second if it is answered from another probability than 0.5 on.
+
+    Returns:
+        A row per probability, 0.1 to 0.9: precision, recall and F1 of that label, and in how many examples it is
+        `predicted`.
+
+    Raises:
+        ValueError: There are not two labels.
+    """
+    import pandas as pd
+    from sklearn.metrics import precision_recall_fscore_support
+
+    if len(report.label_names) != 2:
+        raise ValueError(f"report: expected one of two labels, got {report.label_names}: for more there is per_class")
+    thresholds, rows = [tenth / 10 for tenth in range(1, 10)], []
+    for threshold in thresholds:
+        predicted = (report.probabilities[:, 1] >= threshold).astype(int)
+        figures = precision_recall_fscore_support(report.dataset.labels, predicted, average="binary", zero_division=0)  # type: ignore[arg-type]
+        rows.append([*figures[:3], predicted.sum()])
+    index = pd.Index(thresholds, name=f"{report.label_names[1]} from")
+    return pd.DataFrame(rows, index, columns=["precision", "recall", "f1", "predicted"]).astype({"predicted": int})
 
 
 def find_worst_mistakes(report: EvaluationReport, count: int = 10) -> "pd.DataFrame":

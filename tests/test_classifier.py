@@ -70,11 +70,13 @@ def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
 def test_the_answer_has_the_books_fields(trained):
     answer = Classifier.from_checkpoint(trained).inference_fn("정말 재미있는 영화")
     names = ["sentence", "prediction", "positive_data", "negative_data", "positive_width", "negative_width"]
-    assert list(answer) == names
+    assert list(answer) == [*names, "label", "probabilities"]
     p, q = (float(answer[f"{key}_data"].split()[1]) for key in ("positive", "negative"))
     assert answer["positive_width"] == f"{round(p * 100, 2)}%"
     assert answer["prediction"] == ("긍정 (positive)" if p >= 0.5 else "부정 (negative)")
     assert p + q == pytest.approx(1, abs=2e-4)
+    assert answer["label"] == answer["prediction"]
+    assert answer["probabilities"] == pytest.approx({"부정 (negative)": q, "긍정 (positive)": p}, abs=1e-4)
 
 
 def test_widths_carry_no_float_noise(make_classifier, make_model):
@@ -91,7 +93,7 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     assert list(inspect.signature(classifier.inference_fn).parameters) == ["premise", "hypothesis"]
     answer = classifier.inference_fn("다시 보고 싶다", hypothesis="정말 좋았다")
     names = [f"{label}_{kind}" for kind in ("data", "width") for label in ("entailment", "contradiction", "neutral")]
-    assert list(answer) == ["premise", "hypothesis", "prediction", *names]
+    assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
     assert "score" not in classifier.info
     assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
@@ -144,6 +146,8 @@ def test_no_label_vanishes_from_an_answer(labels, keys, make_classifier):
     assert make_answer_keys(labels) == keys
     answer = make_classifier(len(labels), labels).inference_fn("영화")
     assert {f"{key}_{kind}" for _, key in keys for kind in ("data", "width")} <= answer.keys()
+    assert len(answer["probabilities"]) == len(labels)
+    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
 
 
 def test_texts_of_the_wrong_shape_are_named(make_classifier):
