@@ -131,7 +131,7 @@ def test_what_the_server_itself_refuses_has_the_same_form(
     assert answer.startswith(f"HTTP/1.1 {status}") and f'"code": "{code}"' in answer and "frame-ancestors" in answer
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/healthz", "/nothing", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/", "/api", "/healthz", "/nothing", "/docs"])
 def test_every_answer_carries_the_security_headers(serve_app: Serve, path: str) -> None:
     headers = call(serve_app().url + path).headers
     policy = headers["Content-Security-Policy"]
@@ -172,7 +172,8 @@ def test_with_a_key_only_health_and_assets_are_open(serve_app: Serve) -> None:
         answer = call(server.url + path)
         assert (answer.status, answer.error["code"]) == (401, "unauthorized"), path
     assert "접속 열쇠가 없거나" in call(server.url, Accept="text/html").text
-    assert call(f"{server.url}/healthz").status == call(f"{server.url}/static/app.css").status == 200
+    static = f"{server.url}{app.static_url_path}/app.css"
+    assert call(f"{server.url}/healthz").status == call(static).status == 200
     for given in ("열쇠".encode().decode("latin-1"), "ÿ", "", KEY + "x"):
         assert ask(server, Authorization=f"Bearer {given}").status == 401
         assert ask(server, Authorization="", Cookie=f"nlpbook_key_{server.port}={given}").status == 401
