@@ -2,6 +2,7 @@
 
 import hmac
 import math
+import re
 import threading
 import time
 from collections import Counter
@@ -81,7 +82,9 @@ ACCESS_KEY = "nlpbook.access_key"
 """The WSGI environment's name for the access key: set by the server, out of reach of any client."""
 IS_PUBLIC = "nlpbook.is_public"
 """The same for whether a tunnel is open."""
-LOCAL_HOSTS = ("localhost", "127.0.0.1")
+REQUEST_ID = "nlpbook.request_id"
+"""The same for what names the request in header and log."""
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 COLAB_HOSTS = (".colab.dev", ".googleusercontent.com")
 """Names under which Colab's proxy shows a port; anybody may have such a name, so it counts in Colab alone."""
 
@@ -92,7 +95,8 @@ def check_host(trusted_hosts: Sequence[str]) -> None:
     if is_limited() or request.environ["SERVER_NAME"] not in LOCAL_HOSTS:
         return
     known = [*LOCAL_HOSTS, *trusted_hosts, *(COLAB_HOSTS if is_colab() else ())]
-    if not host_is_trusted(request.headers.get("Host", "localhost").lower(), known):
+    host = request.headers.get("Host", "localhost").lower()
+    if not host_is_trusted(host, known) and not re.fullmatch(r"\[::1\](:\d+)?", host):
         raise ApiError(421)
 
 

@@ -18,16 +18,8 @@ from nlpbook_helpers.web.batching import Batcher
 from nlpbook_helpers.web.feedback import Feedback
 from nlpbook_helpers.web.language import SENTENCES, WORDS, find_words, get_api_language
 from nlpbook_helpers.web.openapi import describe_api
-from nlpbook_helpers.web.requests import (
-    BATCH_LIMIT,
-    ApiError,
-    check,
-    describe_error,
-    make_models,
-    read,
-    try_to_check,
-)
-from nlpbook_helpers.web.responses import answer_error, finish, hash_static_files
+from nlpbook_helpers.web.requests import BATCH_LIMIT, ApiError, check, describe_error, make_models, read, try_to_check
+from nlpbook_helpers.web.responses import answer_error, check_answer, finish, hash_static_files
 
 API_PATHS = ("/api", "/api/batch", "/api/explain", "/api/feedback")
 BATCH_BYTES = 4 * 2**20
@@ -91,7 +83,7 @@ class Service:
         checked = [try_to_check(value, self.input_model) for value in values]
         good = [fields for fields in checked if isinstance(fields, dict)]
         answers = iter(batcher.answer(good, request.environ.get("waitress.client_disconnected")))
-        return [_check_answer(next(answers)) if isinstance(one, dict) else one for one in checked]
+        return [check_answer(next(answers)) if isinstance(one, dict) else one for one in checked]
 
     def ask(self, batcher: Batcher, value: Any) -> Any:
         """Check one input and have it answered, or raise what is wrong with it."""
@@ -250,21 +242,6 @@ def _add_paths(app: Flask, service: Service) -> None:
     app.add_url_rule("/api/batch", "batch", service.answer_batch, methods=["POST"])
     app.add_url_rule("/api/explain", "explain", service.explain, methods=["POST"])
     app.add_url_rule("/api/feedback", "feedback", service.keep_feedback, methods=["POST"])
-
-
-def _check_answer(answer: Any) -> Any:
-    """Turn what no client should get as it is into an error: what the function raised, and what is no JSON."""
-    if isinstance(answer, ValueError):
-        return ApiError("refused_by_function", reason=str(answer))
-    refusal = ApiError(500)
-    if not isinstance(answer, Exception):
-        try:
-            current_app.json.dumps(answer, allow_nan=False)
-            return answer
-        except (TypeError, ValueError, RecursionError) as error:
-            answer, refusal = error, ApiError("no_json_answer")
-    current_app.logger.error("an input could not be answered", exc_info=answer)
-    return refusal
 
 
 def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from flask import request
-from werkzeug.datastructures import LanguageAccept
+from werkzeug.datastructures import Accept
 from werkzeug.http import parse_accept_header
 
-LANGUAGES = ("ko", "en")
+LANGUAGES: tuple[str, ...] = ("ko", "en")
 """In the order in which the files give their words."""
 _TEMPLATES = Path(__file__).with_name("templates")
 SENTENCES: dict[str, tuple[int, str, str, str]] = tomllib.loads((_TEMPLATES / "sentences.toml").read_text("utf-8"))
@@ -19,7 +19,8 @@ WORDS: dict[str, tuple[str, str]] = tomllib.loads((_TEMPLATES / "words.toml").re
 
 def choose_language(accepted: str | None) -> str:
     """Return the language for an `Accept-Language`: Korean if nothing is asked for, English for who reads neither."""
-    return parse_accept_header(accepted, LanguageAccept).best_match(LANGUAGES, "en" if accepted else "ko")
+    wanted = [tag.partition("-")[0].lower() for tag, quality in parse_accept_header(accepted, Accept) if quality]
+    return next((tag for tag in wanted if tag in LANGUAGES), "ko" if not wanted or "*" in wanted else "en")
 
 
 def get_api_language() -> str:

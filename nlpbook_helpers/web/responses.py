@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from flask import Response, current_app, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from nlpbook_helpers.web.access import REQUEST_ID
 from nlpbook_helpers.web.language import find_words, get_api_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
 
@@ -44,6 +46,21 @@ def finish(response: Response) -> Response:
             if tag := response.get_etag()[0]:
                 response.set_etag(tag, weak=True)  # the same content in other bytes
     return response
+
+
+def check_answer(answer: Any) -> Any:
+    """Turn what no client should get as it is into an error: what the function raised, and what is no JSON."""
+    if isinstance(answer, ValueError):
+        return ApiError("refused_by_function", reason=str(answer))
+    refusal = ApiError(500)
+    if not isinstance(answer, Exception):
+        try:
+            current_app.json.dumps(answer, allow_nan=False)
+            return answer
+        except (TypeError, ValueError, RecursionError) as error:
+            answer, refusal = error, ApiError("no_json_answer")
+    current_app.logger.error("request %s: an input failed", request.environ.get(REQUEST_ID), exc_info=answer)
+    return refusal
 
 
 def answer_error(error: HTTPException) -> Response:

@@ -1,15 +1,18 @@
 """The server in its thread, and who may come in."""
 
+import gzip
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, active_count
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from web_client import BODY, KEY, Answer, answer_sentence, call, make_full_function, wait_until
@@ -47,15 +50,35 @@ def test_serving_says_where_and_closing_frees_the_port(capsys: pytest.CaptureFix
     assert "closed" in repr(server)
 
 
-def test_a_taken_port_is_replaced_by_a_free_one(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_an_error_but_in_a_notebook(
+    serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
+        with pytest.raises(
+            OSError, match=rf"free port of 127\.0\.0\.1, got {taken} \(address already in use\): choose"
+        ):
+            serve_app(port=taken)
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: "a notebook's"))
         server = serve_app(port=taken)
         assert server.port != taken and call(server.url).status == 200
     expected = rf"Port {taken} cannot be used \(address already in use\), so port {server.port} is used instead"
     assert re.search(expected, capsys.readouterr().out)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_another_host_asks_for_a_key_and_each_request_has_a_number(
+    serve_app: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = serve_app(host="::1", access_log=True)
+    answer = call(f"{local.url}/api?key=secret", BODY)
+    assert local.url == f"http://[::1]:{local.port}" and answer.status == 200
+    line = capsys.readouterr().err
+    assert re.search(rf"::1 POST '/api' 200 \d+ ms {answer.headers['X-Request-Id']}$", line) and "secret" not in line
+    open_to_all = serve_app(host="0.0.0.0")  # noqa: S104
+    assert open_to_all.key and call(open_to_all.url).status == 401 and ask(open_to_all).status == 401
 
 
 def test_the_same_cell_run_again_replaces_its_server(serve_app: Serve) -> None:
@@ -138,6 +161,25 @@ def test_every_answer_carries_the_security_headers(serve_app: Serve, path: str) 
     assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy and "unsafe" not in policy
     assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_static_files_are_kept_by_their_content_and_sent_small(serve_app: Serve) -> None:
+    server = serve_app()
+    path = re.search(r'src="(static/\w+/app\.js)"', call(server.url).text)
+    url = f"{server.url}/{path and path[1]}"
+    plain, again = call(url), call(url, If_None_Match=call(url).headers["ETag"])
+    assert "immutable" in plain.headers["Cache-Control"] and (again.status, again.text) == (304, "")
+    for address in (url, server.url):
+        with urlopen(Request(address, headers={"Accept-Encoding": "gzip"})) as response:  # noqa: S310
+            small, headers = response.read(), response.headers
+        assert headers["Content-Encoding"] == "gzip" and len(small) == int(headers["Content-Length"])
+        assert gzip.decompress(small).decode() == call(address).text
+        assert call(address, If_None_Match=headers["ETag"] or "-").status == (304 if address == url else 200)
+        head = call(address, method="HEAD")
+        assert (head.status, head.text) == (200, "") and int(head.headers["Content-Length"]) > len(small)
+    options = call(f"{server.url}/api", method="OPTIONS")
+    assert options.status == 200 and {"POST", "OPTIONS"} == set(options.headers["Allow"].split(", "))
+    assert "Content-Encoding" not in call(server.url, Accept_Encoding="gzip;q=0").headers
 
 
 COLAB = "5000-m-s-abc.us-east1-0.prod.colab.dev"
