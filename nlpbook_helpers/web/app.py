@@ -13,7 +13,8 @@ from flask import Flask, Response, current_app, jsonify, render_template, reques
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, check_host, is_limited, name_visitor, require_key
+from nlpbook_helpers.web import access
+from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, get_address, is_limited, name_visitor
 from nlpbook_helpers.web.batching import Batcher
 from nlpbook_helpers.web.feedback import Feedback
 from nlpbook_helpers.web.language import SENTENCES, WORDS, find_words, get_api_language
@@ -28,6 +29,7 @@ THREADS = 4
 """Inputs answered at a time by a function that takes one only."""
 MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
 """Most requests waiting or being answered; the server has more threads, so that some are free to refuse."""
+WRONG_KEYS_PER_MINUTE = 30
 CREDITS_PER_INPUT, CREDITS_PER_EXPLANATION = 0.1, 5
 """What an input of a batch and an explanation cost a visitor of a public page; a request costs 1."""
 
@@ -136,8 +138,9 @@ class Service:
 
     def show_page(self) -> str:
         """Show the page, and give visitors who share a key a signed cookie to be told apart by; else, all are one."""
-        if is_limited() and "visitor" not in session and not self.limit.charge("new visitors", 1):
+        if is_limited() and "visitor" not in session and not self.limit.charge(f"visits at {get_address()}", 1):
             session["visitor"] = secrets.token_urlsafe(9)
+            self.limit.welcome(session["visitor"], get_address())
         fields = [(field.alias, field.title) for field in self.input_model.model_fields.values()]
         return self._render("index.html", fields=fields, batch_limit=BATCH_LIMIT)
 
@@ -158,12 +161,13 @@ class Service:
 
     def admit(self) -> AbstractContextManager[None]:
         """Let a request in, for one credit where strangers can reach the page."""
-        return self.limit.admit(name_visitor()) if is_limited() else nullcontext()
+        return self.limit.admit(name_visitor(), get_address()) if is_limited() else nullcontext()
 
     def charge(self, credits: float) -> None:
         """Make a visitor who has been admitted pay for more than a request."""
         if is_limited():
             self.limit.charge(name_visitor(), credits, must_have=False)
+            self.limit.charge(f"all at {get_address()}", credits, must_have=False, size=2)
 
     def close(self) -> None:
         """Stop the threads; a later request starts them anew."""
@@ -225,8 +229,9 @@ def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[
     if cors_origins:
         options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
         CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
-    app.before_request(lambda: check_host(trusted_hosts))
-    app.before_request(require_key)
+    app.before_request(lambda: access.check_host(trusted_hosts))
+    wrong_keys = RateLimit(WRONG_KEYS_PER_MINUTE)
+    app.before_request(lambda: access.require_key(wrong_keys))
     app.after_request(finish)
     app.context_processor(find_words)
     app.register_error_handler(HTTPException, answer_error)

@@ -21,7 +21,7 @@ from waitress.server import create_server
 from waitress.task import ErrorTask
 
 from nlpbook_helpers.runtime import is_colab
-from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC, LOCAL_HOSTS, REQUEST_ID
+from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, REQUEST_ID
 from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, say
 from nlpbook_helpers.web.language import choose_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
@@ -35,6 +35,8 @@ MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
 MAX_UNFINISHED = 100
 """Connections on which no request has arrived in full; each further one closes the oldest of them."""
+WATCH_SECONDS = 2
+"""How often the tunnel is looked after."""
 REQUEST_SECONDS = 60
 """How long a request may take to arrive, byte by byte."""
 _open_servers: list["Server"] = []
@@ -115,7 +117,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
         self.asked_port, self.key, self._access_log = asked_port, key, access_log
         host: str = WILDCARDS.get(self.host, self.host)
         self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-        self._app, self.tunnel = app, None
+        self._app, self.tunnel, self._closed = app, None, threading.Event()
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}  # waitress keeps its own in it
@@ -145,8 +147,9 @@ class Server(contextlib.AbstractContextManager["Server"]):
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Hand the request to the app with what holds for this server: one app may have several."""
         begin, request_id = time.monotonic(), secrets.token_hex(4)
-        is_public = self.public_url is not None or self.host not in LOCAL_HOSTS
-        environ |= {ACCESS_KEY: self.key, IS_PUBLIC: is_public, REQUEST_ID: request_id}
+        is_tunnelled = self.public_url is not None
+        environ |= {ACCESS_KEY: self.key, IS_TUNNELLED: is_tunnelled, REQUEST_ID: request_id}
+        environ[IS_PUBLIC] = is_tunnelled or self.host not in LOCAL_HOSTS
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             if self._access_log:  # without the query, which may hold the key
@@ -163,11 +166,39 @@ class Server(contextlib.AbstractContextManager["Server"]):
         """The address to open or to share: the public one if there is one, with the key if one is asked for."""
         return _add_key(self.public_url or self.url, self.key)
 
+    def open_tunnel(self, token: str) -> None:
+        """Open a public address, and print it.
+
+        Raises:
+            TunnelError: it could not be had.
+        """
+        self.tunnel = open_ngrok(self.port, token)
+        self.public_url = self.tunnel.public_url
+        who = "anyone who has this link" if self.key else "anyone at all, as key=None"
+        say(f"Public link: {_add_key(self.public_url, self.key)} (open to {who})")
+
+    def watch_tunnel(self, token: str) -> None:
+        """Until the server is closed, notice a tunnel that is gone, say so and open another."""
+        while not self._closed.wait(WATCH_SECONDS):
+            if self.tunnel is None or self.tunnel.is_open():
+                continue
+            tunnel, self.tunnel, self.public_url = self.tunnel, None, None
+            tunnel.close()
+            say("The public link has closed, as the ngrok agent has ended: opening another.")
+            try:
+                self.open_tunnel(token)
+            except TunnelError as error:
+                return say(f"No public link: {error} The local address works.")
+        if self.tunnel:  # opened while the server was closing
+            self.tunnel.close()
+        return None
+
     def close(self) -> None:
         """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
         if self not in _open_servers:
             return
         _open_servers.remove(self)
+        self._closed.set()
         atexit.unregister(self.close)
         if self.tunnel:
             self.tunnel.close()
@@ -243,10 +274,8 @@ def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> 
             # Before the tunnel opens: nobody may come in between.
             server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
             say("ngrok is opening a public address: this may take half a minute.")
-            server.tunnel = open_ngrok(server.port, token)
-            server.public_url = server.tunnel.public_url
-            who = "anyone who has this link" if server.key else "anyone at all, as key=None"
-            say(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})")
+            server.open_tunnel(token)
+            threading.Thread(target=server.watch_tunnel, args=(token,), daemon=True).start()
     except TunnelError as error:
         say(f"No public link: {error} The local address works.")
         server.key = None if wants_random_key else server.key

@@ -226,19 +226,41 @@ def test_with_a_key_only_health_and_assets_are_open(serve_app: Serve) -> None:
 
 def test_a_visitor_of_a_public_page_has_so_many_requests_a_minute(serve_app: Serve) -> None:
     server = serve_app(get_web_service_app(make_full_function(), requests_per_minute=6), key=KEY)
-    one, other, third = visit(server), visit(server), visit(server)
+    one, other = visit(server), visit(server)
     assert [ask(server, Authorization="", Cookie=one).status for _ in range(7)] == [200] * 6 + [429]
     refused = ask(server, Authorization="", Cookie=one)
     assert 1 <= int(refused.headers["Retry-After"]) <= 10 and refused.error["code"] == "too_many_requests"
     assert ask(server, "/api/batch", {"inputs": [BODY] * 1_000}, Cookie=other).status == 200
     assert int(ask(server, Cookie=other).headers["Retry-After"]) > 500, "1,000 inputs are worth 100 requests"
-    assert [ask(server, "/api/explain", {"sentence": "가나"}, Cookie=third).status for _ in range(3)] == [200, 200, 429]
     made_up = one.rpartition("=")[0] + "=eyJ2aXNpdG9yIjoiMSJ9.aaaa.bbbb"
     assert [ask(server, Cookie=cookie).status for cookie in [made_up, "", made_up] * 3][-1] == 429, (
         "all without, as one"
     )
     free = serve_app(get_web_service_app(answer_sentence, requests_per_minute=1))
     assert [ask(free).status for _ in range(3)] == [200] * 3, "on this machine nothing is counted"
+
+
+def test_an_explanation_costs_more(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(make_full_function(), requests_per_minute=6), key=KEY)
+    one = visit(server)
+    assert [ask(server, "/api/explain", {"sentence": "가나"}, Cookie=one).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_many_cookies_are_not_many_visitors_and_starve_nobody(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(answer_sentence, requests_per_minute=12), key=KEY)
+    honest = visit(server)
+    assert ask(server, Cookie=honest).status == 200
+    greedy = [visit(server) for _ in range(4)]
+    answered = [ask(server, Cookie=cookie).status for cookie in [*greedy, ""] * 20].count(200)
+    assert 6 <= answered <= 26, "together not more than two visitors"
+    assert [ask(server, Cookie=honest).status for _ in range(4)] == [200] * 4
+
+
+def test_wrong_keys_are_slowed_down_and_the_right_one_is_not(serve_app: Serve) -> None:
+    server = serve_app(key=KEY)
+    tried = [ask(server, Authorization=f"Bearer wrong-{number}") for number in range(40)]
+    assert [answer.status for answer in tried] == [401] * 30 + [429] * 10
+    assert 1 <= int(tried[-1].headers["Retry-After"]) <= 2 and ask(server).status == 200
 
 
 def test_a_visitor_may_not_hold_all_threads(serve_app: Serve) -> None:
