@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.arguments import ClassificationTrainArguments, read_arguments
+from nlpbook_helpers.arguments import ClassificationTrainArguments, find_embedded, read_arguments
 
 SHORT = {"text_columns": "--text", "label_column": "--label"}
 REFUSED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses; the last two are those of every shell command
@@ -102,26 +102,52 @@ def predict(
     print(nlpbook.score_file(classifier, input, output, *how))
 
 
-def serve(*, checkpoint: list[str], port: int = 5000, tunnel: Literal["ngrok"] | None = None) -> None:
+def serve(
+    *, checkpoint: list[str], port: int | None = None, host: str = "127.0.0.1", tunnel: Literal["ngrok"] | None = None,
+    key: str | None = None, title: str | None = None, trusted_hosts: list[str] | None = None,
+    origins: list[str] | None = None, feedback: bool = True, public_feedback: bool = False, access_log: bool = True,
+) -> None:  # fmt: skip
     """Open the pages of classifiers on this machine, until Ctrl-C.
 
     Args:
-        checkpoint: checkpoint files or folders, or names of shipped ones, as doccls; a page for each
-        port: port of the first page, 0 for free ones
+        checkpoint: files or folders, or names of shipped ones, as doccls; a page for each
+        port: of the first page, 0 for free ones; default 5000, or free ones if it is taken
+        host: address to listen on; 0.0.0.0 or :: lets in all who can reach this machine and have the key
         tunnel: also open public addresses, with keys
+        key: access key; better NLPBOOK_SERVE_KEY, as all users of a machine can read command lines
+        title: heading of the page
+        trusted_hosts: names under which a proxy shows the page
+        origins: other sites whose scripts may call the API
+        feedback: keep what visitors say in feedback.csv beside the checkpoint, for train
+        public_feedback: keep it also where others can come in
+        access_log: a line on standard error for each request
     """
     _announce(f"loading {', '.join(checkpoint)}")
-    classifiers = [nlpbook.Classifier.from_checkpoint(one) for one in checkpoint]
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one is unknown on Windows
+        signal.signal(getattr(signal, name, signal.SIGINT), signal.default_int_handler)
+    settings: dict[str, Any] = {"title": title, "cors_origins": origins or (), "trusted_hosts": trusted_hosts or ()}
+    apps = []
+    for path in map(find_embedded, checkpoint):
+        function = nlpbook.Classifier.from_checkpoint(path).inference_fn
+        file = _find_feedback(Path(path)) if feedback else None
+        how = {"feedback_file": file, "public_feedback": public_feedback}
+        apps.append(nlpbook.get_web_service_app(function, **settings, **how))
     with ExitStack() as servers, suppress(KeyboardInterrupt):
-        for number, classifier in enumerate(classifiers):
-            app = nlpbook.get_web_service_app(classifier.inference_fn)
-            own_port = port + number if port else 0
-            servers.enter_context(nlpbook.serve(app, port=own_port, tunnel=tunnel, stop_hint="Ctrl-C ends it"))
+        for number, app in enumerate(apps):
+            own_port, own_key = port + number if port else port, key or "auto"
+            servers.enter_context(nlpbook.serve(app, own_port, tunnel, own_key, "Ctrl-C ends it", host, access_log))
         while True:
             time.sleep(60)
     print("closed")
+
+
+def _find_feedback(checkpoint: Path) -> Path | None:
+    """Return the file for what visitors say of a checkpoint's answers, and say how much is in it."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if not os.access(folder, os.W_OK):
+        print(f"no feedback is kept, as {folder} cannot be written")
+        return None
+    return folder / "feedback.csv"
 
 
 def export(
@@ -149,11 +175,13 @@ COMMANDS = {"train": train, "predict": predict, "serve": serve, "export": export
 def _run(arguments: list[str]) -> int:
     """Find the command and its options, with the help of cyclopts, and run it."""
     from cyclopts import App, CycloptsError, Parameter
+    from cyclopts.config import Env
 
     train.__annotations__["settings"] = Annotated[_make_settings(), Parameter(name="*", name_transform=str)]
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
     about = "Train and use classifiers of texts."
-    app = App("nlpbook", help=about, version=nlpbook.__version__, default_parameter=several)
+    from_environment = Env("NLPBOOK_")  # NLPBOOK_SERVE_PORT is --port of serve
+    app = App("nlpbook", help=about, version=nlpbook.__version__, default_parameter=several, config=from_environment)
     for name, command in COMMANDS.items():
         app.command(command, name=name)
     try:

@@ -265,7 +265,9 @@ class Classifier:
         def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
             return self.explain(bind(*args, **kwargs))
 
-        vars(inference_fn).update(__signature__=signature, batch_fn=batch_fn, info=dict(self.info))
+        vars(inference_fn).update(
+            __signature__=signature, batch_fn=batch_fn, info=dict(self.info), examples=self.examples
+        )
         if self.tokenizer.is_fast:  # only these know where their tokens stand in the text
             vars(inference_fn)["explain_fn"] = explain_fn
         vars(explain_fn)["__signature__"] = signature

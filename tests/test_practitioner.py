@@ -101,7 +101,11 @@ REVIEWS = [(f"{word} {number}", label, str(number)) for label, word in WORDS.ite
             r"expected columns \['글'\], found \['리뷰', '감정', '번호'\]",
         ),
         (["리뷰", "감정", "번호"], {"label_column": "종류"}, r"expected columns \['종류'\], found"),
-        (["리뷰", "감정", "번호"], {"encoding": "utf-16-le"}, "is not in the encoding 'utf-16-le'; it looks like utf-8"),
+        (
+            ["리뷰", "감정", "번호"],
+            {"encoding": "utf-16-le"},
+            "is not in the encoding 'utf-16-le'; it looks like utf-8",
+        ),
     ],
 )
 def test_what_is_unclear_in_a_file_is_asked_for(shop, header, given, sentence):
