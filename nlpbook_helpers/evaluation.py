@@ -43,11 +43,30 @@ class EvaluationReport:
     def _repr_html_(self) -> str:
         return f"<p>{self}</p>{self.per_class.round(4).to_html()}"
 
+    def make_threshold_table(self) -> "pd.DataFrame":
+        """Say of two labels what becomes of the second if it is answered from another probability than 0.5 on.
+
+        Returns:
+            A row per probability: precision and recall of that label, and how many examples are `predicted` to have it.
+
+        Raises:
+            ValueError: There are not two labels.
+        """
+        import pandas as pd
+
+        if len(self.label_names) != 2:
+            raise ValueError(f"expected a report of two labels, got {self.label_names}: see per_class")
+        index = pd.Index(np.arange(1, 10) / 10, name=f"{self.label_names[1]} from")
+        predicted, is_second = self.probabilities[:, [1]] >= index.to_numpy(), self.dataset.labels[:, None] == 1
+        right, count = (predicted & is_second).sum(axis=0), predicted.sum(axis=0)
+        columns = {"precision": right / count.clip(1), "recall": right / max(1, is_second.sum()), "predicted": count}
+        return pd.DataFrame(columns, index)
+
     def describe(self) -> str:
         """Return what a shell shows: the figures, those of each label, and which labels are never predicted."""
         import pandas as pd
 
-        tables = [self.per_class] if len(self.label_names) != 2 else [self.per_class, make_threshold_table(self)]
+        tables = [self.per_class, self.make_threshold_table()] if len(self.label_names) == 2 else [self.per_class]
         with pd.option_context("display.unicode.east_asian_width", True):
             lines = [str(self), *(table.round(4).to_string() for table in tables)]
         never = [name for name, count in zip(self.label_names, self.confusion.sum(axis=0), strict=True) if not count]
@@ -84,30 +103,6 @@ def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
     accuracy, macro_f1 = float(accuracy_score(labels, predicted)), float(per_class["f1"].to_numpy().mean())
     confusion = confusion_matrix(labels, predicted, labels=known)
     return EvaluationReport(dataset, names, probabilities, accuracy, macro_f1, per_class, confusion)
-
-
-def make_threshold_table(report: EvaluationReport) -> "pd.DataFrame":
-    """Say of two labels what happens to the second if it is answered from another probability than 0.5 on.
-
-    Returns:
-        A row per probability, 0.1 to 0.9: precision, recall and F1 of that label, and in how many examples it is
-        `predicted`.
-
-    Raises:
-        ValueError: There are not two labels.
-    """
-    import pandas as pd
-    from sklearn.metrics import precision_recall_fscore_support
-
-    if len(report.label_names) != 2:
-        raise ValueError(f"report: expected one of two labels, got {report.label_names}: for more there is per_class")
-    thresholds, rows = [tenth / 10 for tenth in range(1, 10)], []
-    for threshold in thresholds:
-        predicted = (report.probabilities[:, 1] >= threshold).astype(int)
-        figures = precision_recall_fscore_support(report.dataset.labels, predicted, average="binary", zero_division=0)  # type: ignore[arg-type]
-        rows.append([*figures[:3], predicted.sum()])
-    index = pd.Index(thresholds, name=f"{report.label_names[1]} from")
-    return pd.DataFrame(rows, index, columns=["precision", "recall", "f1", "predicted"]).astype({"predicted": int})
 
 
 def find_worst_mistakes(report: EvaluationReport, count: int = 10) -> "pd.DataFrame":

@@ -21,8 +21,8 @@ LARGE, EMBEDDED = "beomi/kcbert-base", "nlpbook-mini"
 DEFAULTS = {
     "validation_size": 0.2,
     "epochs": 10,
-    "monitor": "max val_macro_f1",
     "early_stopping_patience": 3,
+    "monitor": "max val_macro_f1",
     "seed": 7,
 }
 FOR_EMBEDDED = {"learning_rate": 3e-4, "batch_size": 16}  # a small encoder learns from larger steps

@@ -19,6 +19,7 @@ from transformers import get_scheduler
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
+from nlpbook_helpers.encoders import count_positions
 from nlpbook_helpers.examples import choose_examples, find_candidates
 from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
@@ -49,7 +50,7 @@ class ClassificationTask(LightningModule):
                 f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}: choose one of those"
             )
         limit = count_positions(model)
-        if args.max_seq_length > limit:
+        if limit is not None and args.max_seq_length > limit:
             raise ValueError(
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
                 f"got {args.max_seq_length}: set it to {limit} or less"
@@ -118,7 +119,7 @@ class ClassificationTask(LightningModule):
         warmup = round(self.args.warmup_ratio * steps)
         if self.args.scheduler != "exponential":
             return get_scheduler(self.args.scheduler, optimizer, warmup, steps)
-        epoch = math.ceil(steps / self.args.epochs)
+        epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         return LambdaLR(
             optimizer, lambda step: min(1.0, step / max(1, warmup)) * LEARNING_RATE_DECAY ** (step // epoch)
         )
@@ -245,17 +246,6 @@ class ClassificationTask(LightningModule):
                 logger.warning("no examples are kept for the page: %s", error)
                 return []
         return choose_examples(self.model, dataset, *self._candidates)
-
-
-def count_positions(model: Any) -> float:
-    """Return how many tokens an encoder has positions for; infinity if it has no such limit.
-
-    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
-    """
-    positions = getattr(model.config, "max_position_embeddings", math.inf)
-    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embedding, "padding_idx", None)
-    return positions if padding is None else positions - padding - 1
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:
