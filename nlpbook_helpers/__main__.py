@@ -33,10 +33,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     atexit.register(gc.freeze)  # PyTorch's hundred thousands of objects die with the process: nobody waits for each
     for stream in (sys.stdout, sys.stderr):
-        # a console without Hangul shows \uc601 instead of failing after the work is done
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        # a console without Hangul shows \uc601 instead of failing after the work is done; a log has each line at once
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
+    except UnicodeEncodeError as error:
+        print(f"expected names in UTF-8, got {error.object!r}: rename it, or set PYTHONUTF8=1", file=sys.stderr)
+        return REFUSED
     except (ValueError, OSError, ImportError) as error:  # what the package refuses, the disk does, or is not installed
         print(error, file=sys.stderr)
         return REFUSED

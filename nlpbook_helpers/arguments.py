@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -17,6 +18,7 @@ SAMPLES_DIR = PACKAGE_DIR / "samples"
 METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
 MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
 SCHEDULERS = ("exponential", "linear", "cosine")
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
 LIGHTNING_SETTINGS = ("gradient_clip_val", "accumulate_grad_batches", "max_steps", "strategy")  # by its own names
 
@@ -117,6 +119,7 @@ class ClassificationTrainArguments:
     accumulate_grad_batches: int = _doc(1, "batches of a step", 1, 100_000)
     max_steps: int = _doc(-1, "end after so many steps, whatever epochs says; -1: do not", -1, 10**12)
     strategy: str = _doc("auto", "of several devices, for example ddp, fsdp")
+    labels: list[str] | None = _doc(None, "of a corpus of your own: its classes; None: those of the training file")
 
     def __post_init__(self) -> None:
         for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
@@ -124,7 +127,7 @@ class ClassificationTrainArguments:
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
             setattr(self, name, os.path.expanduser(getattr(self, name)))
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
-        _check_encoder(self.pretrained_model_name)
+        check_encoder(self.pretrained_model_name)
         if self.downstream_corpus_root_dir is None:
             self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
         self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
@@ -215,35 +218,21 @@ def _check_class_weights(weights: Any) -> None:
         raise ValueError(f"class_weights: expected 'balanced', or a number above 0 for each label, got {weights!r}")
 
 
-def _check_encoder(name: str) -> None:
-    """Refuse what is on this machine, or would be, and is no encoder; names on the Hub are not looked up here."""
-    path = Path(name)
-    looks_like_path = path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name
-    if (looks_like_path or path.is_dir() or path.suffix == ".ckpt") and not (path / "config.json").is_file():
-        raise ValueError(
-            "pretrained_model_name: expected a Hugging Face name or the folder of an encoder, which has a config.json, "
-            f"got {name}: correct it; what this package trained is opened with Classifier.from_checkpoint"
-        )
-
-
-def check_on_hub(name: str) -> None:
-    """Ask once whether the Hub has an encoder, instead of five times, with pauses, for each of its files.
+def check_encoder(name: str | Path) -> None:
+    """Refuse what is on this machine, or would be, and is no encoder; whether the Hub has it is not asked here.
 
     Raises:
-        ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
+        CheckpointError: A file, a folder without an encoder, or a path where nothing is.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
-
-    try:
-        if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
-            HfApi().model_info(name, timeout=10)
-    except (HTTPError, OSError, ValueError) as error:
-        raise ValueError(
-            "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub, got "
-            f"{name!r}, which could not be found: correct the name, connect, or take the encoder that ships with this "
-            f"package, get_embedded_path('nlpbook-mini') ({' '.join(str(error).split())})"
-        ) from None
+    path, problem = Path(name).expanduser(), None
+    if path.exists() and not (path / "config.json").is_file():
+        problem = "which has no config.json: of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
+    elif not path.exists() and (path.suffix == ".ckpt" or not HUB_NAME.fullmatch(str(name))):
+        problem = "where there is nothing: correct the path"
+    if problem:
+        raise CheckpointError(
+            f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, {problem}"
+        )
 
 
 def read_arguments(path: str | Path) -> dict[str, Any]:

@@ -13,9 +13,10 @@ import torch
 from tqdm.auto import tqdm
 
 from nlpbook_helpers.checkpoints import CheckpointError
-from nlpbook_helpers.corpora import ClassificationExample, get_short_names, is_blank, normalize_text
+from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
 from nlpbook_helpers.features import Features, encode_examples, find_mostly_unknown, predict_probabilities
+from nlpbook_helpers.reading import is_blank, normalize_text
 from nlpbook_helpers.restoring import restore
 from nlpbook_helpers.runtime import supports_bfloat16
 

@@ -9,8 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from nlpbook_helpers.arguments import ClassificationTrainArguments, check_on_hub
+from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
+from nlpbook_helpers.encoders import check_model_name
 from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, find_path, guess_encoding, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
 from nlpbook_helpers.runtime import get_profile
@@ -86,7 +87,7 @@ def _choose_encoder() -> str:
     """Return the large encoder where it can be trained and had; else the one that ships."""
     try:
         if get_profile() == "full":
-            check_on_hub(LARGE)
+            check_model_name(LARGE)
             return LARGE
         reason = "there is no GPU here"
     except ValueError:

@@ -19,9 +19,8 @@ from transformers import get_scheduler
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
-from nlpbook_helpers.encoders import count_positions
 from nlpbook_helpers.examples import choose_examples, find_candidates
-from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, select_model_inputs
+from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
 
 logger = logging.getLogger(__name__)

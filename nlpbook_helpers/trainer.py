@@ -21,13 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers import runtime, tpu
-from nlpbook_helpers.arguments import (
-    LIGHTNING_SETTINGS,
-    PLACES,
-    ClassificationTrainArguments,
-    check_on_hub,
-    describe_arguments,
-)
+from nlpbook_helpers.arguments import LIGHTNING_SETTINGS, PLACES, ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus
@@ -240,7 +234,6 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     runtime.set_seed(args)
     download_downstream_dataset(args)
     corpus = make_corpus(args)
-    check_on_hub(args.pretrained_model_name)
     tokenizer = load_tokenizer(args.pretrained_model_name, args.trust_remote_code)
     modes = ("train", "val") if " val_" in args.monitor else ("train",)
     data = {mode: ClassificationDataset(args, corpus, tokenizer, mode) for mode in modes}

@@ -4,6 +4,7 @@ import inspect
 import json
 import pickle
 import re
+import time
 import unicodedata
 from typing import Any
 
@@ -270,6 +271,11 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "size mismatch|Missing key"),
         ({"config": '{"model_type": "bert", "num_labels": 1000000000}'}, "num_labels of at most"),
         ({"config": '{"model_type": "bert", "num_attention_heads": 0}'}, "does not make a classifier"),
+        ({"config": '{"model_type": "bert", "num_hidden_layers": 999}'}, "got over 3,000 parts"),
+        ({"config": '{"model_type": "funnel", "block_sizes": [1000000, 1000000]}'}, "got over 3,000 parts"),
+        ({"config": '{"model_type": "bert", "x": {"y": [{"num_layers": 1000000000}]}}'}, "num_layers of at most 1,000"),
+        ({"config": '{"model_type": "convbert"}'}, "does not make a classifier"),
+        ({"text_columns": ["a"] * 10**5}, "expected one text_column or two"),
         ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
         ({"tokenizer_files": {}}, "does not make a classifier"),
         ({"max_seq_length": -3}, "max_seq_length: expected at least 5 tokens, got -3"),
@@ -277,9 +283,19 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
 )  # fmt: skip
 def test_metadata_made_by_hand_or_by_an_enemy_ends_in_a_sentence(entries, sentence, trained):
     change(trained, **entries)
+    resource = pytest.importorskip("resource")
+    begin, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=sentence) as caught:
         Classifier.from_checkpoint(trained)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    # of the processor, since others may be at work here; in KiB, and macOS counts bytes
+    assert time.process_time() - begin < 2 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_a_model_of_more_labels_than_there_can_be_takes_no_memory(trained):
+    change(trained, "state_dict", **{"model.classifier.bias": torch.zeros(10_000_000)})
+    with pytest.raises(CheckpointError, match="size mismatch for classifier.bias"):
+        Classifier.from_checkpoint(trained)
 
 
 def test_file_names_inside_a_checkpoint_cannot_leave_their_folder(trained, tmp_path):
@@ -370,7 +386,7 @@ def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare,
         (trained, "which has no config.json"),
         (tmp_path / "nowhere", "where there is nothing: correct the path"),
         ("./nowhere", "where there is nothing: correct the path"),
-        ("beomi/kcbert-bsae", "was never downloaded, and the Hub cannot be reached .*: correct the name, or conn"),
+        ("beomi/kcbert-bsae", "was never downloaded and which the Hub does not give .*: correct the name, connect"),
     ):
         with pytest.raises(
             CheckpointError, match=f"pretrained_model_name: expected .* encoder's folder, got .*{sentence}"

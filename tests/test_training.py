@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+import warnings
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from transformers import AutoModelForSequenceClassification as AutoModel
 from transformers import BartConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, XLNetConfig
 
 import nlpbook_helpers as nlpbook
+from nlpbook_helpers import data_collator
 from nlpbook_helpers.runtime import lock
 
 STEPS = 6  # of the three epochs of eight reviews, four a batch
@@ -153,9 +156,14 @@ def test_without_validation_no_val_loss_is_in_the_name(make_args, fit, tmp_path)
     assert "-train_loss=0." in path.name
 
 
-def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, tmp_path):
+def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, loaders, tmp_path):
     with pytest.raises(ValueError, match="expected a model with 2 outputs, one per label of the corpus, got 3: load"):
         fit(make_args(), make_model(num_labels=3))
+    loader = loaders(make_args())[1]
+    for several in ([loader, loader], {"a": loader, "b": loader}):
+        with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: join their data sets with"):
+            fit(make_args(), val=several)
+    assert "val_loss" in fit(make_args(epochs=1), val=[loader]).callback_metrics
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="Not a directory: .*file"):
         fit(make_args(downstream_model_dir=str(tmp_path / "file")))
@@ -208,6 +216,17 @@ def test_who_trains_again_is_told_from_where(make_args, fit, make_model, loaders
     assert "going on from the weights that this model has learned before" in capsys.readouterr().out
 
 
+def test_warnings_of_lightning_are_heard_unless_they_are_noise(make_args, fit, loaders):
+    args = make_args(epochs=2)
+    data = loaders(args)[1].dataset
+    shuffled = DataLoader(data, 4, sampler=RandomSampler(data, generator=torch.Generator()), collate_fn=data_collator)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(args, val=shuffled)
+    said = [str(one.message) for one in caught if "lightning" in one.filename]
+    assert len(said) == 1 and "shuffl" in said[0]
+
+
 def test_a_folder_has_one_training_at_a_time(make_args, fit, tmp_path):
     (tmp_path / "models").mkdir()
     sentence = "downstream_model_dir: another training is writing into .*models"
@@ -216,7 +235,14 @@ def test_a_folder_has_one_training_at_a_time(make_args, fit, tmp_path):
     assert fit(make_args()).global_step == STEPS
 
 
-def test_bars_are_for_those_who_watch(make_args, monkeypatch):
+def test_bars_are_for_those_who_watch_and_lines_for_a_log(make_args, fit, monkeypatch, capsys):
     assert nlpbook.get_trainer(make_args()).progress_bar_callback is None
+    fit(make_args(epochs=1))
+    assert "steps" not in capsys.readouterr().out  # it is done within two seconds
+    clock = count(step=3)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    fit(make_args(epochs=5, downstream_model_dir=f"{make_args().downstream_model_dir}-slow"))
+    said = capsys.readouterr().out
+    assert "epoch 0: 1 of 2 training steps\n" in said and 2 <= said.count(" steps\n") < 10
     monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # as in a notebook
     assert nlpbook.get_trainer(make_args()).progress_bar_callback
