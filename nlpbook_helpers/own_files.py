@@ -110,7 +110,7 @@ def _open(path: Path, given: dict[str, Any], labels: list[str] | None = None) ->
     texts, label = _find_columns(path, list(row), given)
     print(f"{path.name}: encoding {reading['encoding']}, texts in {', '.join(map(repr, texts))}, labels in {label!r}")
     skip, name = given.get("skip_bad_rows", False), {"train": [path.name]}
-    return CsvCorpus(texts, label, labels=labels, files=name, skip_bad_rows=skip, **reading)
+    return CsvCorpus(texts, label, labels=labels or given.get("labels"), files=name, skip_bad_rows=skip, **reading)
 
 
 def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[list[str], str]:
