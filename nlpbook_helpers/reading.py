@@ -170,7 +170,7 @@ def _decode(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[str]
         raise CorpusError(f"encoding: expected a name like 'utf-8' or 'cp949', got {encoding!r}") from None
     # what is called EUC-KR is Windows' superset of it, to browsers too (https://encoding.spec.whatwg.org)
     name = {"utf-8": "utf-8-sig", "euc_kr": "cp949"}.get(name, name)
-    likely = _guess_encoding(sample)
+    likely = guess_encoding(sample)
     fits = likely and _decode_sample(sample, name) == _decode_sample(sample, likely)
     # UTF can be told from others; what else a reader names is believed, since many encodings take any byte
     if not fits and (name == "utf-8-sig" or str(likely).startswith("utf")):
@@ -179,7 +179,7 @@ def _decode(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[str]
     yield from io.TextIOWrapper(file, name, errors="surrogateescape", newline="")
 
 
-def _guess_encoding(sample: bytes) -> str | None:
+def guess_encoding(sample: bytes) -> str | None:
     """Return the encoding that bytes are most likely in; None if it is none that Korean files usually have."""
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-32" if sample.startswith(codecs.BOM_UTF32_LE) else "utf-16"

@@ -20,6 +20,7 @@ import torch
 from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
     CheckpointError,
@@ -82,7 +83,7 @@ def restore(
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
-    path = Path(checkpoint).expanduser()
+    path = Path(find_embedded(str(checkpoint))).expanduser()
     try:
         if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
             model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
@@ -252,22 +253,31 @@ def find_figures(path: Path) -> Path:
 
 
 def read_figures(path: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint scored on a test file: `corpus`, `accuracy` and `examples`.
+    """Return what a checkpoint scored on a test file: `corpus`, `accuracy`, `examples`, and `trained_on` how many.
 
     None if there is no `figures.json` beside it, or one of another program.
     """
     try:
         known = json.loads(find_figures(path).read_text(encoding="utf-8"))
         accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
+        trained_on = int(known.get("train_examples", 0))
     except (OSError, ValueError, TypeError, LookupError):
         return None
-    return {"corpus": str(known.get("test_corpus", "")), "accuracy": accuracy, "examples": examples}
+    corpus = str(known.get("test_corpus", ""))
+    return {"corpus": corpus, "accuracy": accuracy, "examples": examples, "trained_on": trained_on}
 
 
 def _describe_score(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Say how good a checkpoint is, from the figures beside it, else from its own validation loss; Korean."""
-    corpus = metadata.get("corpus", "")
+    """Say what a checkpoint learned from and how good it is, from the figures beside it, else from its validation.
+
+    `score` is Korean; `corpus`, `trained_on` (examples) and `accuracy` (0 to 1) are for a page to put into words.
+    """
+    described = {"corpus": metadata["corpus"]} if "corpus" in metadata else {}
+    accuracy, corpus = metadata.get("val_acc"), metadata.get("corpus", "")
     if known := read_figures(path):
-        score = f"{known['corpus'] or corpus} 정확도 {100 * known['accuracy']:.1f} % ({known['examples']:,}건)"
-        return {"score": score.strip()}
-    return {"score": f"{corpus} 검증 손실 {metadata['val_loss']:.2f}".strip()} if "val_loss" in metadata else {}
+        accuracy, corpus = known["accuracy"], known["corpus"] or corpus
+        described["score"] = f"{corpus} 정확도 {100 * accuracy:.1f} % ({known['examples']:,}건)".strip()
+        described |= {"trained_on": str(known["trained_on"])} if known["trained_on"] else {}
+    elif "val_loss" in metadata:
+        described["score"] = f"{corpus} 검증 손실 {metadata['val_loss']:.2f}".strip()
+    return described | ({} if accuracy is None else {"accuracy": f"{accuracy:.4f}"})

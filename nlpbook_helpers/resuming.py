@@ -35,7 +35,8 @@ SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # of a training without a bar, as
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
     "pretrained_model_name", "downstream_task_name", "downstream_corpus_name", "max_seq_length", "batch_size",
-    "learning_rate", "validation_size", "seed",
+    "learning_rate", "validation_size", "seed", "class_weights", "label_smoothing", "scheduler", "warmup_ratio",
+    "weight_decay", "accumulate_grad_batches",
 )  # fmt: skip
 LOADER_SETTINGS = (
     "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
@@ -270,7 +271,7 @@ class TrainingState(Checkpoint):
             return None
         before = load_checkpoint(self.path)["callbacks"][self.state_key]
         had = before["arguments"]
-        changes = {name: (had.get(name), value) for name, value in self.arguments.items() if had.get(name) != value}
+        changes = {name: (had[name], value) for name, value in self.arguments.items() if had.get(name, value) != value}
         if 0 < epochs <= before["epoch"]:
             changes["epochs"] = f"{before['epoch']} done", epochs
         for name, (old, new) in changes.items():

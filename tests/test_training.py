@@ -4,12 +4,15 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 from transformers import AutoModelForSequenceClassification as AutoModel
 from transformers import BartConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, XLNetConfig
@@ -40,6 +43,77 @@ def test_the_learning_rate_falls_by_a_tenth_each_epoch_and_rows_are_learned(make
     assert rates == pytest.approx(5e-3 * 0.9 ** np.arange(20))
     losses = metrics["val_loss"].dropna().to_numpy()
     assert losses[-1] < losses[0] / 2
+
+
+class Rates(Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append(round(1e3 * trainer.optimizers[0].param_groups[0]["lr"], 3))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "warmup", "rates"),
+    [
+        ("exponential", 0.0, [1, 1, 0.9, 0.9, 0.81, 0.81]),
+        ("exponential", 0.5, [0, 0.333, 0.6, 0.9, 0.81, 0.81]),
+        ("linear", 0.0, [1, 0.833, 0.667, 0.5, 0.333, 0.167]),
+        ("linear", 0.5, [0, 0.333, 0.667, 1, 0.667, 0.333]),
+        ("cosine", 0.0, [1, 0.933, 0.75, 0.5, 0.25, 0.067]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(make_args, fit, scheduler, warmup, rates):
+    fit(make_args(scheduler=scheduler, warmup_ratio=warmup), callbacks=[seen := Rates()])
+    assert seen.seen == rates
+
+
+def test_what_an_argument_changes_is_learned_otherwise(make_args, fit):
+    changes = [
+        {}, {"class_weights": [2.0, 2.0]}, {"class_weights": "balanced"}, {"class_weights": [1, 5]},
+        {"label_smoothing": 0.2}, {"weight_decay": 0.5}, {"gradient_clip_val": 1e-3}, {"accumulate_grad_batches": 2},
+    ]  # fmt: skip
+    learned = [fit(make_args(**one)).lightning_module.state_dict()["model.classifier.weight"] for one in changes]
+    equal = [torch.allclose(learned[0], one, atol=1e-7) for one in learned]
+    assert equal == [True] * 3 + [False] * 5  # four reviews of each class: balanced weights are all one
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"class_weights": [1, 2, 3]}, "class_weights: expected 2 numbers, one per label, got 3"),
+        (
+            {"class_weights": [1, 0]},
+            r"class_weights: expected 'balanced', or a number above 0 for each label, got \[1, 0",
+        ),
+        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a number above 0 .*got 'even'"),
+        ({"scheduler": "step"}, "scheduler: expected one of exponential, linear, cosine, got 'step'"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience: expected a whole number from 1 to 10,000, got 0"),
+        ({"warmup_ratio": 1}, "warmup_ratio: expected a number from 0.0 to 0.9, got 1"),
+    ],
+)
+def test_what_an_argument_cannot_be_is_said(make_args, fit, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit(make_args(**changes))
+
+
+def test_lightning_s_own_settings_go_through_by_their_names(make_args, fit):
+    assert fit(make_args(max_steps=3)).global_step == 3
+    logger = CSVLogger("elsewhere")
+    trainer = nlpbook.get_trainer(make_args(gradient_clip_val=1.0), accumulate_grad_batches=4, logger=logger)
+    assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches, trainer.loggers) == (1.0, 4, [logger])
+
+
+def test_trainings_in_a_loop_have_folders_of_their_own_and_one_table(make_args, tmp_path):
+    args = make_args(validation_size=2, epochs=1)
+    for rate in (1e-4, 1e-3, 1e-2):
+        nlpbook.train(replace(args, learning_rate=rate, downstream_model_dir=str(tmp_path / "search" / f"{rate:g}")))
+    table = nlpbook.compare_runs(tmp_path / "search")
+    assert table["learning_rate"].tolist() == [1e-4, 1e-3, 1e-2]
+    assert [len(list(folder.glob("*.ckpt"))) for folder in (tmp_path / "search").iterdir()] == [1, 1, 1]
+    assert table["val_macro_f1"].between(0, 1).all()
 
 
 def test_the_same_seed_gives_the_same_weights_and_a_drawn_one_others(make_args, fit):

@@ -40,6 +40,14 @@ class Tunnel:
     public_url: str = ""
     """Address on the internet."""
 
+    def is_open(self) -> bool:
+        """Ask the agent, if it still runs, whether it still knows this tunnel."""
+        try:
+            is_running = process.is_process_running(self.config.ngrok_path)
+            return is_running and any(one.public_url == self.public_url for one in ngrok.get_tunnels(self.config))
+        except (PyngrokError, OSError):
+            return False
+
     def close(self) -> None:
         """Close the tunnel, stop the agent unless another server uses it, and remove its configuration."""
         try:

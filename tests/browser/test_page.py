@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that may not log an error, open a dialog or ask any other host, whatever the test does."""
-    tab = browser.new_page(viewport={"width": 1200, "height": 800}, reduced_motion="reduce")
+    tab = browser.new_page(viewport={"width": 1200, "height": 800}, reduced_motion="reduce", locale="ko-KR")
     complaints: list[str] = []
     # Chromium logs each refused request itself; a test that provokes one looks at what the page says of it.
     is_error = lambda message: message.type == "error" and "Failed to load resource" not in message.text  # noqa: E731
@@ -55,13 +55,14 @@ def page(browser: Any) -> Iterator[Any]:
     assert not complaints
 
 
-def answer(sentence: str) -> dict[str, str]:
+def answer(sentence: str) -> dict[str, Any]:
     """Answer as the classifier does; "나쁜" texts are negative, "오류" is refused, "ㅋㅋ" gets a remark."""
     if "오류" in sentence:
         raise ValueError("이 문장은 다룰 수 없습니다.")
     if "나쁜" in sentence:
         shown = {"positive_data": "긍정 0.25", "positive_width": "25.0%", "negative_data": "부정 0.75"}
-        return {"sentence": sentence, "prediction": "부정 (negative)", "negative_width": "75.0%", **shown}
+        numbers = {"probabilities": {"부정 (negative)": 0.75, "긍정 (positive)": 0.25}}
+        return {"sentence": sentence, "prediction": "부정 (negative)", "negative_width": "75.0%", **shown, **numbers}
     return answer_sentence(sentence) | ({"remark": REMARK} if "ㅋㅋ" in sentence else {})
 
 
@@ -159,7 +160,7 @@ def test_a_pair_and_its_calls_as_code(page: Any, serve_app: Serve) -> None:
         done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60, encoding="utf-8")
         assert "둘째 줄" in done.stdout and "참 (entailment)" in done.stdout, done.stderr
     page.locator(".chip").nth(1).click()
-    expect(page.get_by_label("가설")).to_have_value("기차는 저녁에 출발했다.")
+    expect(page.get_by_label("가설")).to_have_value("숙소에 주차장이 있다.")
     page.get_by_label("가설").fill("")
     page.get_by_role("button", name="분석하기", exact=True).click()
     expect(page.get_by_label("가설")).to_be_focused()

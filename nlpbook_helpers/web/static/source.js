@@ -1,6 +1,6 @@
 // Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
 import { decode, parseTable } from "./csv.js";
-import { byId, fields, formatCount, getLabel, make, makeButton } from "./dom.js";
+import { byId, fields, formatCount, getLabel, make, makeButton, say } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
 const LONG_PASTE = 100; // lines
@@ -51,9 +51,9 @@ export function setTable(title, rows) {
 async function readFile(file) {
   if (!file) return;
   announceChange();
-  if (file.size > MOST_BYTES) return showError("파일은 50MB까지 읽습니다. 나누어서 다시 골라 주세요.");
+  if (file.size > MOST_BYTES) return showError(say("file_too_large"));
   const rows = parseTable(decode(new Uint8Array(await file.arrayBuffer())));
-  if (!rows.length) return showError(`${file.name}에 읽을 줄이 없습니다. 다른 파일을 골라 주세요.`);
+  if (!rows.length) return showError(say("file_empty", { name: file.name }));
   setTable(file.name, rows);
 }
 
@@ -71,15 +71,15 @@ function showTable() {
     place.querySelector("input").focus(); // it was drawn anew
   };
   const header = make("input", { type: "checkbox", checked: table.hasHeader, onchange });
-  const remove = makeButton("빼기", "secondary", () => {
+  const remove = makeButton(say("remove"), "secondary", () => {
     byId("many-text").value = "";
     setTable();
     byId("many-text").focus();
   });
   place.replaceChildren(
-    make("p", {}, make("strong", {}, table.title), ` ${formatCount(count)}줄`),
+    make("p", {}, make("strong", {}, table.title), ` ${say("rows", { count: formatCount(count) })}`),
     ...fields.map(makeColumnChoice),
-    make("label", { className: "check" }, header, "첫 줄은 열 이름입니다"),
+    make("label", { className: "check" }, header, say("has_header")),
     remove,
   );
 }
@@ -94,10 +94,10 @@ function makeColumnChoice(field) {
   const width = rows.slice(0, 100).reduce((most, row) => Math.max(most, row.length), fields.length);
   for (let column = 0; column < width; column++) {
     const first = (rows[0][column] ?? "").slice(0, 20);
-    const name = hasHeader && first.trim() ? first : `${column + 1}열${first ? `: ${first}` : ""}`;
+    const name = hasHeader && first.trim() ? first : say("column", { number: column + 1 }) + (first ? `: ${first}` : "");
     select.append(make("option", { value: column, selected: column === columns[field.name] }, name));
   }
-  return make("label", {}, `${getLabel(field)} 열`, select);
+  return make("label", {}, say("column_of", { name: getLabel(field) }), select);
 }
 
 // `onChange` is called whenever other texts than before will be read; while `isLocked`, nothing is taken in.
@@ -117,7 +117,7 @@ export function setUpSource(onChange, isLocked) {
   });
   text.addEventListener("input", () => {
     // A tab cannot be typed here: this comes from a spreadsheet.
-    if (/^[^\r\n]*\t/.test(text.value)) setTable("붙여 넣은 표", parseTable(text.value));
+    if (/^[^\r\n]*\t/.test(text.value)) setTable(say("pasted_table"), parseTable(text.value));
     else announceChange();
   });
   byId("many-choose").addEventListener("click", () => picker.click());

@@ -1,23 +1,23 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
 import { formatPercent, makeBar, makeRemark, makeTrack } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { fields, formatCount, getLabel, make, makeButton } from "./dom.js";
+import { fields, formatCount, getLabel, isolate, make, makeButton, say } from "./dom.js";
 
 const ROWS_AT_FIRST = 100; // any number of rows stays smooth when only these are drawn
-const collator = new Intl.Collator("ko", { numeric: true });
+const collator = new Intl.Collator(document.documentElement.lang, { numeric: true });
 
 function makeColumns(items) {
   const bars = items.find((item) => item.summary)?.summary.bars ?? [];
   const findBar = (item, key) => item.summary?.bars.find((bar) => bar.key === key);
   return [
-    { title: "번호", className: "number", get: (item) => item.number, show: (item) => [String(item.number)] },
+    { title: say("number"), className: "number", get: (item) => item.number, show: (item) => [String(item.number)] },
     ...fields.map((field) => ({
       title: getLabel(field),
       className: "text",
       get: (item) => item.texts[field.name],
-      show: (item) => [make("div", { className: "clamped" }, item.texts[field.name])],
+      show: (item) => [make("div", { className: "clamped", dir: "auto" }, item.texts[field.name])],
     })),
-    { title: "답", className: "verdict", get: (item) => item.summary?.name, show: showVerdict },
+    { title: say("verdict"), className: "verdict", get: (item) => item.summary?.name, show: showVerdict },
     ...bars.map(({ key, name }) => ({
       title: name,
       className: "probability",
@@ -30,9 +30,9 @@ function makeColumns(items) {
 
 function showVerdict({ summary, error }) {
   if (error) return [make("span", { className: "row-error" }, error)];
-  if (!summary) return [make("span", { className: "note" }, "아직")];
+  if (!summary) return [make("span", { className: "note" }, say("pending"))];
   const share = make("span", { className: "share" }, summary.shown);
-  return [make("strong", {}, summary.name), " ", share, ...makeRemark(summary.remark)];
+  return [make("strong", {}, isolate(summary.name)), " ", share, ...makeRemark(summary.remark)];
 }
 
 const showShare = (bar) => (bar ? [bar.words, makeTrack(bar.percent)] : ["–"]);
@@ -61,7 +61,7 @@ function makeTable(items, columns, sorted, sortBy) {
   const makeCells = (item) => columns.map(({ className, show }) => make("td", { className }, ...show(item)));
   const body = make("tbody", {}, ...items.map((item) => make("tr", {}, ...makeCells(item))));
   const table = make("table", {}, makeHead(columns, sorted, sortBy), body);
-  return make("div", { className: "table", role: "region", "aria-label": "결과 표", tabIndex: 0 }, table);
+  return make("div", { className: "table", role: "region", "aria-label": say("table"), tabIndex: 0 }, table);
 }
 
 // How many inputs got which answer, the most frequent first.
@@ -71,7 +71,7 @@ function makeCounts(items) {
   for (const { summary } of answered) counts.set(summary.name, (counts.get(summary.name) ?? 0) + 1);
   const bars = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count], index) => {
     const percent = (100 * count) / answered.length;
-    return makeBar(name, `${formatCount(count)}개 · ${formatPercent(percent, 1)}`, percent, index === 0);
+    return makeBar(name, `${say("counted", { count: formatCount(count) })} · ${formatPercent(percent, 1)}`, percent, index === 0);
   });
   return make("ul", { className: "bars" }, ...bars);
 }
@@ -118,8 +118,8 @@ export function setUpResults(place) {
     };
     const left = shown.length - rows.length;
     const isDone = shown.every((item) => item.summary || item.error);
-    const save = makeButton("CSV로 저장", "secondary", () => download(shown, fileName));
-    const more = makeButton(`${formatCount(left)}줄 더 있습니다`, "secondary", showMore);
+    const save = makeButton(say("save"), "secondary", () => download(shown, fileName));
+    const more = makeButton(say("more_rows", { left: formatCount(left) }), "secondary", showMore);
     place.hidden = !shown.length;
     place.replaceChildren(
       ...(isDone ? [makeCounts(shown)] : []),

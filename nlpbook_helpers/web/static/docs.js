@@ -1,0 +1,7 @@
+// The guide to the API: the calls of each address, as this page's own address and key ask for.
+import { setUpCalls } from "./calls.js";
+
+const write = setUpCalls();
+for (const section of document.querySelectorAll("[data-body]")) {
+  write(section.dataset.path, JSON.parse(section.dataset.body), section.id);
+}
