@@ -204,7 +204,7 @@ def get_web_service_app(
     Raises:
         ValueError: `inference_fn` has no text parameter, or one that cannot be passed by name; or no request
             is allowed; or `feedback_file` has other columns.
-        OSError: `feedback_file` cannot be written.
+        OSError: `feedback_file` cannot be read.
     """
     if requests_per_minute < 1:
         raise ValueError(f"requests_per_minute: expected 1 or more, got {requests_per_minute}")
