@@ -125,7 +125,7 @@ def require_key(wrong_keys: RateLimit) -> Response | None:
     # Named by the port: browsers keep one jar for all ports of a host.
     cookie = f"nlpbook_key_{request.environ['SERVER_PORT']}"
     # A browser sends no credentials with its CORS preflight (OPTIONS), which runs no code of ours.
-    if not key or request.method == "OPTIONS" or request.endpoint in ("static", "healthz"):
+    if not key or request.method == "OPTIONS" or request.endpoint in ("static", "healthz", "readyz"):
         return None
     if request.endpoint == "page" and _is_key(request.args.get("key", ""), key):
         response = Response(status=302, headers={"Location": url_for("page")})

@@ -169,6 +169,12 @@ class Service:
             self.limit.charge(name_visitor(), credits, must_have=False)
             self.limit.charge(f"all at {get_address()}", credits, must_have=False, size=2)
 
+    def is_ready(self) -> dict[str, str]:
+        """Say that requests are answered, unless the function hangs."""
+        if self.answers.is_stuck():
+            raise ApiError(503, retry_after=60)
+        return {"status": "ready"}
+
     def close(self) -> None:
         """Stop the threads; a later request starts them anew."""
         self.answers.close()
@@ -241,6 +247,7 @@ def _add_paths(app: Flask, service: Service) -> None:
     """Add what a visitor may ask for."""
     app.add_url_rule("/", "page", service.show_page)
     app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
+    app.add_url_rule("/readyz", "readyz", service.is_ready)
     app.add_url_rule("/docs", "docs", service.show_docs)
     app.add_url_rule("/openapi.json", "openapi", service.describe)
     app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])
