@@ -232,6 +232,7 @@ def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[
     app.config |= {"SESSION_COOKIE_NAME": cookie, "SESSION_COOKIE_SAMESITE": "Lax"}
     app.secret_key = secrets.token_bytes()
     app.json.ensure_ascii, app.json.sort_keys = False, False  # type: ignore[attr-defined]
+    app.jinja_env.policies["json.dumps_kwargs"] = {}  # not sorted either
     if cors_origins:
         options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
         CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
