@@ -103,6 +103,8 @@ IS_TUNNELLED = "nlpbook.is_tunnelled"
 """The same for whether a tunnel is open."""
 REQUEST_ID = "nlpbook.request_id"
 """The same for what names the request in header and log."""
+LOGGED_SINCE = "nlpbook.logged_since"
+"""The same for when the request came, if there is a log of them; else None."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 COLAB_HOSTS = (".colab.dev", ".googleusercontent.com")
 """Names under which Colab's proxy shows a port; anybody may have such a name, so it counts in Colab alone."""
