@@ -1,4 +1,4 @@
-"""What visitors say of answers: a CSV file beside the checkpoint, which `train` reads as it stands."""
+"""What visitors say of answers: a CSV file beside the checkpoint, which `train` reads as a corpus as it stands."""
 
 import csv
 import threading
@@ -17,7 +17,8 @@ class Feedback:
 
     Args:
         path: CSV file in UTF-8; what is in it already is kept.
-        names: of the texts, as the inference function calls them; they are the first columns.
+        names: of the texts, as the inference function calls them. They are the first columns, but a single one is
+            called "text", so that `train` needs no `text_columns`.
         checkpoint: what answered, for the last column.
 
     Raises:
@@ -28,7 +29,7 @@ class Feedback:
     def __init__(self, path: Path, names: Sequence[str], checkpoint: str) -> None:
         """Count what is there."""
         self.path, self.count, self._checkpoint, self._lock = path, 0, checkpoint, threading.Lock()
-        self._columns = [*names, "label", "answer", "time", "checkpoint"]
+        self._columns = [*(names if len(names) > 1 else ["text"]), "label", "answer", "time", "checkpoint"]
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 rows = csv.reader(file)
@@ -48,6 +49,7 @@ class Feedback:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self._lock:
             try:
+                self.path.parent.mkdir(exist_ok=True)
                 with self.path.open("a", encoding="utf-8", newline="") as file:
                     if file.tell() > MAX_BYTES:
                         raise ApiError("feedback_is_full")

@@ -108,7 +108,7 @@ def test_a_tunnel_that_dies_is_noticed_and_opened_again(
     wait_until(lambda: agent.record["pid"] != first and server.public_url)
     out = capsys.readouterr().out
     assert out.count("The public link has closed") == 1 and out.count("Public link: ") == 2
-    assert call(server.public_url).status == 401, "with the same key"
+    assert call(str(server.public_url)).status == 401, "with the same key"
     monkeypatch.setenv("FAKE_NGROK_MODE", "refused")
     os.kill(agent.record["pid"], 9)
     wait_until(lambda: "No public link: ngrok refused the token" in capsys.readouterr().out)
