@@ -12,17 +12,26 @@ def get_repository() -> str:
     """Return "owner/name" from setup.py, the one place where it stands."""
     match = _URL.search((ROOT / "setup.py").read_text(encoding="utf-8"))
     if match is None:
-        raise ValueError('setup.py: expected a line URL = "https://github.com/owner/name", found none: put it back')
+        raise ValueError(
+            'setup.py: expected a line URL = "https://github.com/owner/name", found none: put it back'
+        )
     return match.group(1)
 
 
 def main(arguments: list[str]) -> int:
     """Replace the old address by the new one wherever it stands; return the exit status."""
     if len(arguments) != 1 or not re.fullmatch(r"[\w.-]+/[\w.-]+", arguments[0]):
-        print(f"expected owner/name, got {arguments}: run make set-repo REPO=owner/name", file=sys.stderr)
+        print(
+            f"expected owner/name, got {arguments}: run make set-repo REPO=owner/name",
+            file=sys.stderr,
+        )
         return 2
     old, new = get_repository(), arguments[0]
-    files = [ROOT / "setup.py", *sorted(ROOT.glob("README*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    files = [
+        ROOT / "setup.py",
+        *sorted(ROOT.glob("README*.md")),
+        *sorted((ROOT / "notebooks").glob("*.ipynb")),
+    ]
     for path in files:
         text = path.read_text(encoding="utf-8")
         if old in text:

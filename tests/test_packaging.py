@@ -1,0 +1,103 @@
+"""What is pinned fits what is allowed, what is installed suffices, and what is published carries what it needs."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+from install import read_requirements  # noqa: E402
+
+
+def read_pins(name: str) -> dict[str, Version]:
+    """Return package → version of a file of pins."""
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(words) for line in lines if (words := line.split("#")[0].strip()) and words[0] != "-"]
+    return {canonicalize_name(pin.name): Version(str(pin.specifier).removeprefix("==")) for pin in pins}
+
+
+def read_ranges() -> list[Requirement]:
+    """Return what setup.py allows, extras included."""
+    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    (call,) = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"]
+    values = {one.arg: one.value for one in call.keywords}
+    extras = ast.literal_eval(values["extras_require"])
+    own = {"tpu", "embedded"}  # versions of another machine, and of this project
+    lists = [ast.literal_eval(values["install_requires"]), *(extras[name] for name in extras if name not in own)]
+    return [Requirement(words) for one in lists for words in one]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "tests/requirements.txt"])
+def test_the_lock_pins_what_requirements_pin(name):
+    pins, locked = read_pins(name), read_pins("requirements.lock")
+    assert len(pins) > 15
+    assert {name: locked.get(name) for name in pins} == pins, "make lock renews requirements.lock"
+
+
+def test_what_is_locked_lies_in_the_ranges_of_setup():
+    locked = read_pins("requirements.lock")
+    ranges = read_ranges()
+    assert len(ranges) > 30
+    outside = [str(one) for one in ranges if locked[canonicalize_name(one.name)] not in one.specifier]
+    assert not outside
+
+
+def find_needed(names: list[str]) -> set[str]:
+    """Return distributions and all that they bring along here, extras left out."""
+    needed, waiting = set(), [canonicalize_name(name) for name in names]
+    while waiting:
+        name = waiting.pop()
+        try:
+            requirements = distribution(name).requires or []
+        except PackageNotFoundError:
+            continue
+        needed.add(name)
+        found = [Requirement(words) for words in requirements]
+        wanted = {canonicalize_name(one.name) for one in found if not one.marker or one.marker.evaluate({"extra": ""})}
+        waiting += wanted - needed
+    return needed
+
+
+SERVE = """
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+class Hiding(PathFinder):
+    def find_spec(name, path=None, target=None):
+        return None if name.split(".")[0] in {missing!r} else PathFinder.find_spec(name, path, target)
+sys.meta_path[:] = [BuiltinImporter, FrozenImporter, Hiding]
+import nlpbook_helpers as nlpbook
+from nlpbook_helpers.__main__ import main
+pair = {{"premise": "비가 온다", "hypothesis": "맑다"}}
+for name, text in (("doccls", {{"sentence": "재미있다"}}), ("paircls", pair)):
+    app = nlpbook.get_web_service_app(nlpbook.Classifier.from_checkpoint(nlpbook.get_embedded_path(name)).inference_fn)
+    client = app.test_client()
+    assert [client.post(door, json=text).status_code for door in ("/api", "/api/explain")] == [200, 200]
+    assert client.get("/").status_code == 200
+print("served")
+sys.exit(main(["train"]))
+"""
+
+
+def test_the_pages_need_no_more_than_what_demo_installs():
+    """Everything else that is here is hidden; a command that needs more says how it is had."""
+    needed = find_needed([re.split(r"[=\[]", pin)[0] for pin in read_requirements("pages")])
+    own = {"nlpbook-helpers", "nlpbook-checkpoints"}
+    provided = packages_distributions()
+    missing = {name for name, owners in provided.items() if not {canonicalize_name(one) for one in owners} & needed}
+    missing -= {name for name, owners in provided.items() if {canonicalize_name(one) for one in owners} & own}
+    missing -= sys.stdlib_module_names  # Korpora brings a backport along
+    assert {"pandas", "pytorch_lightning", "matplotlib"} <= missing
+    run = subprocess.run(
+        [sys.executable, "-c", SERVE.format(missing=missing)], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    assert "served" in run.stdout, run.stderr[-2000:]
+    assert run.returncode == 1
+    assert "make lab" in run.stderr
