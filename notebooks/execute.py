@@ -54,11 +54,7 @@ def execute(path: Path, store: bool) -> None:
 def _tidy(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs from run to run without saying anything: timings, widget states, progress bars."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["kernelspec"] = {
-        "display_name": "Python 3",
-        "language": "python",
-        "name": "python3",
-    }
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
@@ -66,14 +62,8 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
             for output in cell.outputs:
                 if output.output_type == "stream":
                     output.text = _drop_progress_bars(output.text)
-            cell.outputs = [
-                output
-                for output in cell.outputs
-                if WIDGET not in output.get("data", {})
-            ]
-            cell.outputs = [
-                output for output in cell.outputs if output.get("text") != ""
-            ]
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
 
 
 def _drop_progress_bars(text: str) -> str:
@@ -86,9 +76,7 @@ def main() -> int:
     """Run the notebooks named on the command line; return 1 at the first that fails."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path)
-    parser.add_argument(
-        "--store", action="store_true", help="write the outputs into the notebooks"
-    )
+    parser.add_argument("--store", action="store_true", help="write the outputs into the notebooks")
     args = parser.parse_args()
     for path in args.notebooks:
         try:

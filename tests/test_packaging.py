@@ -1,7 +1,7 @@
 """What is pinned fits what is allowed, what is installed suffices, and what is published carries what it needs."""
 
-import ast
 import re
+import runpy
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -24,15 +24,13 @@ def read_pins(name: str) -> dict[str, Version]:
     return {canonicalize_name(pin.name): Version(str(pin.specifier).removeprefix("==")) for pin in pins}
 
 
-def read_ranges() -> list[Requirement]:
-    """Return what setup.py allows, extras included."""
-    tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
-    (call,) = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"]
-    values = {one.arg: one.value for one in call.keywords}
-    extras = ast.literal_eval(values["extras_require"])
-    own = {"tpu", "embedded"}  # versions of another machine, and of this project
-    lists = [ast.literal_eval(values["install_requires"]), *(extras[name] for name in extras if name not in own)]
-    return [Requirement(words) for one in lists for words in one]
+@pytest.fixture
+def settings(monkeypatch) -> dict:
+    """Return what setup.py hands to setuptools."""
+    handed: dict = {}
+    monkeypatch.setattr("setuptools.setup", handed.update)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return handed
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "tests/requirements.txt"])
@@ -42,12 +40,35 @@ def test_the_lock_pins_what_requirements_pin(name):
     assert {name: locked.get(name) for name in pins} == pins, "make lock renews requirements.lock"
 
 
-def test_what_is_locked_lies_in_the_ranges_of_setup():
+def test_what_is_locked_lies_in_the_ranges_of_setup(settings):
     locked = read_pins("requirements.lock")
-    ranges = read_ranges()
+    extras = settings["extras_require"]
+    own = {"tpu", "embedded"}  # versions of another machine, and of this project
+    lists = [settings["install_requires"], *(extras[name] for name in extras if name not in own)]
+    ranges = [Requirement(words) for one in lists for words in one]
     assert len(ranges) > 30
     outside = [str(one) for one in ranges if locked[canonicalize_name(one.name)] not in one.specifier]
     assert not outside
+
+
+def test_a_wheel_carries_every_file_of_the_package(settings):
+    folders = {name: settings["package_dir"].get(name, name.replace(".", "/")) for name in settings["packages"]}
+    globs = [(folders[name], glob) for name, patterns in settings["package_data"].items() for glob in patterns]
+    carried = {path for folder, glob in globs for path in (ROOT / folder).glob(glob)}
+    places = [*(ROOT / "nlpbook_helpers").rglob("*"), *(ROOT / "checkpoints").glob("*/*")]
+    files = {path for path in places if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__"}
+    assert len(files) > 40
+    assert not {path for path in files - carried if "build" not in path.parts}
+
+
+def test_on_pypi_every_link_of_the_readme_leads_somewhere(settings):
+    text = settings["long_description"]
+    links = re.findall(r"\]\(([^)]+)\)|src=\"([^\"]+)\"", text)
+    assert len(links) > 10
+    for link in ("".join(pair) for pair in links):
+        assert link.startswith("https://"), link
+        local = re.match(re.escape(settings["url"]) + "/(?:blob|raw)/main/(.+)", link)
+        assert local is None or (ROOT / local.group(1)).is_file(), link
 
 
 def find_needed(names: list[str]) -> set[str]:

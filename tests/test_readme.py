@@ -49,31 +49,12 @@ def test_every_target_command_and_option_named_is_there(text):
 
 def test_the_map_names_every_room_and_none_imports_one_below_it(text):
     rooms = re.findall(r"^  (\w+)/?  +", text, re.MULTILINE)
-    assert sorted(rooms) == sorted({path.stem for path in PACKAGE.glob("[a-z]*") if path.name != "samples"})
+    assert sorted(rooms) == sorted(
+        {path.stem for path in PACKAGE.glob("[a-z]*") if path.name not in ("samples", "py.typed")}
+    )
     for path in PACKAGE.rglob("[a-z]*.py"):
         imported = "\n".join(ast.unparse(node) for node in ast.parse(path.read_text("utf-8")).body)
         imported = set(re.findall(r"^(?:from|import) nlpbook_helpers(?:\.| import )(\w+)", imported, re.MULTILINE))
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         below = rooms[rooms.index(room) + 1 :]
         assert not imported & set(below), path
-
-
-def test_a_wheel_carries_every_file_of_the_package():
-    (call,) = [
-        node.value
-        for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ]
-    patterns = next(ast.literal_eval(one.value) for one in call.keywords if one.arg == "package_data")
-    carried = {
-        path
-        for package, globs in patterns.items()
-        for glob in globs
-        for path in (ROOT / package.replace(".", "/")).glob(glob)
-    }
-    data = {
-        path
-        for path in (ROOT / "nlpbook_helpers").rglob("*")
-        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
-    }
-    assert data and not data - carried
