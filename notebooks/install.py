@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+KINDS = ("pages", "notebooks", "tests")  # each has what the one before it has
 OLDEST, NEWEST_PINNED = (3, 11), (3, 14)
 SILENCE = 5  # seconds
 # What pytorch.org documents for a machine without an NVIDIA GPU; TORCH_CPU_INDEX names a mirror of it.
@@ -172,7 +173,7 @@ def read_requirements(what: str) -> list[str]:
 def main() -> int:
     """Make the environment named on the command line; return 1 after a sentence if it cannot be made."""
     parser = argparse.ArgumentParser(description="Make an environment, see the head of this file.")
-    parser.add_argument("what", choices=["pages", "notebooks", "tests"])
+    parser.add_argument("what", choices=KINDS)
     parser.add_argument("--folder", type=Path, default=Path(".venv"), help="default: %(default)s")
     parser.add_argument(
         "--wheels",

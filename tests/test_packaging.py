@@ -71,6 +71,13 @@ def test_on_pypi_every_link_of_the_readme_leads_somewhere(settings):
         assert local is None or (ROOT / local.group(1)).is_file(), link
 
 
+def test_the_image_copies_what_is_there():
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "docs/Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    sources = [source for line in copied for source in line.split()]
+    assert len(sources) > 5
+    assert not [source for source in sources if not (ROOT / source).exists()]
+
+
 def find_needed(names: list[str]) -> set[str]:
     """Return distributions and all that they bring along here, extras left out."""
     needed, waiting = set(), [canonicalize_name(name) for name in names]

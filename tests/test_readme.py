@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from nlpbook_helpers.__main__ import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+from install import KINDS  # noqa: E402
+
 PACKAGE = ROOT / "nlpbook_helpers"
 
 
@@ -45,6 +49,41 @@ def test_every_target_command_and_option_named_is_there(text):
     for name, options in shown:
         known = COMMANDS[name].__annotations__ if name != "train" else {"epochs"}
         assert set(re.findall(r"--([a-z-]+)", options)) <= set(known), options
+
+
+def test_every_file_and_program_of_a_shown_command_is_there(text):
+    """What a reader types finds its file; what follows `pip install` and `install.py` is known."""
+    shown = [
+        line.split("#")[0].strip()
+        for code in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in code.splitlines()
+    ]
+    assert len(shown) > 8
+    programs = {"make", "python", "nlpbook", "torchrun", ".venv\\Scripts\\jupyter", ".venv\\Scripts\\nlpbook"}
+    for words in (re.sub(r"^(\w+=\S+ )+", "", line).split() for line in shown if line):
+        assert words[0] in programs, words
+        for word in words[1:]:
+            if word.endswith(".py"):
+                assert (ROOT / word).is_file(), words
+    assert set(re.findall(r"notebooks/install\.py (\w+)", text)) <= set(KINDS)
+    extras = re.search(r"extras_require=\{(.*)\n    \}", (ROOT / "setup.py").read_text("utf-8"), re.DOTALL).group(1)
+    for extra in ("embedded", "fonts", "onnx", "ray", "tensorboard"):
+        assert f'"{extra}": ' in extras
+        assert f"`{extra}`" in text
+
+
+def test_the_lines_that_replace_ratsnlp_import_the_same_names(text):
+    rows = re.findall(r"^\| `(from ratsnlp.*)` \| `(.*)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 8
+    for old, new in rows:
+        names: dict = {}
+        exec(new, names)
+        assert set(old.split(" import ")[1].split(", ")) == set(names) - {"__builtins__"}, new
+
+
+def test_links_lead_somewhere(text):
+    for link in re.findall(r"\]\(([^):#]+)\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", text):
+        assert (ROOT / "".join(link)).exists(), link
 
 
 def test_the_map_names_every_room_and_none_imports_one_below_it(text):
