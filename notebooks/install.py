@@ -4,9 +4,7 @@
 take the versions of requirements.lock. Each step says what it does, and none is silent for more than ten seconds.
 """
 
-from __future__ import (
-    annotations,
-)  # an older Python has to get as far as the sentence that refuses it
+from __future__ import annotations  # an older Python has to get as far as the sentence that refuses it
 
 import argparse
 import contextlib
@@ -47,48 +45,24 @@ class Environment:
 
     def make(self) -> None:
         """Make the folder, unless it is there; uv may bring a newer Python than the one that runs this."""
-        if self.python.exists():
+        if self.python.exists() and (self.uv or is_whole(self.python)):
             return
         is_old = sys.version_info[:2] < OLDEST
         if self.uv:
-            run(
-                self.uv,
-                "venv",
-                "--seed",
-                "--clear",
-                "--python",
-                ">=3.11" if is_old else sys.executable,
-                self.folder,
-            )
+            run(self.uv, "venv", "--seed", "--python", ">=3.11" if is_old else sys.executable, self.folder)
         elif is_old:
             name = "Python " + sys.version.split()[0]
             raise InstallError(f"expected Python 3.11 or newer, got {name}: run make PYTHON=/path/to/python3.13")
         else:
-            run(sys.executable, "-m", "venv", self.folder)
+            run(sys.executable, "-m", "venv", "--clear", self.folder)
 
     def install(self, *what: str | Path) -> None:
         """Install into it; what is there and fits stays."""
         if self.uv:
-            run(
-                self.uv,
-                "pip",
-                "install",
-                "--python",
-                self.python,
-                "--constraint",
-                LOCK,
-                *what,
-            )
+            run(self.uv, "pip", "install", "--python", self.python, "--constraint", LOCK, *what)
         else:
             # --no-compile: pip would compile all modules at once, most of which are never imported
-            options = (
-                "--no-compile",
-                "--disable-pip-version-check",
-                "--progress-bar",
-                "off",
-                "--constraint",
-                LOCK,
-            )
+            options = ("--no-compile", "--disable-pip-version-check", "--progress-bar", "off", "--constraint", LOCK)
             run(self.python, "-m", "pip", "install", *options, *what)
 
     def install_torch(self, requirement: str) -> None:
@@ -124,8 +98,9 @@ def run(*command: str | Path) -> None:
     Raises:
         InstallError: It failed; its last lines are printed before.
     """
+    environment = {**os.environ, "UV_VENV_CLEAR": "1"}  # of what an interrupted run left
     process = subprocess.Popen(
-        [str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        [str(part) for part in command], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         encoding="utf-8", errors="replace",
     )  # fmt: skip
     lines: queue.Queue[str] = queue.Queue()
@@ -155,6 +130,11 @@ def listen(stream: Iterable[str], lines: queue.Queue[str]) -> None:
         lines.put(line)
 
 
+def is_whole(python: Path) -> bool:
+    """Whether an environment has pip, which comes last: making one can be interrupted."""
+    return subprocess.run([str(python), "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0
+
+
 def has_nvidia_gpu() -> bool:
     """Whether NVIDIA's driver lists a GPU."""
     tool = shutil.which("nvidia-smi")
@@ -172,14 +152,11 @@ def read_requirements(what: str) -> list[str]:
 
 def main() -> int:
     """Make the environment named on the command line; return 1 after a sentence if it cannot be made."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a console may lack a letter
     parser = argparse.ArgumentParser(description="Make an environment, see the head of this file.")
     parser.add_argument("what", choices=KINDS)
     parser.add_argument("--folder", type=Path, default=Path(".venv"), help="default: %(default)s")
-    parser.add_argument(
-        "--wheels",
-        type=Path,
-        help="folder of the package's wheels; else this clone is installed",
-    )
+    parser.add_argument("--wheels", type=Path, help="folder of the package's wheels; else this clone is installed")
     given = parser.parse_args()
     environment = Environment(ROOT / given.folder)
     begun = time.monotonic()
@@ -200,6 +177,9 @@ def main() -> int:
         if sys.version_info[:2] > NEWEST_PINNED:
             print(f"(the pinned versions have builds for Python 3.11 to {NEWEST_PINNED[0]}.{NEWEST_PINNED[1]})")
         return 1
+    except KeyboardInterrupt:
+        print("stopped: run it again, it goes on with what is there", file=sys.stderr)
+        return 130
     say(f"ready: {time.monotonic() - begun:.0f} s, {environment.measure()}")
     return 0
 

@@ -41,14 +41,7 @@ def build() -> None:
 def check() -> None:
     """Ask twine what PyPI would say, and whether the package stayed small."""
     files = sorted(DIST.iterdir())
-    run(
-        sys.executable,
-        "-m",
-        "twine",
-        "check",
-        "--strict",
-        *(file for file in files if file.suffix != ".zip"),
-    )
+    run(sys.executable, "-m", "twine", "check", "--strict", *(file for file in files if file.suffix != ".zip"))
     for file in files:
         print(f"{file.stat().st_size / 1e6:8.2f} MB  {file.name}")
         if file.name.startswith("nlpbook_helpers") and file.stat().st_size > LARGEST_WHEEL:
@@ -57,24 +50,10 @@ def check() -> None:
 
 def try_pages(folder: Path) -> None:
     """Install the wheels into an empty environment, and ask both pages there, with every way out of the machine shut."""
-    run(
-        sys.executable,
-        ROOT / "notebooks/install.py",
-        "pages",
-        "--folder",
-        folder / "venv",
-        "--wheels",
-        DIST,
-    )
+    run(sys.executable, ROOT / "notebooks/install.py", "pages", "--folder", folder / "venv", "--wheels", DIST)
     program = folder / "venv" / ("Scripts/nlpbook.exe" if os.name == "nt" else "bin/nlpbook")
     shut = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-    variables = {
-        **os.environ,
-        **shut,
-        "NO_PROXY": "127.0.0.1",
-        "PYTHONUTF8": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
+    variables = {**os.environ, **shut, "NO_PROXY": "127.0.0.1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
     command = [program, "serve", "--checkpoint", "doccls", "paircls", "--port", "0"]
     print("$", *command, flush=True)
     with subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, encoding="utf-8") as server:
@@ -94,6 +73,7 @@ def try_pages(folder: Path) -> None:
 
 def main() -> None:
     """Build, check and try."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a console may lack a letter
     build()
     check()
     with tempfile.TemporaryDirectory() as folder:

@@ -22,6 +22,7 @@ def get_repository() -> str:
 
 def main(arguments: list[str]) -> int:
     """Replace the old address by the new one wherever it stands; return the exit status."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a console may lack a letter
     if len(arguments) != 1 or not re.fullmatch(r"[\w.-]+/[\w.-]+", arguments[0]):
         print(f"expected owner/name, got {arguments}: run make set-repo REPO=owner/name", file=sys.stderr)
         return 2

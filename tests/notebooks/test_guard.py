@@ -1,6 +1,7 @@
 """What must be true of every stored notebook, whatever it teaches."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -125,7 +126,8 @@ def test_the_address_is_changed_everywhere_at_once(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     script = [sys.executable, str(tmp_path / "notebooks" / "set_repo.py")]
-    subprocess.run([*script, "someone/new-name"], check=True, capture_output=True)
+    console = os.environ | {"PYTHONIOENCODING": "cp1252"}  # that of Windows in the West
+    subprocess.run([*script, "someone/new-name"], check=True, capture_output=True, env=console)
     texts = {name: (tmp_path / name).read_text("utf-8") for name in named}
     assert len(texts) > 9
     assert not [name for name, text in texts.items() if get_repository() in text or "someone/new-name" not in text]
