@@ -4,7 +4,8 @@
 take the versions of requirements.lock. Each step says what it does, and none is silent for more than ten seconds.
 """
 
-from __future__ import annotations  # an older Python has to get as far as the sentence that refuses it
+# an older Python has to get as far as the sentence that refuses it
+from __future__ import annotations
 
 import argparse
 import contextlib
