@@ -168,11 +168,11 @@ def main() -> int:
         say(f"2/4 PyTorch ({torch})")
         environment.install_torch(torch)
         say(f"3/4 what the {given.what} need")
-        environment.install(*others)
+        environment.install(*others, "setuptools")
         say("4/4 nlpbook_helpers")
-        # the wheels are named one by one, so that what is installed is what was built
+        # setuptools is there: no second copy is fetched for this; wheels are named, so that those are installed
         package = sorted(given.wheels.resolve().glob("*.whl")) if given.wheels else ["--editable", "."]
-        environment.install("--no-deps", *package)
+        environment.install("--no-deps", "--no-build-isolation", *package)
     except InstallError as error:
         print(error, file=sys.stderr)
         if sys.version_info[:2] > NEWEST_PINNED:
