@@ -11,7 +11,7 @@ PINS := requirements.txt requirements.lock setup.py
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 export NLPBOOK_PROFILE ?= quick
 
-.PHONY: demo lab test test-floors test-newest test-tpu lint lock notebooks bench screenshots release set-repo clean
+.PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock notebooks bench screenshots release set-repo clean
 
 ## open the pages of the classifiers that ship here, reviews and sentence pairs, until Ctrl-C
 demo: $(PAGES)
@@ -35,6 +35,10 @@ test-newest: .venv-newest/.ready
 ## training through XLA on its CPU backend, with the torch and torch_xla of Colab's TPU runtime; 7 GB
 test-tpu: .venv-tpu/.ready
 	PJRT_DEVICE=CPU TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -s tests/tpu
+
+## every notebook with its install cell, as Colab would run it, under a stand-in for Colab's package (PYTHON=python3.13)
+test-colab: .venv-colab/.ready
+	.venv-colab/bin/python tests/colab/run.py $(NOTEBOOKS)
 
 lint: $(READY_TESTS)
 	$(BIN)/ruff format --check .
@@ -88,6 +92,11 @@ $(READY_TESTS): $(PINS) notebooks/install.py tests/requirements.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet uv
 	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) --editable ".[test,notebooks]"
+	@touch $@
+
+.venv-colab/.ready: tests/colab/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-compile -r $<
 	@touch $@
 
 .venv-tpu/.ready: requirements.txt tests/requirements.txt setup.py
