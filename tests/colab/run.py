@@ -1,6 +1,6 @@
-"""Run notebooks as Colab would, install cells included: `make test-colab`, or `run.py NOTEBOOK …` in such an environment.
+"""Run notebooks as Colab would, install cells included: `make test-colab`, or `run.py NOTEBOOK …`.
 
-The repository's address leads to this clone, what is committed in it; Drive is the folder /gdrive, which must be writable.
+The repository's address leads to what is committed in this clone; Drive is the folder /gdrive, which must be writable.
 The environment is changed by the install cells, as a runtime is: `make clean` before it is to be as new again.
 """
 
