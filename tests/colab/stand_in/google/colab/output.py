@@ -1,4 +1,4 @@
-"""Pages of the runtime, shown below a cell: here they are only asked for, so that one that does not answer is an error."""
+"""Pages of the runtime, shown below a cell: here they are asked for, so that one that does not answer is an error."""
 
 import urllib.request
 
