@@ -73,7 +73,7 @@ class Environment:
             say(f"      an NVIDIA GPU was found{note}")
         elif sys.platform == "linux":
             try:
-                urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=10).close()
+                urllib.request.urlopen(f"{TORCH_CPU_INDEX}/torch/", timeout=10).close()  # noqa: S310
             except OSError as error:
                 say(f"      no NVIDIA GPU was found, but {TORCH_CPU_INDEX} cannot be reached ({error}):")
                 say("      taking what PyPI has, which may bring 3 GB of CUDA libraries along; Ctrl-C stops it")

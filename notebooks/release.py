@@ -62,7 +62,7 @@ def try_pages(folder: Path) -> None:
             while len(addresses) < 2 and (line := server.stdout.readline()):  # type: ignore[union-attr]
                 print(line, end="", flush=True)
                 addresses += re.findall(r"http://[\d.]+:\d+", line)
-            pages = [urlopen(address, timeout=30).read().decode() for address in addresses]
+            pages = [urlopen(address, timeout=30).read().decode() for address in addresses]  # noqa: S310
         finally:
             server.terminate()
             server.communicate()  # what it says while it closes
