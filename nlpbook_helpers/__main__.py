@@ -41,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"expected names in UTF-8, got {error.object!r}: rename it, or set PYTHONUTF8=1", file=sys.stderr)
         return REFUSED
     except (ValueError, OSError, ImportError) as error:  # what the package refuses, the disk does, or is not installed
-        print(error, file=sys.stderr)
+        remedy = "; make lab, or pip install -r requirements.txt, installs it" if isinstance(error, ImportError) else ""
+        print(f"{error}{remedy}", file=sys.stderr)
         return REFUSED
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning tidies up after Ctrl-C and leaves by a SystemExit of its own

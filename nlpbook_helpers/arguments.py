@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -32,14 +33,17 @@ def get_embedded_path(name: str) -> str:
     Raises:
         FileNotFoundError: Nothing of that name ships; the message lists what does.
     """
-    # An installed package carries the folder inside itself, a clone has it beside the package.
-    places = (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints", SAMPLES_DIR)
-    roots = [place for place in places if place.is_dir()]
+    # A clone has the checkpoints beside the package, what was installed from one inside it; published, they are a wheel
+    # of their own, which may lie in another folder than the package.
+    places = [PACKAGE_DIR.parent / "checkpoints", PACKAGE_DIR / "checkpoints_data", SAMPLES_DIR]
+    roots = [
+        place for place in [*places, *(Path(entry, "nlpbook_checkpoints") for entry in sys.path)] if place.is_dir()
+    ]
     for root in roots:
         if (root / name).is_dir():
             return str(root / name)
-    known = sorted(folder.name for root in roots for folder in root.iterdir() if folder.is_dir())
-    raise FileNotFoundError(f"expected one of {known}, got {name!r}: nothing of that name ships with nlpbook_helpers")
+    known = sorted({folder.name for root in roots for folder in root.iterdir() if folder.is_dir()})
+    raise FileNotFoundError(f"expected one of {known}, got {name!r}: checkpoints come with nlpbook-checkpoints by pip")
 
 
 def find_embedded(name: str) -> str:
@@ -154,9 +158,7 @@ class ClassificationDeployArguments:
     """
 
     pretrained_model_name: str | None = _doc(None, "encoder that was fine-tuned; None: what the checkpoint records")
-    downstream_task_name: str | None = _doc(
-        None, "if given, a checkpoint of another task is refused", choices=TASK_NAMES
-    )
+    downstream_task_name: str | None = _doc(None, "another task's checkpoint is refused", choices=TASK_NAMES)
     downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
     downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
     max_seq_length: int = _doc(128, "tokens per example, as in training", 5, 100_000)
