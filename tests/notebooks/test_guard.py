@@ -71,9 +71,7 @@ def test_cells_are_short_and_follow_an_explanation(cells):
             assert before is not None, "a notebook begins with its title"
 
 
-def test_prose_stands_between_any_two_code_cells(path, cells):
-    if path.name.startswith("07"):
-        pytest.skip("notebook 07 is a long program, told in larger steps")
+def test_prose_stands_between_any_two_code_cells(cells):
     kinds = [cell["cell_type"] for cell in cells]
     together = [join(cells[i + 1]["source"]) for i in range(len(kinds) - 1) if kinds[i] == kinds[i + 1] == "code"]
     assert not together
