@@ -38,6 +38,7 @@ RECIPES = {
 CORPORA = {"doccls": ("nsmc", nlpbook.NsmcCorpus), "paircls": ("klue-nli", nlpbook.KlueNLICorpus)}
 TASKS = {"doccls": "document-classification", "paircls": "pair-classification"}
 TEST_CORPORA = {"doccls": "NSMC test", "paircls": "KLUE-NLI dev"}
+TRAIN_EXAMPLES = {"doccls": 145_000, "paircls": 24_998 + 2_490}  # NSMC's but 5,000; KLUE-NLI's, and XNLI's Korean ones
 KEPT = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "nlpbook")
 BUILD = HERE / "build"  # of what is only on the way, not kept in the repository
 AVERAGE_OVER = 500  # steps; the mean of the last weights is steadier than the last weights
@@ -89,6 +90,7 @@ def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str
     report = nlpbook.evaluate(classifier.model, dataset)
     print(f"{name}: {report}\n{report.per_class.round(4)}")
     figures = {
+        "train_examples": TRAIN_EXAMPLES[name],
         "test_corpus": TEST_CORPORA[name],
         "test_accuracy": round(report.accuracy, 4),
         "test_macro_f1": round(report.macro_f1, 4),

@@ -121,7 +121,7 @@ def serve(
         title: heading of the page
         trusted_hosts: names under which a proxy shows the page
         origins: other sites whose scripts may call the API
-        feedback: keep what visitors say in feedback.csv beside the checkpoint, for train
+        feedback: keep what visitors say in feedback/train.csv beside the checkpoint, a corpus for train
         public_feedback: keep it also where others can come in
         access_log: a line on standard error for each request
     """
@@ -150,7 +150,7 @@ def _find_feedback(checkpoint: Path) -> Path | None:
     if not os.access(folder, os.W_OK):
         print(f"no feedback is kept, as {folder} cannot be written")
         return None
-    return folder / "feedback.csv"
+    return folder / "feedback" / "train.csv"  # as a corpus: --downstream_corpus_name feedback
 
 
 def export(

@@ -103,6 +103,8 @@ IS_TUNNELLED = "nlpbook.is_tunnelled"
 """The same for whether a tunnel is open."""
 REQUEST_ID = "nlpbook.request_id"
 """The same for what names the request in header and log."""
+LOGGED_SINCE = "nlpbook.logged_since"
+"""The same for when the request came, if there is a log of them; else None."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 COLAB_HOSTS = (".colab.dev", ".googleusercontent.com")
 """Names under which Colab's proxy shows a port; anybody may have such a name, so it counts in Colab alone."""
@@ -125,7 +127,7 @@ def require_key(wrong_keys: RateLimit) -> Response | None:
     # Named by the port: browsers keep one jar for all ports of a host.
     cookie = f"nlpbook_key_{request.environ['SERVER_PORT']}"
     # A browser sends no credentials with its CORS preflight (OPTIONS), which runs no code of ours.
-    if not key or request.method == "OPTIONS" or request.endpoint in ("static", "healthz"):
+    if not key or request.method == "OPTIONS" or request.endpoint in ("static", "healthz", "readyz"):
         return None
     if request.endpoint == "page" and _is_key(request.args.get("key", ""), key):
         response = Response(status=302, headers={"Location": url_for("page")})

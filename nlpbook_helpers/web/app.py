@@ -169,6 +169,12 @@ class Service:
             self.limit.charge(name_visitor(), credits, must_have=False)
             self.limit.charge(f"all at {get_address()}", credits, must_have=False, size=2)
 
+    def is_ready(self) -> dict[str, str]:
+        """Say that requests are answered, unless the function hangs."""
+        if self.answers.is_stuck():
+            raise ApiError(503, retry_after=60)
+        return {"status": "ready"}
+
     def close(self) -> None:
         """Stop the threads; a later request starts them anew."""
         self.answers.close()
@@ -204,7 +210,7 @@ def get_web_service_app(
     Raises:
         ValueError: `inference_fn` has no text parameter, or one that cannot be passed by name; or no request
             is allowed; or `feedback_file` has other columns.
-        OSError: `feedback_file` cannot be written.
+        OSError: `feedback_file` cannot be read.
     """
     if requests_per_minute < 1:
         raise ValueError(f"requests_per_minute: expected 1 or more, got {requests_per_minute}")
@@ -226,6 +232,7 @@ def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[
     app.config |= {"SESSION_COOKIE_NAME": cookie, "SESSION_COOKIE_SAMESITE": "Lax"}
     app.secret_key = secrets.token_bytes()
     app.json.ensure_ascii, app.json.sort_keys = False, False  # type: ignore[attr-defined]
+    app.jinja_env.policies["json.dumps_kwargs"] = {}  # not sorted either
     if cors_origins:
         options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
         CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
@@ -241,6 +248,7 @@ def _add_paths(app: Flask, service: Service) -> None:
     """Add what a visitor may ask for."""
     app.add_url_rule("/", "page", service.show_page)
     app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
+    app.add_url_rule("/readyz", "readyz", service.is_ready)
     app.add_url_rule("/docs", "docs", service.show_docs)
     app.add_url_rule("/openapi.json", "openapi", service.describe)
     app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])

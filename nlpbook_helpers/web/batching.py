@@ -67,6 +67,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._requests, self._inputs = 0, 0  # of those inside `answer`
         self._working = 0  # threads that look after the queue
+        self._began: dict[int, float] = {}  # by thread, when the batch at hand
         self._last_size, self._last_seconds = 1, 0.0  # of the batch before
 
     def answer(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None = None) -> list[Any]:
@@ -120,6 +121,11 @@ class Batcher:
             raise ApiError(503, retry_after=1)
         return [answer.result() for answer in answers]
 
+    def is_stuck(self) -> bool:
+        """Tell whether no thread has finished a batch for longer than a request would wait."""
+        began = list(self._began.values())
+        return len(began) >= self._threads and time.monotonic() - max(began) > PATIENCE_SECONDS
+
     def close(self) -> None:
         """Drop what waits; the batch at hand is finished, and a later request starts anew."""
         with self._changed:
@@ -134,7 +140,9 @@ class Batcher:
         """Answer batch after batch while there is anything in the queue."""
         while batch := self._take_batch():
             begin = time.monotonic()
+            self._began[threading.get_ident()] = begin
             answers = self._answer([place.fields for place in batch])
+            del self._began[threading.get_ident()]
             with self._changed:  # whoever is woken waits for it, and does not hold up the answers of the others
                 self._last_size, self._last_seconds = len(batch), time.monotonic() - begin
                 for place, answer in zip(batch, answers, strict=True):

@@ -1,7 +1,6 @@
-"""What visitors say of answers: a CSV file beside the checkpoint, which `train` reads as it stands."""
+"""What visitors say of answers: a CSV file beside the checkpoint, which `train` reads as a corpus as it stands."""
 
 import csv
-import io
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,26 +17,25 @@ class Feedback:
 
     Args:
         path: CSV file in UTF-8; what is in it already is kept.
-        names: of the texts, as the inference function calls them; they are the first columns.
+        names: of the texts, as the inference function calls them. They are the first columns, but a single one is
+            called "text", so that `train` needs no `text_columns`.
         checkpoint: what answered, for the last column.
 
     Raises:
         ValueError: the file has other columns, as another classifier's would.
-        OSError: the file cannot be read, or its folder not be written into.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, path: Path, names: Sequence[str], checkpoint: str) -> None:
         """Count what is there."""
         self.path, self.count, self._checkpoint, self._lock = path, 0, checkpoint, threading.Lock()
-        self._columns = [*names, "label", "answer", "time", "checkpoint"]
-        with path.open("a+", encoding="utf-8", newline="") as file:
-            file.seek(0)
-            rows = csv.reader(file)
-            header = next(rows, None)
-            self.count = sum(1 for _ in rows)
-            if header is None:
-                csv.writer(file).writerow(self._columns)
-            elif header != self._columns:
+        self._columns = [*(names if len(names) > 1 else ["text"]), "label", "answer", "time", "checkpoint"]
+        if path.exists():
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = csv.reader(file)
+                header = next(rows, self._columns)
+                self.count = sum(1 for _ in rows)
+            if header != self._columns:
                 raise ValueError(f"{path}: expected columns {self._columns}, got {header}: choose another file")
 
     def add(self, texts: Sequence[str], label: str, answer: str) -> int:
@@ -46,17 +44,17 @@ class Feedback:
         Raises:
             ApiError: 507, the file is full, or the disk refuses.
         """
-        line = io.StringIO()
         # A spreadsheet would run what begins like a formula; a space, which no tokenizer sees, makes it text.
         safe = [f" {text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text for text in texts]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        csv.writer(line).writerow([*safe, label, answer, now, self._checkpoint])
         with self._lock:
             try:
-                if self.path.stat().st_size > MAX_BYTES:
-                    raise ApiError("feedback_is_full")
+                self.path.parent.mkdir(exist_ok=True)
                 with self.path.open("a", encoding="utf-8", newline="") as file:
-                    file.write(line.getvalue())
+                    if file.tell() > MAX_BYTES:
+                        raise ApiError("feedback_is_full")
+                    rows = [] if file.tell() else [self._columns]
+                    csv.writer(file).writerows([*rows, [*safe, label, answer, now, self._checkpoint]])
             except OSError:
                 raise ApiError("feedback_failed") from None
             self.count += 1

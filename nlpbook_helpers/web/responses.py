@@ -2,13 +2,15 @@
 
 import gzip
 import hashlib
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from flask import Response, current_app, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.web.access import REQUEST_ID
+from nlpbook_helpers.web.access import LOGGED_SINCE, REQUEST_ID
 from nlpbook_helpers.web.language import find_words, get_api_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
 
@@ -35,6 +37,12 @@ def hash_static_files() -> str:
 def finish(response: Response) -> Response:
     """Add the headers of every answer, and compress a long one for those who can read it so."""
     response.headers.update(SECURITY_HEADERS)
+    number, began = request.environ.get(REQUEST_ID, ""), request.environ.get(LOGGED_SINCE)
+    response.headers["X-Request-Id"] = number
+    if began:  # without the query, which may hold the key
+        now, took = time.strftime("%Y-%m-%dT%H:%M:%S%z"), f"{1000 * (time.monotonic() - began):.0f} ms"
+        what = f"{request.method} {request.path!a} {response.status_code}"
+        print(now, request.remote_addr, what, took, number, file=sys.stderr, flush=True)
     if request.endpoint == "static" and response.status_code in (200, 304):
         response.headers["Cache-Control"] = FOREVER
     response.vary.update(("Accept-Encoding", "Accept-Language"))

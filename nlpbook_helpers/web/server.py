@@ -20,13 +20,12 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
-from nlpbook_helpers.runtime import is_colab
-from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, REQUEST_ID
+from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, LOGGED_SINCE, REQUEST_ID
 from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, say
 from nlpbook_helpers.web.language import choose_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
 from nlpbook_helpers.web.responses import SECURITY_HEADERS
-from nlpbook_helpers.web.tunnel import COLAB_RULES, Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
+from nlpbook_helpers.web.tunnel import Tunnel, add_key, open_tunnel
 
 PORT = 5000
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognized, not bound)
@@ -35,8 +34,6 @@ MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
 MAX_UNFINISHED = 100
 """Connections on which no request has arrived in full; each further one closes the oldest of them."""
-WATCH_SECONDS = 2
-"""How often the tunnel is looked after."""
 REQUEST_SECONDS = 60
 """How long a request may take to arrive, byte by byte."""
 _open_servers: list["Server"] = []
@@ -117,7 +114,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
         self.asked_port, self.key, self._access_log = asked_port, key, access_log
         host: str = WILDCARDS.get(self.host, self.host)
         self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-        self._app, self.tunnel, self._closed = app, None, threading.Event()
+        self._app, self.tunnel, self.closed = app, None, threading.Event()
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}  # waitress keeps its own in it
@@ -146,59 +143,23 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Hand the request to the app with what holds for this server: one app may have several."""
-        begin, request_id = time.monotonic(), secrets.token_hex(4)
         is_tunnelled = self.public_url is not None
-        environ |= {ACCESS_KEY: self.key, IS_TUNNELLED: is_tunnelled, REQUEST_ID: request_id}
+        environ |= {ACCESS_KEY: self.key, IS_TUNNELLED: is_tunnelled, REQUEST_ID: secrets.token_hex(4)}
         environ[IS_PUBLIC] = is_tunnelled or self.host not in LOCAL_HOSTS
-
-        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            if self._access_log:  # without the query, which may hold the key
-                asked = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']!a}"
-                took = f"{1000 * (time.monotonic() - begin):.0f} ms"
-                now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                print(now, environ["REMOTE_ADDR"], asked, status[:3], took, request_id, file=sys.stderr, flush=True)
-            return start_response(status, [*headers, ("X-Request-Id", request_id)], *rest)
-
-        return self._app(environ, start)
+        environ[LOGGED_SINCE] = time.monotonic() if self._access_log else None
+        return self._app(environ, start_response)
 
     @property
     def link(self) -> str:
         """The address to open or to share: the public one if there is one, with the key if one is asked for."""
-        return _add_key(self.public_url or self.url, self.key)
-
-    def open_tunnel(self, token: str) -> None:
-        """Open a public address, and print it.
-
-        Raises:
-            TunnelError: it could not be had.
-        """
-        self.tunnel = open_ngrok(self.port, token)
-        self.public_url = self.tunnel.public_url
-        who = "anyone who has this link" if self.key else "anyone at all, as key=None"
-        say(f"Public link: {_add_key(self.public_url, self.key)} (open to {who})")
-
-    def watch_tunnel(self, token: str) -> None:
-        """Until the server is closed, notice a tunnel that is gone, say so and open another."""
-        while not self._closed.wait(WATCH_SECONDS):
-            if self.tunnel is None or self.tunnel.is_open():
-                continue
-            tunnel, self.tunnel, self.public_url = self.tunnel, None, None
-            tunnel.close()
-            say("The public link has closed, as the ngrok agent has ended: opening another.")
-            try:
-                self.open_tunnel(token)
-            except TunnelError as error:
-                return say(f"No public link: {error} The local address works.")
-        if self.tunnel:  # opened while the server was closing
-            self.tunnel.close()
-        return None
+        return add_key(self.public_url or self.url, self.key)
 
     def close(self) -> None:
         """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
         if self not in _open_servers:
             return
         _open_servers.remove(self)
-        self._closed.set()
+        self.closed.set()
         atexit.unregister(self.close)
         if self.tunnel:
             self.tunnel.close()
@@ -229,26 +190,25 @@ def serve(
     """Serve an app from this process and return at once; run again, it replaces the server on that port.
 
     Args:
-        app: the app, from `get_web_service_app(inference_fn)`.
-        port: 0 for any free one; None: 5000, or a free one if that is taken, as in a notebook any port may be.
+        app: from `get_web_service_app(inference_fn)`.
+        port: 0: any free one; None: 5000, or a free one if it is taken, as any may be in a notebook.
         tunnel: "ngrok", "colab" (Colab's own proxy, for its user alone), None (this machine alone), or
             "auto": ngrok where a token is found, else Colab's proxy on Colab, else this machine alone.
         key: "auto" makes a random access key if others can come in, None asks for none, or your own.
-        stop_hint: how to stop the server, for the line that is printed.
-        host: address to listen on, IPv4 or IPv6; "0.0.0.0" or "::" lets in who can reach this machine.
+        stop_hint: how to stop it, for the line that is printed.
+        host: address to listen on; "0.0.0.0" or "::" lets in who can reach this machine.
         access_log: write a line for each request to standard error.
 
     Returns:
         The running server: `.url`, `.public_url`, `.key`, `.close()`.
 
     Raises:
-        ValueError: an argument is out of its range. A tunnel that fails is a printed sentence, no error.
-        OSError: the port asked for is taken, or the host is none of this machine's.
+        ValueError: an argument is out of its range; a tunnel that fails is a printed sentence, no error.
+        OSError: the port is taken, or the host none of this machine's.
     """
     if tunnel not in ("auto", "ngrok", "colab", None):
         raise ValueError(f"expected tunnel 'auto', 'ngrok', 'colab' or None, got {tunnel!r}: pick one of these")
-    wanted = PORT if port is None else port
-    if not 0 <= wanted <= 65535:
+    if not 0 <= (wanted := PORT if port is None else port) <= 65535:
         raise ValueError(f"expected a port from 0 to 65535, got {port}: pick one in this range, such as {PORT}")
     if key not in ("auto", None) and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", key):
         raise ValueError("expected a key of 8 or more letters, digits, '_' or '-', got another: leave key='auto'")
@@ -258,36 +218,11 @@ def serve(
     if host not in LOCAL_HOSTS and key == "auto":
         key = secrets.token_urlsafe(16)
     server = Server(app, listener, wanted, None if key == "auto" else key, access_log)
-    _open_tunnel(server, tunnel, wants_random_key=key == "auto")
+    open_tunnel(server, tunnel, wants_random_key=key == "auto")
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
     name = f'"{app.extensions["nlpbook"].title}"' if "nlpbook" in app.extensions else app.name
-    say(f"Serving {name} at {_add_key(server.url, server.key)} ({stop_hint})")
+    say(f"Serving {name} at {add_key(server.url, server.key)} ({stop_hint})")
     return server
-
-
-def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> None:
-    """Put a server on the internet if it can be, and print where, or one sentence saying why not."""
-    kind = None
-    try:
-        kind, token = choose_tunnel(tunnel)
-        if kind == "ngrok":
-            # Before the tunnel opens: nobody may come in between.
-            server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
-            say("ngrok is opening a public address: this may take half a minute.")
-            server.open_tunnel(token)
-            threading.Thread(target=server.watch_tunnel, args=(token,), daemon=True).start()
-    except TunnelError as error:
-        say(f"No public link: {error} The local address works.")
-        server.key = None if wants_random_key else server.key
-        kind = "colab" if is_colab() else None
-    if is_colab() and kind:
-        say(COLAB_RULES)
-    if kind == "colab":
-        show_in_colab(server.port)
-
-
-def _add_key(url: str, key: str | None) -> str:
-    return f"{url}/?key={key}" if key else url
 
 
 def _listen(host: str, port: int, may_move: bool) -> socket.socket:

@@ -159,6 +159,18 @@ def test_overload_is_refused_at_once_and_the_page_still_opens(serve_app: Serve) 
     assert ask(server, "다시").status == 200
 
 
+def test_a_function_that_hangs_is_not_ready(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model()
+    server = serve_app(model)
+    assert call(f"{server.url}/readyz").json == {"status": "ready"}
+    monkeypatch.setattr(batching, "PATIENCE_SECONDS", 0.2)
+    with ThreadPoolExecutor(4) as pool:
+        hold(model, pool, lambda text: ask(server, text), [])
+        assert (call(f"{server.url}/readyz").status, call(f"{server.url}/healthz").status) == (503, 200)
+        model.gate.set()
+    assert call(f"{server.url}/readyz").status == 200
+
+
 def test_closing_sends_away_what_waits_and_a_later_request_starts_anew() -> None:
     model = Model()
     batcher = make_batcher(model)

@@ -168,7 +168,7 @@ def test_the_head_says_what_was_learned_and_how_often_it_errs(
 
 
 def test_feedback_becomes_a_corpus(serve_app: Serve, tmp_path: Path) -> None:
-    file = tmp_path / "train.csv"
+    file = tmp_path / "feedback" / "train.csv"
     function = make_full_function()
     vars(function)["info"] = {"checkpoint": "epoch=1.ckpt"}
     app = get_web_service_app(function, feedback_file=file)
@@ -177,16 +177,18 @@ def test_feedback_becomes_a_corpus(serve_app: Serve, tmp_path: Path) -> None:
     labels = ["긍정 (positive)", "부정 (negative)", "부정 (negative)"]
     for count, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
         assert call(url, {"input": {"sentence": text}, "label": label}).json == {"count": count}
-    examples = CsvCorpus(["sentence"], labels=None).get_examples(str(tmp_path), "train")
+    examples = CsvCorpus(labels=None).get_examples(str(file.parent), "train")
     assert [one.text_a.strip() for one in examples] == texts and [one.label for one in examples] == labels
-    assert list(csv.DictReader(file.open(encoding="utf-8")))[1]["sentence"].startswith(" "), "no formula"
+    assert list(csv.DictReader(file.open(encoding="utf-8")))[1]["text"].startswith(" "), "no formula"
     assert call(url, {"input": {"sentence": "가"}, "label": "중립"}).error["code"] == "unknown_label"
     assert call(url, {"input": {"sentence": ""}, "label": labels[0]}).error["code"] == "empty_text"
-    assert len(CsvCorpus(["sentence"], labels=None).get_examples(str(tmp_path), "train")) == 3
+    assert len(CsvCorpus(labels=None).get_examples(str(file.parent), "train")) == 3
     file.write_bytes(file.read_bytes() + b" " * feedback.MAX_BYTES)
     assert call(url, {"input": {"sentence": "가"}, "label": labels[0]}).status == 507
     (tmp_path / "other.csv").write_text("text,label\n가,1\n")
-    with pytest.raises(ValueError, match=r"other\.csv: expected columns \['sentence', 'label', .* got \['text'"):
+    with pytest.raises(
+        ValueError, match=r"other\.csv: expected columns \['text', 'label', 'answer', .* got \['text', 'label'\]"
+    ):
         get_web_service_app(function, feedback_file=tmp_path / "other.csv")
 
 

@@ -13,7 +13,6 @@ import pytest
 from web_client import BODY, answer_sentence, call, wait_until
 
 from nlpbook_helpers.web import Server, get_web_service_app, tunnel
-from nlpbook_helpers.web import server as server_module
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the stand-in agent is a shell script")
 Serve = Callable[..., Server]
@@ -101,7 +100,7 @@ def test_without_a_key_visitors_of_a_tunnel_are_limited(
 def test_a_tunnel_that_dies_is_noticed_and_opened_again(
     agent: Agent, serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(tunnel, "WATCH_SECONDS", 0.1)
     monkeypatch.setattr(tunnel, "START_TIMEOUT", 2)
     server = serve_app(tunnel="ngrok")
     first = agent.record["pid"]
@@ -109,7 +108,7 @@ def test_a_tunnel_that_dies_is_noticed_and_opened_again(
     wait_until(lambda: agent.record["pid"] != first and server.public_url)
     out = capsys.readouterr().out
     assert out.count("The public link has closed") == 1 and out.count("Public link: ") == 2
-    assert call(server.public_url).status == 401, "with the same key"
+    assert call(str(server.public_url)).status == 401, "with the same key"
     monkeypatch.setenv("FAKE_NGROK_MODE", "refused")
     os.kill(agent.record["pid"], 9)
     wait_until(lambda: "No public link: ngrok refused the token" in capsys.readouterr().out)

@@ -11,7 +11,7 @@ const FIRST_CHUNK = 32;
 const SECONDS_PER_CHUNK = 1.5; // short enough for the progress to move, long enough to batch well
 const MOST_WAITS = 20; // for a busy server, one after the other
 
-let items = []; // { number, texts } and, once answered, summary or error
+let items = []; // { number, texts, row, right } and, once answered, summary or error
 let stopping; // an AbortController while requests are sent
 let showResults;
 
@@ -68,7 +68,7 @@ async function askAll() {
 
 async function run() {
   if (stopping) return;
-  if (!items.some(isWaiting)) items = readInputs().map((texts, index) => ({ number: index + 1, texts }));
+  if (!items.some(isWaiting)) items = readInputs().map((input, index) => ({ number: index + 1, ...input }));
   showError("");
   if (!items.length) {
     showError(say("many_nothing"));
