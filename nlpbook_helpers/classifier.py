@@ -148,8 +148,7 @@ class Classifier:
         """Score many texts.
 
         Args:
-            texts: Strings, or pairs of strings if the classifier compares two. Or a pandas DataFrame with columns
-                named as in training, or as the inputs are.
+            texts: Strings, pairs of strings for two inputs, or a DataFrame with columns as in training or the inputs'.
 
         Returns:
             float32, (texts, labels): probabilities in the order of `labels`. For a DataFrame a copy of it with the

@@ -47,6 +47,26 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     """
     paths = [find_path(str(file)) for file in files]
     model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0]))
+    header, rows = _gather(paths, given)
+    _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
+    encoder = given.get("pretrained_model_name") or _choose_encoder()
+    settings: dict[str, Any] = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
+    settings |= {
+        "pretrained_model_name": encoder,
+        "downstream_task_name": f"{'pair' if len(header) == 3 else 'document'}-classification",
+        "downstream_corpus_name": paths[0].name,
+        "downstream_corpus_root_dir": str(model_dir / "corpus"),
+        "downstream_model_dir": str(model_dir),
+        "text_columns": header[:-1],
+        "label_column": header[-1],
+        "encoding": "utf-8",
+        "quoting": True,
+    }
+    return ClassificationTrainArguments(**settings)
+
+
+def _gather(paths: Sequence[Path], given: dict[str, Any]) -> tuple[list[str], list[ClassificationExample]]:
+    """Read all files, and say what is in them; returns the first one's column names and the rows."""
     first = _open(paths[0], given)
     rows, columns, later = first.get_examples(paths[0].parent, "train"), first.text_columns, []
     for path in paths[1:]:
@@ -54,23 +74,9 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     corrected = {_strip(row) for row in later}
     rows = [*(row for row in rows if _strip(row) not in corrected), *later]
     header = [*columns, first.label_column]
-    _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
     counts = ", ".join(f"{label} {number:,}" for label, number in Counter(row.label for row in rows).most_common())
     print(f"{len(rows):,} rows, {len(later):,} of them from later files; labels in {header[-1]!r}: {counts}")
-    encoder = given.get("pretrained_model_name") or _choose_encoder()
-    settings: dict[str, Any] = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
-    settings |= {
-        "pretrained_model_name": encoder,
-        "downstream_task_name": f"{'pair' if len(columns) == 2 else 'document'}-classification",
-        "downstream_corpus_name": paths[0].name,
-        "downstream_corpus_root_dir": str(model_dir / "corpus"),
-        "downstream_model_dir": str(model_dir),
-        "text_columns": list(columns),
-        "label_column": header[-1],
-        "encoding": "utf-8",
-        "quoting": True,
-    }
-    return ClassificationTrainArguments(**settings)
+    return header, rows
 
 
 def _strip(row: ClassificationExample) -> tuple[str, ...]:
