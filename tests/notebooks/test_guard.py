@@ -1,18 +1,22 @@
 """What must be true of every stored notebook, whatever it teaches."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
 from set_repo import get_repository  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if not path.name.startswith("07")]  # 07 is an appendix, told in larger steps
 CHECK = "nbval-check-output"
 # training notebooks have the cells 0 to 14, deploying ones 0 to 11; the others are not in the book
 CODE_CELLS = {"01": 15, "02": 12, "03": 15, "04": 12}
@@ -101,7 +105,65 @@ def test_the_badge_and_the_install_cell_name_this_repository(path, cells):
 
 def test_three_questions_with_folded_answers_stand_at_the_end(cells):
     text = "\n".join(join(cell["source"]) for cell in cells)
-    assert text.count("<details><summary>") == text.count("</details>") == 3
+    assert text.count("<details><summary><b>") == 3
+    assert text.count("<details>") == text.count("</details>")
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_option_of_a_question_is_explained_and_one_is_right(path, cells):
+    text = "\n".join(join(cell["source"]) for cell in cells)
+    questions = re.findall(r"^\*\*고르기 \d+\.\*\*.*?\n\n(.*?)\n\n<details>.*?\n\n(.*?)\n</details>", text, re.S | re.M)
+    assert len(questions) == 3
+    for options, answers in questions:
+        marks = re.findall("[①-⑨]", options)
+        explained = re.findall(r"^- ([①-⑨]) (\*\*)?", answers, re.M)
+        assert [mark for mark, _ in explained] == marks, options
+        assert sum(bool(is_right) for _, is_right in explained) == 1, answers
+
+
+@pytest.fixture
+def install_cell(path, code_cells, tmp_path, monkeypatch):
+    """A function that runs the install cell as Colab would, and the commands it has given to pip."""
+    (source,) = [source for cell in code_cells if "REPOSITORY = " in (source := join(cell["source"]))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    asked: list[str] = []
+    names: dict = {}
+
+    class Shell:
+        def run_line_magic(self, name: str, line: str) -> None:
+            asked.append(line.format_map(names))
+
+    def run(address: str = get_repository()) -> list[str]:
+        code = source.replace(get_repository(), address)
+        names.update({"get_ipython": Shell, "os": os, "Path": Path, "find_spec": find_spec})
+        exec(TransformerManager().transform_cell(code), names)
+        return asked
+
+    return run
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_placeholder_for_the_address_is_not_asked_for(path, install_cell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nlpbook_helpers", None)  # as if it were not installed
+    with pytest.raises(RuntimeError, match="설치하지 못했습니다. 위의 '설치가 되지 않으면'을 보세요"):
+        install_cell()
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_an_installation_that_failed_ends_with_what_to_do(path, install_cell, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nlpbook_helpers", None)
+    with pytest.raises(RuntimeError, match="설치하지 못했습니다"):
+        install_cell("someone/notebooks")
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_address_or_an_uploaded_wheel_is_installed(path, install_cell, tmp_path):
+    (asked,) = install_cell("someone/notebooks")
+    assert '"nlpbook_helpers[fonts] @ git+https://github.com/someone/notebooks"' in asked
+    wheel = tmp_path / "nlpbook_helpers-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    assert f'"nlpbook_helpers[fonts] @ {wheel.as_uri()}"' in install_cell()[-1]
 
 
 def test_links_between_notebooks_lead_somewhere(cells):
