@@ -16,13 +16,14 @@ sys.path.insert(0, str(ROOT / "notebooks"))
 from set_repo import get_repository  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+SOLUTIONS = ROOT / "notebooks" / "solutions.ipynb"
 LESSONS = [path for path in NOTEBOOKS if not path.name.startswith("07")]  # 07 is an appendix, told in larger steps
 CHECK = "nbval-check-output"
 # training notebooks have the cells 0 to 14, deploying ones 0 to 11; the others are not in the book
 CODE_CELLS = {"01": 15, "02": 12, "03": 15, "04": 12}
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(params=[*NOTEBOOKS, SOLUTIONS], ids=lambda path: path.stem)
 def path(request) -> Path:
     return request.param
 
@@ -103,7 +104,8 @@ def test_the_badge_and_the_install_cell_name_this_repository(path, cells):
     assert f'REPOSITORY = "https://github.com/{repository}"' in text
 
 
-def test_three_questions_with_folded_answers_stand_at_the_end(cells):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_three_questions_with_folded_answers_stand_at_the_end(path, cells):
     text = "\n".join(join(cell["source"]) for cell in cells)
     assert text.count("<details><summary><b>") == 3
     assert text.count("<details>") == text.count("</details>")
@@ -164,6 +166,14 @@ def test_the_address_or_an_uploaded_wheel_is_installed(path, install_cell, tmp_p
     wheel = tmp_path / "nlpbook_helpers-0.1.0-py3-none-any.whl"
     wheel.touch()
     assert f'"nlpbook_helpers[fonts] @ {wheel.as_uri()}"' in install_cell()[-1]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_exercise_is_solved(path, cells):
+    (exercises,) = re.findall(r"연습 문제\n\n(.*?)\n## ", "\n".join(join(cell["source"]) for cell in cells), re.S)
+    numbers = re.findall(r"^(\d+)\. ", exercises, re.M)
+    solutions = "\n".join(join(cell["source"]) for cell in json.loads(SOLUTIONS.read_text("utf-8"))["cells"])
+    assert numbers and re.findall(rf"^### {path.name[:2]}-(\d+)\. ", solutions, re.M) == numbers
 
 
 def test_links_between_notebooks_lead_somewhere(cells):
