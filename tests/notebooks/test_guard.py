@@ -176,6 +176,14 @@ def test_every_exercise_is_solved(path, cells):
     assert numbers and re.findall(rf"^### {path.name[:2]}-(\d+)\. ", solutions, re.M) == numbers
 
 
+@pytest.mark.parametrize(
+    "path", [path for path in LESSONS if path.name[:2] in ("01", "03")], ids=lambda path: path.stem
+)
+def test_what_was_measured_over_seeds_is_written_down(path, code_cells):
+    (measured,) = [join(cell["source"]) for cell in code_cells if cell["id"] == "measured"]
+    assert len(re.findall(r"\[0\.\d+(?:, 0\.\d+){2,}\]", measured)) >= 3, "run notebooks/measure.py"
+
+
 def test_links_between_notebooks_lead_somewhere(cells):
     text = "\n".join(join(cell["source"]) for cell in cells)
     for name in re.findall(r"\]\(([^)]+\.ipynb)\)", text):
