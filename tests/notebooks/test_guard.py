@@ -145,27 +145,27 @@ def install_cell(path, code_cells, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_placeholder_for_the_address_is_not_asked_for(path, install_cell, monkeypatch):
+@pytest.mark.parametrize("path", [*LESSONS, SOLUTIONS], ids=lambda path: path.stem)
+def test_an_installation_that_failed_ends_with_what_to_do(path, install_cell, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "nlpbook_helpers", None)  # as if it were not installed
     with pytest.raises(RuntimeError, match="설치하지 못했습니다. 위의 '설치가 되지 않으면'을 보세요"):
-        install_cell()
-
-
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_an_installation_that_failed_ends_with_what_to_do(path, install_cell, monkeypatch):
-    monkeypatch.setitem(sys.modules, "nlpbook_helpers", None)
-    with pytest.raises(RuntimeError, match="설치하지 못했습니다"):
         install_cell("someone/notebooks")
+    assert "자리표시자" not in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="설치하지 못했습니다"):
+        install_cell("your_account/notebooks")
+    assert "REPOSITORY가 아직 자리표시자입니다." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_the_address_or_an_uploaded_wheel_is_installed(path, install_cell, tmp_path):
+@pytest.mark.parametrize("path", [*LESSONS, SOLUTIONS], ids=lambda path: path.stem)
+def test_the_address_or_what_was_uploaded_is_installed(path, install_cell, tmp_path):
     (asked,) = install_cell("someone/notebooks")
-    assert '"nlpbook_helpers[fonts] @ git+https://github.com/someone/notebooks"' in asked
-    wheel = tmp_path / "nlpbook_helpers-0.1.0-py3-none-any.whl"
-    wheel.touch()
-    assert f'"nlpbook_helpers[fonts] @ {wheel.as_uri()}"' in install_cell()[-1]
+    assert " git+https://github.com/someone/notebooks " in asked
+    wheels = [tmp_path / f"nlpbook_{name}-0.1.0-py3-none-any.whl" for name in ("helpers", "checkpoints")]
+    for wheel in wheels:
+        wheel.touch()
+    asked = install_cell()[-1]
+    assert "git+" not in asked
+    assert all(f" {wheel.as_uri()} " in asked for wheel in wheels)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
