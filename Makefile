@@ -1,25 +1,31 @@
-# Every target sets itself up: a machine with Python 3.11, 3.12 or 3.13 and make is enough.
+# Every target sets itself up: make and Python 3.11 or newer are enough; where uv is installed, it is faster.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+INSTALL := $(PYTHON) notebooks/install.py
+# Three steps in one environment, each with what the one before it has.
+PAGES := $(VENV)/.ready-pages
+READY := $(VENV)/.ready-notebooks
 READY_TESTS := $(VENV)/.ready-tests
-# without --no-compile pip compiles all modules at once, most of which are never imported: a minute and 400 MB
-PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+PINS := requirements.txt requirements.lock setup.py
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 export NLPBOOK_PROFILE ?= quick
 
-.PHONY: demo test test-floors test-newest test-tpu lint notebooks measure bench screenshots set-repo clean
+.PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock notebooks measure bench screenshots release set-repo clean
 
 ## open the pages of the classifiers that ship here, reviews and sentence pairs, until Ctrl-C
-demo: $(READY)
+demo: $(PAGES)
 	$(BIN)/nlpbook serve --checkpoint doccls paircls
+
+## open the notebooks
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
 
 ## unit, web, browser and notebook tests
 test: $(READY_TESTS)
 	$(BIN)/python -m pytest --nbval-lax tests $(NOTEBOOKS)
 
-## the same with the oldest and with the newest versions that setup.py allows (make test-newest PYTHON=python3.13)
+## the same with the oldest and with the newest versions that setup.py allows (make test-newest PYTHON=python3.14)
 test-floors: .venv-floors/.ready
 	.venv-floors/bin/python -m pytest --nbval-lax tests $(NOTEBOOKS)
 
@@ -30,10 +36,19 @@ test-newest: .venv-newest/.ready
 test-tpu: .venv-tpu/.ready
 	PJRT_DEVICE=CPU TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -s tests/tpu
 
+## every notebook with its install cell, as Colab would run it, under a stand-in for Colab's package (PYTHON=python3.13)
+test-colab: .venv-colab/.ready
+	.venv-colab/bin/python tests/colab/run.py $(NOTEBOOKS)
+
 lint: $(READY_TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+## renew requirements.lock: the newest of what the pinned packages bring along, for every system and Python
+lock: $(READY_TESTS)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --strip-extras --python-version 3.11 \
+	  --custom-compile-command "make lock" --output-file requirements.lock tests/requirements.txt
 
 ## run every notebook top to bottom in the quick profile and store its outputs
 notebooks: $(READY_TESTS)
@@ -43,7 +58,7 @@ notebooks: $(READY_TESTS)
 measure: $(READY_TESTS)
 	$(BIN)/python notebooks/measure.py
 
-## the table of tests/benchmarks, printed and written as JSON
+## the table of tests/benchmarks, printed, written as JSON and added to the history
 bench: $(READY_TESTS)
 	$(BIN)/python tests/benchmarks/run.py
 
@@ -51,40 +66,45 @@ bench: $(READY_TESTS)
 screenshots: $(READY_TESTS)
 	PYTHONPATH=tests/web $(BIN)/python tests/browser/screenshots.py
 
-## make set-repo REPO=owner/name: write the repository's address into setup.py and the notebooks
-set-repo: $(READY)
-	$(BIN)/python notebooks/set_repo.py $(REPO)
+## build what is published, dist/, and try it: both wheels in an empty environment, the pages without a network
+release: $(READY_TESTS)
+	$(BIN)/python notebooks/release.py
+
+## make set-repo REPO=owner/name: write the repository's address into setup.py, READMEs and notebooks
+set-repo:
+	$(PYTHON) notebooks/set_repo.py $(REPO)
 
 clean:
-	rm -rf $(VENV) .venv-floors .venv-newest .venv-tpu build *.egg-info notebooks/nlpbook .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info notebooks/nlpbook .pytest_cache .ruff_cache .hypothesis
 
-# Two steps in one environment: what the pages and notebooks need, and, for all else, what tests and tools need besides.
-$(READY): requirements.txt setup.py
-	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || \
-	  { echo "expected Python 3.11, 3.12 or 3.13, got $$($(PYTHON) --version): run make PYTHON=/path/to/python3.13"; exit 1; }
-	@echo "1/3 making the environment $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
-	@echo "2/3 installing PyTorch and what the notebooks need: some minutes, the first time"
-	@$(BIN)/python $(PIP) -r requirements.txt
-	@echo "3/3 installing nlpbook_helpers from this folder"
-	@$(BIN)/python $(PIP) --no-deps --editable .
-	@touch $(READY)
+$(PAGES): $(PINS) notebooks/install.py
+	@$(INSTALL) pages --folder $(VENV)
+	@touch $@
 
-$(READY_TESTS): $(READY) tests/requirements.txt
-	@echo "installing what tests, benchmarks and pictures need besides"
-	@$(BIN)/python $(PIP) -r tests/requirements.txt
-	@touch $(READY_TESTS)
+$(READY): $(PINS) notebooks/install.py
+	@$(INSTALL) notebooks --folder $(VENV)
+	@touch $(PAGES) $@
 
+$(READY_TESTS): $(PINS) notebooks/install.py tests/requirements.txt
+	@$(INSTALL) tests --folder $(VENV)
+	@touch $(PAGES) $(READY) $@
+
+# uv resolves these anew, without the pins
 .venv-floors/.ready: RESOLUTION := lowest-direct
 .venv-newest/.ready: RESOLUTION := highest
 .venv-floors/.ready .venv-newest/.ready: setup.py
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(PIP) uv
+	$(@D)/bin/python -m pip install --quiet uv
 	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) --editable ".[test,notebooks]"
+	@touch $@
+
+.venv-colab/.ready: tests/colab/requirements.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-compile -r $<
 	@touch $@
 
 .venv-tpu/.ready: requirements.txt tests/requirements.txt setup.py
 	$(PYTHON) -m venv $(@D)
 	cat requirements.txt tests/requirements.txt | grep -v -e "^torch==" -e "^-r" -e "^ray" > $(@D)/constraints.txt
-	$(@D)/bin/python $(PIP) -c $(@D)/constraints.txt --editable ".[tpu,test]"
+	$(@D)/bin/python -m pip install --quiet --no-compile -c $(@D)/constraints.txt --editable ".[tpu,test]"
 	@touch $@

@@ -1,9 +1,14 @@
-"""Make the shipped classifiers: `python checkpoints/make.py doccls|paircls`.
+"""Make the shipped encoder and classifiers: `python checkpoints/make.py nlpbook-mini|doccls|paircls`.
 
+`nlpbook-mini`: a multilingual encoder cut to Korean (convert.py), then to half its layers (distil.py).
 `doccls`: `nlpbook-mini`, fine-tuned on the whole of NSMC with the package's own trainer; the checkpoint is chosen on a
-held-out slice. `paircls`: a multilingual encoder cut to Korean (convert.py), fine-tuned on inference pairs
-(finetune_pairs.py). Each is scored once on the official test file and written with configuration, tokenizer and figures
-beside it; weights lie in 8 bits with a scale for each output, which `load_checkpoint` undoes.
+held-out slice.
+`paircls`: the encoder of convert.py with all its layers, fine-tuned on inference pairs (finetune_pairs.py).
+
+Each classifier is scored once on the official test file and written with configuration, tokenizer and figures beside
+it; its weights lie in 8 bits with a scale for each output, which `load_checkpoint` undoes. The encoder's are 8-bit
+floats, which transformers' `from_pretrained` reads as they are. What is in `checkpoints/build/` of an earlier run is
+not made again; an interrupted distillation goes on.
 """
 
 import argparse
@@ -15,8 +20,10 @@ from typing import Any
 import finetune_pairs
 import torch
 from convert import convert
+from distil import distil
 from finetune_pairs import finetune
 from pytorch_lightning.callbacks import EMAWeightAveraging
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -38,9 +45,39 @@ RECIPES = {
 CORPORA = {"doccls": ("nsmc", nlpbook.NsmcCorpus), "paircls": ("klue-nli", nlpbook.KlueNLICorpus)}
 TASKS = {"doccls": "document-classification", "paircls": "pair-classification"}
 TEST_CORPORA = {"doccls": "NSMC test", "paircls": "KLUE-NLI dev"}
+TRAIN_EXAMPLES = {"doccls": 145_000, "paircls": 24_998 + 2_490}  # NSMC's but 5,000; KLUE-NLI's, and XNLI's Korean ones
 KEPT = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "nlpbook")
 BUILD = HERE / "build"  # of what is only on the way, not kept in the repository
 AVERAGE_OVER = 500  # steps; the mean of the last weights is steadier than the last weights
+
+
+def make_converted() -> Path:
+    """Return the folder of the large encoder, cut to the word pieces of Korean."""
+    folder = BUILD / "multilingual-e5-small-korean"
+    if not (folder / "config.json").exists():
+        convert(folder)
+    return folder
+
+
+def make_encoder() -> None:
+    """Distil `nlpbook-mini` and round it: matrices to 8-bit floats, all else to 16."""
+    distilled = BUILD / "distilled"
+    if not (distilled / "config.json").exists():
+        distil(make_converted(), distilled)
+    AutoTokenizer.from_pretrained(distilled).save_pretrained(ENCODER)
+    AutoConfig.from_pretrained(distilled).save_pretrained(ENCODER)
+    weights = {
+        name: tensor.to(torch.float8_e4m3fn if tensor.ndim == 2 else torch.float16)
+        for name, tensor in load_file(distilled / "model.safetensors").items()
+    }
+    save_file(weights, ENCODER / "model.safetensors", metadata={"format": "pt"})
+    path = ENCODER / "tokenizer.json"
+    path.write_bytes(shorten(path.read_bytes()))
+
+
+def shorten(tokenizer: bytes) -> bytes:
+    """Return a `tokenizer.json` without the white space that doubles its size."""
+    return json.dumps(json.loads(tokenizer), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def train(name: str, encoder: Path, work_dir: str) -> tuple[Path, nlpbook.ClassificationTrainArguments]:
@@ -72,10 +109,14 @@ def ship(checkpoint: dict[str, Any], name: str, file_name: str, arguments: dict[
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*.ckpt"):
         earlier.unlink()
+    files = checkpoint[METADATA_KEY]["tokenizer_files"]
+    short = shorten(files["tokenizer.json"].numpy().tobytes())
+    files["tokenizer.json"] = torch.frombuffer(bytearray(short), dtype=torch.uint8)
     torch.save({**checkpoint, "state_dict": pack_weights(checkpoint["state_dict"])}, folder / file_name)
     classifier = nlpbook.Classifier.from_checkpoint(folder)
     classifier.model.config.save_pretrained(folder)
     classifier.tokenizer.save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(short)
     write_figures(classifier, name, arguments)
 
 
@@ -89,6 +130,7 @@ def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str
     report = nlpbook.evaluate(classifier.model, dataset)
     print(f"{name}: {report}\n{report.per_class.round(4)}")
     figures = {
+        "train_examples": TRAIN_EXAMPLES[name],
         "test_corpus": TEST_CORPORA[name],
         "test_accuracy": round(report.accuracy, 4),
         "test_macro_f1": round(report.macro_f1, 4),
@@ -113,9 +155,7 @@ def make_doccls() -> None:
 
 def make_paircls() -> None:
     """Fine-tune the converted encoder on inference pairs; what is there of earlier steps is not made again."""
-    encoder, finetuned = BUILD / "multilingual-e5-small-korean", BUILD / "paircls"
-    if not (encoder / "config.json").exists():
-        convert(encoder)
+    encoder, finetuned = make_converted(), BUILD / "paircls"
     if not (finetuned / "config.json").exists():
         finetune(encoder, finetuned)
     model = AutoModelForSequenceClassification.from_pretrained(finetuned)
@@ -142,11 +182,12 @@ def make_paircls() -> None:
 
 
 def main() -> None:
-    """Make the classifiers named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="+", choices=("doccls", "paircls"))
+    """Make what is named on the command line."""
+    makers = {"nlpbook-mini": make_encoder, "doccls": make_doccls, "paircls": make_paircls}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=makers)
     for name in parser.parse_args().names:
-        {"doccls": make_doccls, "paircls": make_paircls}[name]()
+        makers[name]()
 
 
 if __name__ == "__main__":

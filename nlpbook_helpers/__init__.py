@@ -30,6 +30,7 @@ _PUBLIC_NAMES = {
     "evaluation": ["evaluate", "find_worst_mistakes", "plot_confusion_matrix", "plot_learning_curve"],
     "classifier": ["Classifier", "load_tokenizer"],
     "trainer": ["compare_runs", "get_trainer", "train"],
+    "own_files": ["prepare_training"],
     "scoring": ["ScoringError", "score_file"],
     "exporting.hub": ["export"],
     "exporting.onnx": ["QuantizationError"],

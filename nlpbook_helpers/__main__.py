@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.arguments import ClassificationTrainArguments, get_embedded_path, read_arguments
+from nlpbook_helpers.arguments import ClassificationTrainArguments, find_embedded, read_arguments
 
+SHORT = {"text_columns": "--text", "label_column": "--label"}
 REFUSED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses; the last two are those of every shell command
 
 
@@ -32,12 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
     """
     atexit.register(gc.freeze)  # PyTorch's hundred thousands of objects die with the process: nobody waits for each
     for stream in (sys.stdout, sys.stderr):
-        # a console without Hangul shows \uc601 instead of failing after the work is done
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        # a console without Hangul shows \uc601 instead of failing after the work is done; a log has each line at once
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
+    except UnicodeEncodeError as error:
+        print(f"expected names in UTF-8, got {error.object!r}: rename it, or set PYTHONUTF8=1", file=sys.stderr)
+        return REFUSED
     except (ValueError, OSError, ImportError) as error:  # what the package refuses, the disk does, or is not installed
-        print(error, file=sys.stderr)
+        remedy = "; make lab, or pip install -r requirements.txt, installs it" if isinstance(error, ImportError) else ""
+        print(f"{error}{remedy}", file=sys.stderr)
         return REFUSED
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning tidies up after Ctrl-C and leaves by a SystemExit of its own
@@ -48,19 +53,27 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def train(file: Path | None = None, /, settings: Any = None) -> None:
+def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
     """Fine-tune a classifier, alone or under torchrun or SLURM; interrupted, the same command goes on.
 
     Args:
-        file: JSON object of the options below; those of the command line win
+        files: labelled CSV, TSV, JSON Lines or Parquet file, and corrections to it, as a page has collected them; or a
+            JSON object of the options below; those of the command line win
+        serve: then open its page
         settings: the options given, see `_make_settings`
     """
     ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
     speaks = not ranks or ranks[0] == "0"  # of several processes the first one
     with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
-        given = (read_arguments(file) if file else {}) | (settings or {})
-        nlpbook.train(ClassificationTrainArguments(**given))
+        given: dict[str, Any] = {}
+        for file in (file for file in files if file.suffix == ".json"):
+            given |= read_arguments(file)
+        given |= settings or {}
+        data = [file for file in files if file.suffix != ".json"]
+        best = nlpbook.train(nlpbook.prepare_training(data, **given) if data else ClassificationTrainArguments(**given))
+        if serve and best:
+            COMMANDS["serve"](checkpoint=[str(best)])
 
 
 def predict(
@@ -88,31 +101,57 @@ def predict(
     from nlpbook_helpers.scoring import KEPT_KERNELS
 
     os.environ.setdefault(*KEPT_KERNELS)
-    classifier = nlpbook.Classifier.from_checkpoint(_find(checkpoint), max_seq_length=max_seq_length)
+    classifier = nlpbook.Classifier.from_checkpoint(checkpoint, max_seq_length=max_seq_length)
     how = (text_columns, overwrite, engine, address, gpus_per_worker, encoding, quoting)
     print(nlpbook.score_file(classifier, input, output, *how))
 
 
-def serve(*, checkpoint: list[str], port: int = 5000, tunnel: Literal["ngrok"] | None = None) -> None:
+def serve(
+    *, checkpoint: list[str], port: int | None = None, host: str = "127.0.0.1", tunnel: Literal["ngrok"] | None = None,
+    key: str | None = None, title: str | None = None, trusted_hosts: list[str] | None = None,
+    origins: list[str] | None = None, feedback: bool = True, public_feedback: bool = False, access_log: bool = True,
+) -> None:  # fmt: skip
     """Open the pages of classifiers on this machine, until Ctrl-C.
 
     Args:
-        checkpoint: checkpoint files or folders, or names of shipped ones, as doccls; a page for each
-        port: port of the first page, 0 for free ones
+        checkpoint: files or folders, or names of shipped ones, as doccls; a page for each
+        port: of the first page, 0 for free ones; default 5000, or free ones if it is taken
+        host: address to listen on; 0.0.0.0 or :: lets in all who can reach this machine and have the key
         tunnel: also open public addresses, with keys
+        key: access key; better NLPBOOK_SERVE_KEY, as all users of a machine can read command lines
+        title: heading of the page
+        trusted_hosts: names under which a proxy shows the page
+        origins: other sites whose scripts may call the API
+        feedback: keep what visitors say in feedback/train.csv beside the checkpoint, a corpus for train
+        public_feedback: keep it also where others can come in
+        access_log: a line on standard error for each request
     """
     _announce(f"loading {', '.join(checkpoint)}")
-    classifiers = [nlpbook.Classifier.from_checkpoint(_find(one)) for one in checkpoint]
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one is unknown on Windows
+        signal.signal(getattr(signal, name, signal.SIGINT), signal.default_int_handler)
+    settings: dict[str, Any] = {"title": title, "cors_origins": origins or (), "trusted_hosts": trusted_hosts or ()}
+    apps = []
+    for path in map(find_embedded, checkpoint):
+        function = nlpbook.Classifier.from_checkpoint(path).inference_fn
+        file = _find_feedback(Path(path)) if feedback else None
+        how = {"feedback_file": file, "public_feedback": public_feedback}
+        apps.append(nlpbook.get_web_service_app(function, **settings, **how))
     with ExitStack() as servers, suppress(KeyboardInterrupt):
-        for number, classifier in enumerate(classifiers):
-            app = nlpbook.get_web_service_app(classifier.inference_fn)
-            own_port = port + number if port else 0
-            servers.enter_context(nlpbook.serve(app, port=own_port, tunnel=tunnel, stop_hint="Ctrl-C ends it"))
+        for number, app in enumerate(apps):
+            own_port, own_key = port + number if port else port, key or "auto"
+            servers.enter_context(nlpbook.serve(app, own_port, tunnel, own_key, "Ctrl-C ends it", host, access_log))
         while True:
             time.sleep(60)
     print("closed")
+
+
+def _find_feedback(checkpoint: Path) -> Path | None:
+    """Return the file for what visitors say of a checkpoint's answers, and say how much is in it."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if not os.access(folder, os.W_OK):
+        print(f"no feedback is kept, as {folder} cannot be written")
+        return None
+    return folder / "feedback" / "train.csv"  # as a corpus: --downstream_corpus_name feedback
 
 
 def export(
@@ -129,7 +168,7 @@ def export(
     """
     _announce(f"loading {checkpoint}")
     try:
-        print(nlpbook.export(_find(checkpoint), output, onnx, licence, overwrite))
+        print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
     except nlpbook.QuantizationError as error:
         raise ValueError(error) from error
 
@@ -140,11 +179,13 @@ COMMANDS = {"train": train, "predict": predict, "serve": serve, "export": export
 def _run(arguments: list[str]) -> int:
     """Find the command and its options, with the help of cyclopts, and run it."""
     from cyclopts import App, CycloptsError, Parameter
+    from cyclopts.config import Env
 
     train.__annotations__["settings"] = Annotated[_make_settings(), Parameter(name="*", name_transform=str)]
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
     about = "Train and use classifiers of texts."
-    app = App("nlpbook", help=about, version=nlpbook.__version__, default_parameter=several)
+    from_environment = Env("NLPBOOK_")  # NLPBOOK_SERVE_PORT is --port of serve
+    app = App("nlpbook", help=about, version=nlpbook.__version__, default_parameter=several, config=from_environment)
     for name, command in COMMANDS.items():
         app.command(command, name=name)
     try:
@@ -161,7 +202,7 @@ def _make_settings() -> Any:
 
     options, kinds = {}, get_type_hints(ClassificationTrainArguments)
     for field in fields(ClassificationTrainArguments):
-        words = Parameter(help=f"{field.metadata['help']} (default {field.default})")
+        words = Parameter(help=f"{field.metadata['help']} (default {field.default})", alias=SHORT.get(field.name))
         options[field.name] = Annotated[kinds[field.name], words]
     return TypedDict("Settings", options, total=False)  # type: ignore[operator]
 
@@ -172,13 +213,6 @@ def _announce(sentence: str) -> None:
     import transformers
 
     transformers.logging.disable_progress_bar()
-
-
-def _find(checkpoint: str) -> str:
-    """Return where a checkpoint lies; what is not there may be the name of one that ships with the package."""
-    with suppress(FileNotFoundError):  # what does not ship either is refused in the words for a path
-        return checkpoint if Path(checkpoint).exists() else get_embedded_path(checkpoint)
-    return checkpoint
 
 
 if __name__ == "__main__":

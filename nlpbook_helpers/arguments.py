@@ -1,21 +1,27 @@
 """What do I set? The arguments of training and of deployment, checked before anything is downloaded."""
 
 import json
+import math
 import os
+import re
+import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, check_task, find_best_checkpoint, load_checkpoint
 
 TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
-METRICS = ("val_loss", "val_acc", "train_loss", "train_acc")
+METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
 MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
+SCHEDULERS = ("exponential", "linear", "cosine")
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
+LIGHTNING_SETTINGS = ("gradient_clip_val", "accumulate_grad_batches", "max_steps", "strategy")  # by its own names
 
 
 def get_embedded_path(name: str) -> str:
@@ -27,14 +33,24 @@ def get_embedded_path(name: str) -> str:
     Raises:
         FileNotFoundError: Nothing of that name ships; the message lists what does.
     """
-    # An installed package carries the folder inside itself, a clone has it beside the package.
-    places = (PACKAGE_DIR / "checkpoints_data", PACKAGE_DIR.parent / "checkpoints", SAMPLES_DIR)
-    roots = [place for place in places if place.is_dir()]
+    # A clone has the checkpoints beside the package, what was installed from one inside it; published, they are a wheel
+    # of their own, which may lie in another folder than the package.
+    places = [PACKAGE_DIR.parent / "checkpoints", PACKAGE_DIR / "checkpoints_data", SAMPLES_DIR]
+    roots = [
+        place for place in [*places, *(Path(entry, "nlpbook_checkpoints") for entry in sys.path)] if place.is_dir()
+    ]
     for root in roots:
         if (root / name).is_dir():
             return str(root / name)
-    known = sorted(folder.name for root in roots for folder in root.iterdir() if folder.is_dir())
-    raise FileNotFoundError(f"expected one of {known}, got {name!r}: nothing of that name ships with nlpbook_helpers")
+    known = sorted({folder.name for root in roots for folder in root.iterdir() if folder.is_dir()})
+    raise FileNotFoundError(f"expected one of {known}, got {name!r}: checkpoints come with nlpbook-checkpoints by pip")
+
+
+def find_embedded(name: str) -> str:
+    """Return the folder of what ships under a name, unless something of that name lies here; else the name itself."""
+    with suppress(FileNotFoundError):
+        return name if Path(name).exists() else get_embedded_path(name)
+    return name
 
 
 def get_default_corpus_dir(corpus_name: str) -> str:
@@ -74,7 +90,7 @@ class ClassificationTrainArguments:
     quoting: bool = _doc(True, "of a corpus of your own: False reads quote marks as characters like any other")
     max_seq_length: int = _doc(128, "tokens per example, special tokens included; longer ones are cut", 5, 100_000)
     batch_size: int = _doc(32, "examples per training step, of each process if there are several", 1, 100_000)
-    learning_rate: float = _doc(5e-5, "of the first epoch; multiplied by 0.9 after each epoch", 1e-10, 1.0)
+    learning_rate: float = _doc(5e-5, "the highest, see scheduler", 1e-10, 1.0)
     epochs: int = _doc(3, "passes over the training data", 1, 10_000)
     validation_size: float = _doc(0.0, "share (below 1) or number of training rows held out as mode='val'", 0.0, 1e9)
     monitor: str = _doc("min val_loss", "'min' or 'max', and the metric that chooses the checkpoint", choices=MONITORS)
@@ -91,13 +107,31 @@ class ClassificationTrainArguments:
     resume_minutes: float = _doc(10, "how often the state is written that a training goes on from", 0.0, 1e6)
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
+    early_stopping_patience: int | None = _doc(None, "stop after so many epochs without a better monitor", 1, 10_000)
+    class_weights: list[float] | Literal["balanced"] | None = _doc(
+        None, "of the training loss: a number per label, or balanced: the rarer a class, the heavier"
+    )
+    label_smoothing: float = _doc(0.0, "share of the target that is spread over all labels", 0.0, 0.9)
+    scheduler: str = _doc(
+        "exponential",
+        "of the learning rate: the book's times 0.9 an epoch, or to 0, linear or cosine",
+        choices=SCHEDULERS,
+    )
+    warmup_ratio: float = _doc(0.0, "share of all steps in which the learning rate rises from 0", 0.0, 0.9)
+    weight_decay: float = _doc(0.01, "how strongly AdamW pulls weights towards 0", 0.0, 1.0)
+    gradient_clip_val: float | None = _doc(None, "longest gradient of a step", 1e-10, 1e10)
+    accumulate_grad_batches: int = _doc(1, "batches of a step", 1, 100_000)
+    max_steps: int = _doc(-1, "end after so many steps, whatever epochs says; -1: do not", -1, 10**12)
+    strategy: str = _doc("auto", "of several devices, for example ddp, fsdp")
+    labels: list[str] | None = _doc(None, "of a corpus of your own: its classes; None: those of the training file")
 
     def __post_init__(self) -> None:
         for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
             if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
             setattr(self, name, os.path.expanduser(getattr(self, name)))
-        _check_encoder(self.pretrained_model_name)
+        self.pretrained_model_name = find_embedded(self.pretrained_model_name)
+        check_encoder(self.pretrained_model_name)
         if self.downstream_corpus_root_dir is None:
             self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
         self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
@@ -108,6 +142,7 @@ class ClassificationTrainArguments:
             )
         if self.save_top_k == 0:
             raise ValueError("save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved")
+        _check_class_weights(self.class_weights)
 
 
 @dataclass
@@ -123,9 +158,7 @@ class ClassificationDeployArguments:
     """
 
     pretrained_model_name: str | None = _doc(None, "encoder that was fine-tuned; None: what the checkpoint records")
-    downstream_task_name: str | None = _doc(
-        None, "if given, a checkpoint of another task is refused", choices=TASK_NAMES
-    )
+    downstream_task_name: str | None = _doc(None, "another task's checkpoint is refused", choices=TASK_NAMES)
     downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
     downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
     max_seq_length: int = _doc(128, "tokens per example, as in training", 5, 100_000)
@@ -133,13 +166,14 @@ class ClassificationDeployArguments:
 
     def __post_init__(self) -> None:
         if self.pretrained_model_name is not None:
-            self.pretrained_model_name = str(self.pretrained_model_name)
+            self.pretrained_model_name = find_embedded(str(self.pretrained_model_name))
         _check_values(self)
         if self.downstream_model_checkpoint_fpath is None:
             if self.downstream_model_dir is None:
                 raise ValueError(
                     "expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one"
                 )
+            self.downstream_model_dir = find_embedded(str(self.downstream_model_dir))
             best = find_best_checkpoint(self.downstream_model_dir, self.pretrained_model_name)
             self.downstream_model_checkpoint_fpath = str(best)
         if self.downstream_task_name is not None:
@@ -157,12 +191,9 @@ def _find_encoder(checkpoint: Path) -> str:
     name = load_checkpoint(checkpoint).get(METADATA_KEY, {}).get("pretrained_model_name")
     if name is None:
         raise CheckpointError(f"{checkpoint} does not record its encoder: set pretrained_model_name")
-    if Path(name).is_dir():
-        return name
-    with suppress(FileNotFoundError):
-        return get_embedded_path(name)
+    name = find_embedded(name)
     is_whole = all((checkpoint.parent / file).is_file() for file in ("config.json", "tokenizer.json"))
-    return str(checkpoint.parent) if is_whole else name
+    return str(checkpoint.parent) if is_whole and not Path(name).is_dir() else name
 
 
 def _check_values(args: Any) -> None:
@@ -182,35 +213,28 @@ def _check_values(args: Any) -> None:
             raise ValueError(f"{one.name}: expected {allowed}, got {value!r}")
 
 
-def _check_encoder(name: str) -> None:
-    """Refuse what is on this machine, or would be, and is no encoder; names on the Hub are not looked up here."""
-    path = Path(name)
-    looks_like_path = path.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name
-    if (looks_like_path or path.is_dir() or path.suffix == ".ckpt") and not (path / "config.json").is_file():
-        raise ValueError(
-            "pretrained_model_name: expected a Hugging Face name or the folder of an encoder, which has a config.json, "
-            f"got {name}: correct it; what this package trained is opened with Classifier.from_checkpoint"
-        )
+def _check_class_weights(weights: Any) -> None:
+    numbers = weights if isinstance(weights, list) else []
+    are_right = bool(numbers) and all(isinstance(one, int | float) and 0 < one < math.inf for one in numbers)
+    if not (weights is None or weights == "balanced" or are_right):
+        raise ValueError(f"class_weights: expected 'balanced', or a number above 0 for each label, got {weights!r}")
 
 
-def check_on_hub(name: str) -> None:
-    """Ask once whether the Hub has an encoder, instead of five times, with pauses, for each of its files.
+def check_encoder(name: str | Path) -> None:
+    """Refuse what is on this machine, or would be, and is no encoder; whether the Hub has it is not asked here.
 
     Raises:
-        ValueError: It has not, or cannot be reached, and the encoder is neither on this machine.
+        CheckpointError: A file, a folder without an encoder, or a path where nothing is.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
-
-    try:
-        if not Path(name).is_dir() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
-            HfApi().model_info(name, timeout=10)
-    except (HTTPError, OSError, ValueError) as error:
-        raise ValueError(
-            "pretrained_model_name: expected a folder on this machine or a name on the Hugging Face Hub, got "
-            f"{name!r}, which could not be found: correct the name, connect, or take the encoder that ships with this "
-            f"package, get_embedded_path('nlpbook-mini') ({' '.join(str(error).split())})"
-        ) from None
+    path, problem = Path(name).expanduser(), None
+    if path.exists() and not (path / "config.json").is_file():
+        problem = "which has no config.json: of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
+    elif not path.exists() and (path.suffix == ".ckpt" or not HUB_NAME.fullmatch(str(name))):
+        problem = "where there is nothing: correct the path"
+    if problem:
+        raise CheckpointError(
+            f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, {problem}"
+        )
 
 
 def read_arguments(path: str | Path) -> dict[str, Any]:

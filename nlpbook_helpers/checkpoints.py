@@ -26,10 +26,12 @@ METADATA_KEY = "nlpbook"
 METADATA_TYPES: dict[str, type] = {
     **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config"), str),
     **dict.fromkeys(("labels", "label_names", "text_columns"), list),  # of strings
+    **dict.fromkeys(("examples", "val_per_class"), list),  # of lists
     **dict.fromkeys((METADATA_KEY, "tokenizer_files", "arguments", "versions"), dict),
-    **dict.fromkeys(("val_loss", "val_acc"), float),
+    **dict.fromkeys(("val_loss", "val_acc", "val_macro_f1"), float),
     "max_seq_length": int,
 }
+MOST_EXAMPLES, MOST_CHARACTERS = 4, 200  # that a page offers to try, whoever wrote the checkpoint
 SCALE_SUFFIX = ".scale"
 INT8_MOST = 127
 _VAL_LOSS_IN_NAME = re.compile(r"val_loss=(\d+(?:\.\d+)?)(?:-v\d+)?\.ckpt$")
@@ -99,12 +101,23 @@ def check_metadata(path: Path, metadata: Any) -> None:
     """
     for name, value in (metadata if isinstance(metadata, dict) else {METADATA_KEY: metadata}).items():
         kind = METADATA_TYPES.get(name, object)
-        fits = isinstance(value, kind) and (kind is not list or all(isinstance(one, str) for one in value))
+        fits = isinstance(value, kind) and (kind is not list or _is_right_list(name, value))
         if name == "tokenizer_files" and fits:
             fits = all(isinstance(file, str) and _is_whole(content) for file, content in value.items())
         if not fits:
             found = reprlib.repr(value)
             raise CheckpointError(f"{path}: expected {name} to be a {kind.__name__}, got {found}: take the entry out")
+
+
+def _is_right_list(name: str, values: list[Any]) -> bool:
+    """Whether a list holds what its name says: the examples of a page, a table of figures, or strings."""
+    if name == "examples":
+        texts = [text for one in values for text in (one if isinstance(one, list) else [None])]
+        are_short = all(isinstance(text, str) and len(text) <= MOST_CHARACTERS for text in texts)
+        return are_short and len(values) <= MOST_EXAMPLES
+    if name == "val_per_class":
+        return all(isinstance(row, list) and len(row) == 4 and set(map(type, row)) == {float} for row in values)
+    return all(isinstance(one, str) for one in values)
 
 
 def _is_whole(tensor: Any) -> bool:

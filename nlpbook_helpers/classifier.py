@@ -10,16 +10,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from nlpbook_helpers.checkpoints import CheckpointError
-from nlpbook_helpers.corpora import ClassificationExample, get_short_names, is_blank, normalize_text
+from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
 from nlpbook_helpers.features import Features, encode_examples, find_mostly_unknown, predict_probabilities
+from nlpbook_helpers.reading import is_blank, normalize_text
 from nlpbook_helpers.restoring import restore
 from nlpbook_helpers.runtime import supports_bfloat16
 
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
+CHUNK = 2_048  # texts scored at once by `predict`: sorted by length together, and a step of its bar
+SHOWN_LABELS = 10
+NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
 _tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
@@ -59,6 +64,7 @@ class Classifier:
         stride: Tokens that the windows of a longer text share; None where it is cut.
         info: What a page says below: `model`, `checkpoint`, `score`, `limits`.
         text_columns: What the columns of its training's files were called; empty if that is not known.
+        examples: Texts to try it on, a tuple of as many as it reads: of its validation data, answered rightly.
     """
 
     model: Any
@@ -70,6 +76,7 @@ class Classifier:
     info: dict[str, str] = field(default_factory=dict)
     text_columns: tuple[str, ...] = ()
     backend: InitVar[Backend] = "auto"
+    examples: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self, backend: Backend) -> None:
         self.model.eval()
@@ -133,27 +140,61 @@ class Classifier:
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
         stride, columns = stride if len(names) == 1 else None, parts.text_columns
-        return cls(parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns, backend)
+        examples = tuple(tuple(one) for one in parts.metadata.get("examples", ()) if len(one) == len(names))
+        own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns)
+        return cls(*own, backend, examples)
 
-    def predict(self, texts: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
+    def predict(self, texts: Any) -> Any:
         """Score many texts.
 
         Args:
-            texts: Strings, or pairs of strings if the classifier compares two.
+            texts: Strings, or pairs of strings if the classifier compares two. Or a pandas DataFrame with columns
+                named as in training, or as the inputs are.
 
         Returns:
-            float32, (texts, labels): probabilities in the order of `labels`.
+            float32, (texts, labels): probabilities in the order of `labels`. For a DataFrame a copy of it with the
+            columns that `nlpbook predict` adds: `predicted_label`, `predicted_name` and `probability_…`.
 
         Raises:
-            ValueError: A text is not a string, or the number of texts per input is wrong.
+            ValueError: A text is not a string, the number of texts per input is wrong, or a column is missing.
             CheckpointError: The model answers something that is not a number.
         """
-        is_list = isinstance(texts, Iterable) and not isinstance(texts, str | bytes | Mapping | Set)
-        if not is_list or hasattr(texts, "columns"):  # a DataFrame would give its column names
+        if hasattr(texts, "columns"):
+            return self._predict_frame(texts)
+        if not isinstance(texts, Iterable) or isinstance(texts, str | bytes | Mapping | Set):
             raise ValueError(f"texts: expected a list of texts, got {type(texts).__name__}: put them into a list")
         rows = (text if isinstance(text, tuple | list) else (text,) for text in texts)
         examples = [self.make_example(row, position) for position, row in enumerate(rows)]
-        return self._score(self.encode(examples)) if examples else np.zeros((0, len(self.labels)), np.float32)
+        # all are checked before the first is scored; the bar is for those who would wait longer than a moment
+        starts = tqdm(range(0, len(examples), CHUNK), "predict", delay=2, leave=False, unit_scale=CHUNK, unit="text")
+        answers = [self._score(self.encode(examples[start : start + CHUNK])) for start in starts]
+        return np.concatenate([np.zeros((0, len(self.labels)), np.float32), *answers])
+
+    def _predict_frame(self, frame: Any) -> Any:
+        known = [list(names) for names in (self.text_columns, self.input_names) if names]
+        columns = next((names for names in known if set(names) <= set(frame.columns)), None)
+        if columns is None:
+            wanted = " or ".join(map(str, known))
+            raise ValueError(f"texts: expected columns {wanted}, got {list(frame.columns)}: rename them")
+        probabilities = self.predict(list(frame[columns].itertuples(index=False, name=None)))
+        best, keys = probabilities.argmax(axis=1), make_answer_keys(self.labels)
+        added = {f"probability_{key}": column for (_, key), column in zip(keys, probabilities.T, strict=True)}
+        return frame.assign(predicted_label=best, predicted_name=[self.labels[one] for one in best], **added)
+
+    def _list_facts(self) -> dict[str, str]:
+        more = [f"… ({len(self.labels)})"] if len(self.labels) > SHOWN_LABELS else []
+        return {
+            "labels": ", ".join([*self.labels[:SHOWN_LABELS], *more]),
+            "texts": ", ".join(self.input_names),
+        } | self.info
+
+    def __repr__(self) -> str:
+        return f"Classifier({'; '.join(f'{name}: {value}' for name, value in self._list_facts().items())})"
+
+    def _repr_html_(self) -> str:
+        import pandas as pd  # a second, which a server need not spend
+
+        return pd.Series(self._list_facts()).to_frame().to_html(header=False)
 
     def make_example(self, texts: Sequence[str], row: int = 0) -> ClassificationExample:
         """Return the texts of one input, checked and in one Unicode form.
@@ -195,12 +236,13 @@ class Classifier:
         return explain(self, (texts,) if isinstance(texts, str) else tuple(texts), label)
 
     @property
-    def inference_fn(self) -> Callable[..., dict[str, str]]:
+    def inference_fn(self) -> Callable[..., dict[str, Any]]:
         """The book's inference function: `inference_fn(sentence)` or `inference_fn(premise, hypothesis)`.
 
         It returns its inputs (in Unicode's form NFC), the `prediction`, and for each label `…_data` ("긍정 0.9876") and
-        `…_width` ("98.76%"); a text that the tokenizer hardly knows is answered with a `remark`. Its signature names
-        the inputs; the web page makes its form from it.
+        `…_width` ("98.76%"); for programs the same as numbers, `label` and `probabilities` ({label: float}); a text
+        that the tokenizer hardly knows is answered with a `remark`. Its signature names the inputs; the web page makes
+        its form from it.
 
         Attributes of the function, for a web service: `batch_fn(inputs)` answers many inputs, dicts by input name, at
         once; `explain_fn(sentence=…)` is `explain`, where there is one; `info` is the classifier's.
@@ -215,22 +257,24 @@ class Classifier:
                     raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")
             return tuple(fields.values())
 
-        def inference_fn(*args: str, **kwargs: str) -> dict[str, str]:
+        def inference_fn(*args: str, **kwargs: str) -> dict[str, Any]:
             return self._answer([bind(*args, **kwargs)])[0]
 
-        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+        def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
             return self._answer([bind(**fields) for fields in inputs])
 
         def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
             return self.explain(bind(*args, **kwargs))
 
-        vars(inference_fn).update(__signature__=signature, batch_fn=batch_fn, info=dict(self.info))
+        vars(inference_fn).update(
+            __signature__=signature, batch_fn=batch_fn, info=dict(self.info), examples=self.examples
+        )
         if self.tokenizer.is_fast:  # only these know where their tokens stand in the text
             vars(inference_fn)["explain_fn"] = explain_fn
         vars(explain_fn)["__signature__"] = signature
         return inference_fn
 
-    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, str]]:
+    def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         if not inputs:
             return []
         examples = [self.make_example(texts, row) for row, texts in enumerate(inputs)]
@@ -240,12 +284,18 @@ class Classifier:
             answers[row]["remark"] = REMARK
         return answers
 
-    def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, str]:
-        fields = dict(zip(self.input_names, example, strict=False))
-        answer = {**fields, "prediction": self.labels[int(probabilities.argmax())]}
+    def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, Any]:
+        fields, best = dict(zip(self.input_names, example, strict=False)), int(probabilities.argmax())
         rounded = [round(float(p), DECIMALS[len(fields)]) for p in probabilities]
-        shown = list(zip(make_answer_keys(self.labels), rounded, strict=True))
+        keys = make_answer_keys(self.labels)
+        shown = list(zip(keys, rounded, strict=True))
         if len(shown) == 2:  # the book names the positive class first
             shown.reverse()
+        answer: dict[str, Any] = {**fields, "prediction": self.labels[best]}
         answer |= {f"{key}_data": f"{name} {p}" for (name, key), p in shown}
-        return answer | {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
+        answer |= {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
+        # labels that read alike would be one key, and their probabilities not sum to one
+        is_clear = len(set(self.labels)) == len(self.labels)
+        names = self.labels if is_clear else [key for _, key in keys]
+        numbers = [round(float(p), NUMBER_DECIMALS) for p in probabilities]
+        return answer | {"label": names[best], "probabilities": dict(zip(names, numbers, strict=True))}

@@ -2,32 +2,25 @@
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.reading import (  # noqa: F401  (other rooms know them from here)
-    BadRow,
-    CorpusError,
-    MissingColumnsError,
-    Row,
-    get_values,
-    is_blank,
-    normalize_text,
-    read_rows,
-)
+from nlpbook_helpers.reading import BadRow, CorpusError, MissingColumnsError, Row, get_values, is_blank, read_rows
 
 logger = logging.getLogger(__name__)
 
-MODES = ("train", "val", "test")
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
-MISSING_LABELS = {"", "nan", "null", "none", "na", "n/a", "#n/a", "<na>", "nil"}  # as programs write that there is none
-WHOLE_NUMBER = re.compile(r"([+-]?(?:0|[1-9]\d*))(?:\.0*)?")
+# As programs write that there is none, or a worksheet that it has failed.
+MISSING_LABELS = {"", "nan", "-nan", "nat", "null", "none", "na", "n/a", "<na>", "#na", "#n/a", "#ref!", "#value!"}
+PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?)?", re.IGNORECASE)  # 007 is a code
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 SEPARATOR = re.compile(r"\s*[|;,/+&]\s*")
 MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
@@ -69,7 +62,7 @@ class CsvCorpus:
         if len({*text_columns, label_column}) != len(text_columns) + 1:
             raise ValueError(f"expected different columns, got text_columns {text_columns} and label {label_column!r}")
         self.text_columns, self.label_column = tuple(text_columns), label_column
-        self.files = files or {mode: [f"{mode}{suffix}" for suffix in SUFFIXES] for mode in MODES}
+        self.files = files or {mode: [f"{mode}{suffix}" for suffix in SUFFIXES] for mode in ("train", "val", "test")}
         self.reading = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting}
         self.skip_bad_rows = skip_bad_rows
         self.labels: list[str] = []
@@ -102,14 +95,6 @@ class CsvCorpus:
         """Say whether a mode has a file of its own."""
         return self._look_for_file(folder, mode) is not None
 
-    def has_labels(self, folder: str | Path, mode: str) -> bool:
-        """Say whether any row of a mode's file has a label; a test file may be there to be scored, not judged on."""
-        try:
-            rows = read_rows(self.find_file(folder, mode), [self.label_column], keep_errors=True, **self.reading)
-            return any(normalize_label(row.get(self.label_column)).casefold() not in MISSING_LABELS for _, row in rows)
-        except MissingColumnsError:
-            return False
-
     def find_file(self, folder: str | Path, mode: str) -> Path:
         """Return the file of a mode; labels that are to be inferred are read from the training file now."""
         if mode not in self.files:
@@ -132,19 +117,28 @@ class CsvCorpus:
         return next(filter(Path.is_file, chain(exact, *others)), None)
 
     def _infer_labels(self, path: Path) -> None:
-        counts: Counter[str] = Counter()
+        counts, row = Counter[str](), {}
         for line, row in read_rows(path, [self.label_column], keep_errors=self.skip_bad_rows, **self.reading):
             try:
-                counts[normalize_label(row.get(self.label_column))] += 1
+                label = normalize_label(row.get(self.label_column))
             except CorpusError as error:
                 raise CorpusError(f"{path}, line {line}: {error}") from None
+            # whoever reads the rows is told of those without a label, or of a header among them
+            if label.casefold() not in MISSING_LABELS and label != self.undecided_label and not self._is_header(row):
+                counts[label] += 1
             if len(counts) > MAX_INFERRED_LABELS:
                 break
-        # whoever reads the rows is told of those without a label, or of a header among them
-        no_labels = {*MISSING_LABELS, self.undecided_label, self.label_column}
-        counts = Counter({label: count for label, count in counts.items() if not {label, label.casefold()} & no_labels})
-        _check_that_classes(f"{path}, column {self.label_column!r}", counts)
+        if row and not counts and self.label_column not in row:  # of JSON, whose rows may differ
+            raise MissingColumnsError(str(path), [self.label_column], list(row))
+        place = f"{path}, column {self.label_column!r}"
+        _check_that_classes(place, counts)
+        _warn_of_alike(place, counts)
         self._set_labels(sorted(counts, key=_sort_numbers_first))
+
+    def _is_header(self, row: Row) -> bool:
+        """Whether a row is the header once more, as where files were pasted together."""
+        names = (*self.text_columns, self.label_column)
+        return all(str(row.get(name)).strip().casefold() == name.casefold() for name in names)
 
     def get_examples(self, folder: str | Path, mode: str, check_labels: bool = True) -> list[ClassificationExample]:
         """Read every row of a mode's file, in file order; see `iterate_examples`."""
@@ -159,9 +153,11 @@ class CsvCorpus:
             check_labels: False lets unknown labels through, to be counted.
         """
         path = self.find_file(folder, mode)
-        counts, first_reason = Counter[str](), ""
-        columns = (*self.text_columns, self.label_column)
+        counts, first_reason, columns = Counter[str](), "", (*self.text_columns, self.label_column)
         for line, row in read_rows(path, columns, keep_errors=self.skip_bad_rows, **self.reading):
+            if not isinstance(row, BadRow) and all(value in ("", None) for value in row.values()):
+                counts["empty rows"] += 1  # as Excel leaves them at the end
+                continue
             try:
                 example = self._make_example(row, check_labels)
             except CorpusError as error:
@@ -187,10 +183,11 @@ class CsvCorpus:
         if label == self.undecided_label:
             return None
         texts = get_values(row, self.text_columns)
-        if label == self.label_column and texts == [*self.text_columns]:
+        if self._is_header(row):
             raise CorpusError("the header stands here once more, as where files were pasted together: delete the line")
         if check_labels and label not in self.label_of:
             got = "no label" if label.casefold() in MISSING_LABELS else repr(label)
+            got += f" ({label}; if that is a class, give labels)" if label and got == "no label" else ""
             raise CorpusError(f"{self.label_column}: expected one of {list(self.label_of)}, got {got}")
         return ClassificationExample(texts[0], texts[1] if len(texts) == 2 else None, self.label_of.get(label, label))
 
@@ -202,10 +199,8 @@ class NsmcCorpus(CsvCorpus):
     """
 
     def __init__(self, skip_bad_rows: bool = False) -> None:
-        files, names = (
-            {"train": ["ratings_train.txt"], "test": ["ratings_test.txt"]},
-            ["부정 (negative)", "긍정 (positive)"],
-        )
+        files = {"train": ["ratings_train.txt"], "test": ["ratings_test.txt"]}
+        names = ["부정 (negative)", "긍정 (positive)"]
         super().__init__(["document"], "label", ["0", "1"], names, files, "\t", skip_bad_rows)
 
 
@@ -230,12 +225,12 @@ def make_corpus(args: ClassificationTrainArguments) -> CsvCorpus:
     """Return the corpus that the arguments name: NSMC, KLUE-NLI, one of their samples, or a reader's own files."""
     known = {"nsmc": NsmcCorpus, "klue-nli": KlueNLICorpus}.get(args.downstream_corpus_name.removesuffix("-sample"))
     is_pair = args.downstream_task_name == "pair-classification"
-    if known and not args.text_columns:
+    if known and not (args.text_columns or args.labels):
         corpus = known(args.skip_bad_rows)
     else:
         columns = args.text_columns or (["premise", "hypothesis"] if is_pair else ["text"])
-        reading = {"encoding": args.encoding, "quoting": args.quoting}
-        corpus = CsvCorpus(columns, args.label_column, labels=None, skip_bad_rows=args.skip_bad_rows, **reading)
+        corpus = CsvCorpus(columns, args.label_column, args.labels, skip_bad_rows=args.skip_bad_rows)
+    corpus.reading |= {"encoding": args.encoding, "quoting": args.quoting}
     if (len(corpus.text_columns) == 2) != is_pair:
         raise ValueError(
             f"downstream_task_name: expected {'document' if is_pair else 'pair'}-classification for the text columns "
@@ -251,7 +246,7 @@ def get_short_names(label_name: str) -> tuple[str, str]:
 
 
 def normalize_label(value: Any) -> str:
-    """Return a label as it is compared: composed, without outer or double white space, 1.0 as 1; "" for none."""
+    """Return a label as it is compared: without what cannot be seen, in one Unicode form, 1.0 as 1; "" for none."""
     if isinstance(value, list | dict):
         raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
     return "" if value is None else _normalize_label(str(value))
@@ -259,28 +254,44 @@ def normalize_label(value: Any) -> str:
 
 @lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
 def _normalize_label(text: str) -> str:
-    label = " ".join(normalize_text(text).split()).strip("\u200b\u200c\u200d\u2060\ufeff")
-    return str(int(whole[1])) if (whole := WHOLE_NUMBER.fullmatch(label)) else label
+    # NFKC: a label may be typed in full width, a text's form is a matter of its tokenizer
+    text = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+    label = " ".join("".join(char for char in text if char.isspace() or not is_blank(char)).split())
+    if PLAIN_NUMBER.fullmatch(label) and (number := Decimal(label)) == int(number):
+        return str(int(number))
+    return label
 
 
 def _check_that_classes(place: str, counts: Counter[str]) -> None:
     """Refuse what is no class: values to be estimated, several labels in one, texts."""
     numbers = [label for label in counts if NUMBER.fullmatch(label)]
     fractions = [label for label in numbers if not float(label).is_integer()]
+    is_rare = 10 < len(counts) > counts.total() / 5
     # so many different numbers are amounts, unless each stands in several rows
-    if len(numbers) > 0.9 * len(counts) and (fractions or 10 < len(counts) > counts.total() / 5):
+    if len(numbers) > 0.9 * len(counts) and (fractions or is_rare):
         got = f"got {len(counts):,} numbers such as {(fractions or numbers)[:3]}: to estimate them is regression"
         raise CorpusError(f"{place}: expected a few classes, {got} (transformers' problem_type); or round them")
-    if not 2 <= len(counts) <= MAX_INFERRED_LABELS:
-        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, got {len(counts):,}"
+    if not 2 <= len(counts) <= MAX_INFERRED_LABELS or is_rare and len(counts) > counts.total() / 2:
+        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {len(counts):,}"
         raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
-    parts = {label: [*filter(None, SEPARATOR.split(label.strip("[]")))] for label in counts}
+    parts = {label: [*filter(None, SEPARATOR.split(label.strip("[](){}")))] for label in counts}
     holders = Counter(part for found in parts.values() for part in set(found))
     for label, found in parts.items():
-        # a slash or a comma may be part of a name ("IT/과학"), unless its parts are labels themselves
-        is_list = "|" in label or ";" in label or (label[0] + label[-1] == "[]")
-        if len(found) > 1 and (is_list or all(holders[part] > 1 for part in found)):
+        is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
+        # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
+        is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
+        if is_list or is_joined or len(words := re.split(r"[\s#]+", label)) > 1 and counts.keys() >= set(words):
             raise CorpusError(f"{place}: expected one label a row, got {label!r}: {MULTI_LABEL}")
+
+
+def _warn_of_alike(place: str, counts: Counter[str]) -> None:
+    """List labels that differ in letter case or leading zeros alone: they may be meant to be one."""
+    folded = {label: re.sub(r"^0+(?=\d)", "", label.casefold()) for label in counts}
+    times = Counter(folded.values())
+    if alike := {label: count for label, count in counts.items() if times[folded[label]] > 1}:
+        logger.warning(
+            "%s: labels that look alike are classes of their own: %s; merge them if they are one", place, alike
+        )
 
 
 def _sort_numbers_first(label: str) -> tuple[bool, float, str]:

@@ -1,50 +1,48 @@
 """Is there an encoder of this name, and may the code that comes with it run here?"""
 
-import re
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 
 # HTTPError is that of httpx or httpx2, whichever the Hub's client is built on
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    OfflineModeIsEnabled,
+)
 from transformers import AutoTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+from nlpbook_helpers.arguments import check_encoder
 from nlpbook_helpers.checkpoints import CheckpointError
 
-HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PATIENCE = 5  # seconds to wait for the Hub; a library alone retries for almost two minutes
 
 
 def check_model_name(name: str | Path) -> None:
     """Say at once, in one sentence, why there can be no encoder of this name; one that may exist passes.
 
+    The Hub is asked once, instead of five times, with pauses, for each of its files.
+
     Raises:
-        CheckpointError: A file, a folder without an encoder, a path where nothing is, or a name that is not in the
-            cache while the Hugging Face Hub cannot be reached.
+        CheckpointError: See `check_encoder`, or the name is not in the cache, and not on the Hugging Face Hub or that
+            cannot be reached.
     """
-    path, problem = Path(name).expanduser(), None
-    if path.exists():
-        if not (path / "config.json").is_file():
-            problem = (
-                "which has no config.json: of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
-            )
-    elif not HUB_NAME.fullmatch(str(name)):
-        problem = "where there is nothing: correct the path"
-    elif not try_to_load_from_cache(str(name), "config.json"):
-        try:
-            get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)
-        except HfHubHTTPError:
-            pass  # it answers: what is missing there, transformers says well
-        except (HTTPError, OfflineModeIsEnabled) as error:
-            problem = (
-                f"which was never downloaded, and the Hub cannot be reached ({error}): correct the name, or connect"
-            )
-    if problem:
+    check_encoder(name)
+    if Path(name).expanduser().exists() or try_to_load_from_cache(str(name), "config.json"):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)
+    except EntryNotFoundError:
+        pass  # a tokenizer alone
+    except (HTTPError, OfflineModeIsEnabled) as error:
         raise CheckpointError(
-            f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, {problem}"
-        )
+            f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, which was "
+            f"never downloaded and which the Hub does not give ({shorten(str(error), 200, placeholder=' …')}): correct "
+            "the name, connect, or take get_embedded_path('nlpbook-mini')"
+        ) from error
 
 
 def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:
@@ -73,14 +71,3 @@ def open_tokenizer(place: str | Path, trust_remote_code: bool = False) -> Any:
             "that code, and pass trust_remote_code=True if you trust it"
         )
     return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
-
-
-def count_positions(model: Any) -> int | None:
-    """Return how many tokens an encoder has positions for; None if it has no such limit.
-
-    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
-    """
-    positions = getattr(model.config, "max_position_embeddings", None)
-    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embedding, "padding_idx", None)
-    return positions if positions is None or padding is None else positions - padding - 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # both take a second to import, which a deployed classifier n
 KOREAN_FONTS = {"NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """What a classifier answered on a dataset, and how right that was.
 
@@ -37,8 +37,45 @@ class EvaluationReport:
     per_class: "pd.DataFrame"
     confusion: np.ndarray
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return f"accuracy {self.accuracy:.4f}, macro F1 {self.macro_f1:.4f}, {len(self.probabilities):,} examples"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self}</p>{self.per_class.round(4).to_html()}"
+
+    def make_threshold_table(self) -> "pd.DataFrame":
+        """Say of two labels what becomes of the second if it is answered from another probability than 0.5 on.
+
+        Returns:
+            A row per probability: precision and recall of that label, and how many examples are `predicted` to have it.
+
+        Raises:
+            ValueError: There are not two labels.
+        """
+        import pandas as pd
+
+        if len(self.label_names) != 2:
+            raise ValueError(f"expected a report of two labels, got {self.label_names}: see per_class")
+        index = pd.Index(np.arange(1, 10) / 10, name=f"{self.label_names[1]} from")
+        predicted, is_second = self.probabilities[:, [1]] >= index.to_numpy(), self.dataset.labels[:, None] == 1
+        right, count = (predicted & is_second).sum(axis=0), predicted.sum(axis=0)
+        columns = {"precision": right / count.clip(1), "recall": right / max(1, is_second.sum()), "predicted": count}
+        return pd.DataFrame(columns, index)
+
+    def describe(self) -> str:
+        """Return what a shell shows: the figures, those of each label, and which labels are never predicted."""
+        import pandas as pd
+
+        tables = [self.per_class, self.make_threshold_table()] if len(self.label_names) == 2 else [self.per_class]
+        with pd.option_context("display.unicode.east_asian_width", True):
+            lines = [str(self), *(table.round(4).to_string() for table in tables)]
+        never = [name for name, count in zip(self.label_names, self.confusion.sum(axis=0), strict=True) if not count]
+        if never:
+            count = f"{len(never)} of {len(self.label_names)} classes are never predicted"
+            lines.append(
+                f"{count}: {', '.join(never)}: train longer, with class_weights='balanced', or on more of them"
+            )
+        return "\n".join(lines)
 
 
 def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:

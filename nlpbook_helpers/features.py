@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from nlpbook_helpers.tokenizing import (  # noqa: F401  (other rooms know them f
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = 3  # raise it when the same text would become other numbers
+CODE_VERSION = 4  # raise it when the same text would become other numbers
 SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
 BATCH_TOKENS = 4_096  # padded tokens at once: enough to fill two cores, small enough for 2 GB of memory
 LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape of a batch: few shapes, less memory
@@ -176,10 +177,13 @@ class ClassificationDataset(Dataset):
         try:
             _, held_out = train_test_split(groups, test_size=share, stratify=kinds, random_state=SPLIT_SEED)
         except ValueError:
-            least = len(np.unique(kinds))
+            counts = np.unique(kinds, return_counts=True)
+            rare = [self.corpus.get_labels()[kind] for kind, count in zip(*counts, strict=True) if count < 2]
+            least = len(counts[0])
             raise ValueError(
                 f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to "
                 f"{len(first) - least} (rows with equal first texts stay together), and each label in at least two rows"
+                + (f", got one of {rare}: add some, or leave that label out" if rare else "")
             ) from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
@@ -199,12 +203,12 @@ class ClassificationDataset(Dataset):
             logger.warning("%s: no example of label %s, so that nothing can be said of it", self.mode, absent)
 
     def _warn_of_cut_texts(self) -> None:
-        limit = self.args.max_seq_length
-        if count := int((self.features.lengths[self.rows] >= limit).sum()):
+        limit, lengths = self.args.max_seq_length, self.features.whole_lengths[self.rows]
+        if len(longer := lengths[lengths > limit]):
             logger.warning(
-                "train: %s of %s texts fill max_seq_length=%s tokens: of longer ones only the beginning is learned "
-                "from; raise max_seq_length if the encoder reads more, or split them",
-                f"{count:,}", f"{len(self):,}", limit,
+                "train: %s of %s texts are longer than max_seq_length=%s tokens (half of those than %s, one has %s): "
+                "only their beginning is learned from; raise max_seq_length if the encoder reads more, or split them",
+                f"{len(longer):,}", f"{len(self):,}", limit, f"{int(np.median(longer)):,}", f"{longer.max():,}",
             )  # fmt: skip
 
 
@@ -234,6 +238,17 @@ def select_model_inputs(model: Any, batch: dict[str, torch.Tensor]) -> dict[str,
     if takes_types and getattr(model.config, "type_vocab_size", 2) >= 2:
         return batch
     return {name: column for name, column in batch.items() if name != "token_type_ids"}
+
+
+def count_positions(model: Any) -> float:
+    """Return how many tokens an encoder has positions for; infinity if it has no such limit.
+
+    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None) or math.inf
+    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(embedding, "padding_idx", None)
+    return positions if padding is None else positions - padding - 1
 
 
 @torch.inference_mode()

@@ -21,8 +21,16 @@ USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
     2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
 }
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
-UNQUOTED = "if the file is written without quotes, read it with quoting=False"
-PARQUET_ROWS = 1_024  # turned into Python objects at once
+UNQUOTED = "if the file is written without quotes, read it with quoting=False (--no-quoting)"
+NO_UTF8 = "is not UTF-8, or not of the encoding named; save the file as UTF-8, or name its encoding (encoding=…)"
+WORKBOOK = "a workbook, expected text: save it as 'CSV UTF-8' in Excel (an archive: unpack it)"
+NO_TEXT = {  # how files begin that are none, in lower case, and the way out
+    b"pk\3\4": WORKBOOK,
+    b"\xd0\xcf\x11\xe0": WORKBOOK,
+    b"<": "a web page, expected text: save it as 'CSV UTF-8', or download it again",
+    b"par1": "a Parquet file, expected text: end its name with .parquet",
+    b"version https://git-lfs": "a pointer of Git LFS, expected text: fetch the file with git lfs pull",
+}
 # The process's limit of a text, which bounds what an open quote takes in: raised once, for long documents.
 csv.field_size_limit(max(2**24, csv.field_size_limit()))
 # Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
@@ -58,7 +66,7 @@ def normalize_text(text: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Say whether there is nothing to see: white space, control and zero-width characters and fillers only."""
-    return all(unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") or char in UNSEEN for char in text)
+    return all(char in UNSEEN or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text)
 
 
 def find_path(address: str | Path) -> Path:
@@ -82,15 +90,15 @@ def read_rows(
 ) -> NumberedRows:  # fmt: skip
     """Yield line number (from 1, with the header) and row; only of an array in JSON are all in memory at a time.
 
-    The suffix tells the format, `.gz` may follow: `.json` and `.jsonl` hold an array of objects or an object a line,
-    `.parquet` needs pyarrow, anything else is text with a header. `get_values` takes the texts out of a row.
+    The suffix tells the format, and text may be packed (gzip): `.json`, `.jsonl` and `.ndjson` hold an array of
+    objects, or one a line, `.parquet` needs pyarrow, all else is text with a header.
 
     Args:
         path: The file, or its address.
         columns: Names that the file must have; there may be more.
-        delimiter: Between columns of text files; default: a comma, a semicolon or a tab, as the header shows.
+        delimiter: Between columns of text; default: a comma, a semicolon or a tab, as the header shows.
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
-        encoding: Of text; single bytes that are not in it are refused by `get_values`.
+        encoding: Of text; `get_values`, which takes texts out of a row, refuses single bytes that are not in it.
         quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
 
     Raises:
@@ -112,20 +120,23 @@ def read_rows(
 def _read(
     path: Path, file: Any, columns: Sequence[str], delimiter: str | None, encoding: str, quoting: bool
 ) -> NumberedRows:
-    name = path.name.lower()
-    file = gzip.GzipFile(fileobj=file) if name.endswith(".gz") else file
-    suffix = Path(name.removesuffix(".gz")).suffix
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix == ".parquet":
         return _read_parquet(path, file, columns)
+    file = io.BufferedReader(file, SAMPLE_BYTES)
+    if file.peek(2).startswith(b"\x1f\x8b"):  # gzip, whatever its name says
+        file = io.BufferedReader(gzip.GzipFile(fileobj=file), SAMPLE_BYTES)  # type: ignore[type-var]
     lines = _decode(path, file, encoding)
-    if suffix in (".json", ".jsonl"):
+    if suffix in (".json", ".jsonl", ".ndjson"):
         return _read_json(lines)
     return _read_separated(path, lines, columns, delimiter, "\t" if suffix == ".tsv" else ",", quoting)
 
 
 def get_values(row: Row, columns: Sequence[str]) -> list[str]:
     """Take some columns out of a row as strings in NFC, or raise a `CorpusError`, to which the caller adds the line."""
-    return [_to_text(name, row.get(normalize_text(name))) for name in columns]
+    if missing := [name for name in columns if normalize_text(name) not in row]:  # as rows of JSON may
+        raise CorpusError(f"expected columns {missing}, found {list(row)}")
+    return [_to_text(name, row[normalize_text(name)]) for name in columns]
 
 
 def _to_text(name: str, value: Any) -> str:
@@ -139,42 +150,49 @@ def _to_text(name: str, value: Any) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         byte = ord(text[error.start]) - 0xDC00  # so `surrogateescape` hides it
-        found = f"byte {byte:#04x} is not UTF-8" if 0x80 <= byte <= 0xFF else "half a surrogate pair"
-        raise CorpusError(f"{name}: {found}; save the file as UTF-8, or name its encoding (encoding=…)") from None
+        found = f"byte {byte:#04x} {NO_UTF8}" if 0x80 <= byte <= 0xFF else "half a surrogate pair; clean the text"
+        raise CorpusError(f"{name}: {found}") from None
     return normalize_text(text)
 
 
-def _decode(path: Path, opened: Any, encoding: str) -> Iterator[str]:
+def _decode(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[str]:
     """Yield lines; refuse a file that is no text or surely in another encoding. What is likely is said, not assumed."""
-    file = io.BufferedReader(opened, SAMPLE_BYTES)
     sample = file.peek(SAMPLE_BYTES)
     if not sample:
         raise CorpusError(f"{path} is empty: write it again, or delete it and call download_downstream_dataset(args)")
-    if sample.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
-        raise CorpusError(f"{path} is a workbook, expected text: save it as 'CSV UTF-8' in Excel")
-    likely = _guess_encoding(sample)
+    begin = sample.lstrip(codecs.BOM_UTF8 + b" \r\n\t").lower()
+    if found := next((what for mark, what in NO_TEXT.items() if begin.startswith(mark)), None):
+        raise CorpusError(f"{path} is {found}")
     try:
-        is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
-        fits = likely and _decode_sample(sample, encoding) == _decode_sample(sample, likely)
-    except LookupError:
+        "a".encode(encoding)  # also knows which codecs are none of texts
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError, TypeError):
         raise CorpusError(f"encoding: expected a name like 'utf-8' or 'cp949', got {encoding!r}") from None
+    # what is called EUC-KR is Windows' superset of it, to browsers too (https://encoding.spec.whatwg.org)
+    name = {"utf-8": "utf-8-sig", "euc_kr": "cp949"}.get(name, name)
+    likely = guess_encoding(sample)
+    fits = likely and _decode_sample(sample, name) == _decode_sample(sample, likely)
     # UTF can be told from others; what else a reader names is believed, since many encodings take any byte
-    if not fits and (is_utf8 or str(likely).startswith("utf")):
-        found = f"it looks like {likely}: encoding={likely!r}" if likely else "encoding=…"
+    if not fits and (name == "utf-8-sig" or str(likely).startswith("utf")):
+        found = f"it looks like {likely}: encoding={likely!r} (--encoding {likely})" if likely else "encoding=…"
         raise CorpusError(f"{path} is not in the encoding {encoding!r}; {found} names its own, or save it as UTF-8")
-    yield from io.TextIOWrapper(file, "utf-8-sig" if is_utf8 else encoding, errors="surrogateescape", newline="")
+    yield from io.TextIOWrapper(file, name, errors="surrogateescape", newline="")
 
 
-def _guess_encoding(sample: bytes) -> str | None:
+def guess_encoding(sample: bytes) -> str | None:
     """Return the encoding that bytes are most likely in; None if it is none that Korean files usually have."""
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-32" if sample.startswith(codecs.BOM_UTF32_LE) else "utf-16"
-    if sample.count(0) > len(sample) / 50:
-        return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
-    text = _decode_sample(sample, "utf-8")
-    if 2 * text.count("\ufffd") <= sum(not char.isascii() for char in text):  # single bad bytes are their rows' fault
-        return "utf-8"
-    return None if "\ufffd" in _decode_sample(sample, "cp949") else "cp949"
+    for name, first, second in (("utf-32-be", 0, 1), ("utf-32-le", 3, 2)):  # which of four bytes are 0 there
+        if not any(sample[first::4]) and sample[second::4].count(0) > len(sample) / 8:
+            return name
+    text, zeros = _decode_sample(sample, "utf-8"), sample.count(0) / len(sample)
+    is_utf8 = 2 * text.count("\ufffd") <= sum(not char.isascii() for char in text)  # single bad bytes are a row's fault
+    if zeros > (0.3 if is_utf8 else 0.02):
+        likely = "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
+    else:  # or Korean in 7 bits, as in old mails
+        likely = "iso2022_kr" if b"\x1b$" in sample else "utf-8" if is_utf8 else "cp949"
+    return None if likely != "utf-8" and "\ufffd" in _decode_sample(sample, likely) else likely
 
 
 def _decode_sample(sample: bytes, encoding: str) -> str:
@@ -186,16 +204,13 @@ def _read_separated(
     path: Path, lines: Iterator[str], columns: Sequence[str], delimiter: str | None, usual: str, quoting: bool
 ) -> NumberedRows:
     header, held = next(lines, ""), []
-
-    def count_fields(delimiter: str) -> tuple[bool, int]:
-        found = [_clean_name(name) for name in next(csv.reader([header], delimiter=delimiter), [])]
-        return set(columns) <= set(found), len(found)
-
     # Excel writes semicolons where the comma is a decimal sign
-    delimiter = delimiter or max((usual, ",", ";", "\t"), key=count_fields)
+    kinds = {mark: next(csv.reader([header], delimiter=mark), []) for mark in (usual, ",", ";", "\t")}
+    found = {mark: {normalize_text(name).strip(" \ufeff") for name in names} for mark, names in kinds.items()}
+    delimiter = delimiter or max(found, key=lambda mark: (found[mark] >= set(columns), len(kinds[mark])))
     how = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
     reader = csv.reader(_hold(chain([header], lines), held), delimiter=delimiter, strict=True, quoting=how)
-    names = [_clean_name(name) for name in next(reader, [])]
+    names, marks = [normalize_text(name).strip(" \ufeff") for name in next(reader, [])], set[str]()
     while names and not names[-1]:  # Excel's empty columns at the end
         names.pop()
     _check_columns(f"{path}, line 1", names, columns)
@@ -214,15 +229,13 @@ def _read_separated(
             continue
         row = dict(zip(names, values, strict=False))
         if len(row) < len(names) or any(values[len(names) :]):
-            row = BadRow(f"expected {len(names)} columns, got {len(values)}", row)
-        if len(held) > 1 and _are_whole_rows(held, delimiter, len(names)):
+            row = BadRow(f"expected {len(names)} columns, got {len(values)}", row, "".join(held))
+        if len(held) == 1 and len(marks) < 1_000:
+            marks.add(values[-1].strip())
+        elif len(held) > 1 and _are_whole_rows(held, delimiter, len(names), marks):
             reason = f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}"
             row = BadRow(reason, raw="".join(held))
         yield reader.line_num, row
-
-
-def _clean_name(name: str) -> str:
-    return normalize_text(name).strip(" \ufeff")
 
 
 def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:
@@ -237,16 +250,20 @@ def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> 
         raise CorpusError(f"{place}: expected different column names, found {list(found)}")
     if missing := [name for name in columns if normalize_text(name) not in found]:
         raise MissingColumnsError(place, missing, found)
+    if bad := [name for name in found if any("\ud800" <= char <= "\udfff" for char in name)]:
+        raise CorpusError(f"{place}: column {bad[0]!r} {NO_UTF8}")
 
 
-def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int) -> bool:
+def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int, marks: set[str]) -> bool:
     """Say whether the lines of a text have as many columns each as the file.
 
-    In a file without quotes, one that begins a text and one that ends another below take in all rows between. Commas
-    stand in texts too, so that two columns divided by one prove nothing unless the second is a number.
+    Without quoting, a quote that begins a text and one that ends another below take in all rows between. Commas stand
+    in texts too: of two columns, one has to hold numbers or the last one `marks`, or the same word twice.
     """
-    pieces = [line.strip().split(delimiter) for line in lines if line.strip()]
-    proves = delimiter == "\t" or width > 2 or all(row[-1].strip().isdecimal() for row in pieces)
+    pieces = [[value.strip() for value in line.strip().split(delimiter)] for line in lines if line.strip()]
+    first, last = ([row[position] for row in pieces] for position in (0, -1))
+    are_marks = width == 2 and (len(set(last)) < len(last) or marks.issuperset(last))
+    proves = delimiter == "\t" or width > 2 or are_marks or any(all(map(str.isdecimal, one)) for one in (first, last))
     return proves and all(len(row) == width for row in pieces)
 
 
@@ -259,7 +276,7 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
         text = "".join([text, *lines])
     for line, value in chain([(begin, text)], numbered):
         try:
-            found = json.loads(value, object_pairs_hook=_name_values)
+            found = json.loads(value, object_pairs_hook=lambda pairs: {normalize_text(key): one for key, one in pairs})
         except (ValueError, RecursionError) as error:
             reason = f"{getattr(error, 'msg', error)}; expected an array of JSON objects, or one on each line"
             yield line - 1 + getattr(error, "lineno", 1), BadRow(reason, raw=value)
@@ -267,10 +284,6 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
         for number, row in enumerate(found, start=1) if is_array else [(line, found)]:
             is_row = isinstance(row, dict)
             yield number, row if is_row else BadRow(f"expected a JSON object, got {type(row).__name__}", raw=str(row))
-
-
-def _name_values(pairs: list[tuple[str, Any]]) -> Row:
-    return {normalize_text(name): value for name, value in pairs}
 
 
 def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> NumberedRows:
@@ -281,7 +294,7 @@ def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> NumberedRows
         with ParquetFile(file) as opened:
             names = [normalize_text(name) for name in opened.schema_arrow.names]
             _check_columns(str(path), names, columns)
-            batches = (batch.rename_columns(names).to_pylist() for batch in opened.iter_batches(PARQUET_ROWS))
+            batches = (batch.rename_columns(names).to_pylist() for batch in opened.iter_batches(1_024))
             yield from enumerate(chain.from_iterable(batches), start=1)
     except ArrowException as error:
         raise CorpusError(f"{path}: {error}; expected a Parquet file, write it again") from None

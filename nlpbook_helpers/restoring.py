@@ -7,15 +7,20 @@ weights that are really there.
 
 import json
 import logging
+import reprlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
+from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
     CheckpointError,
@@ -26,8 +31,8 @@ from nlpbook_helpers.checkpoints import (
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.encoders import check_model_name, count_positions, open_tokenizer
-from nlpbook_helpers.features import check_tokenizer
+from nlpbook_helpers.encoders import check_model_name, open_tokenizer
+from nlpbook_helpers.features import check_tokenizer, count_positions
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ INPUT_NAMES = {1: ("sentence",), 2: ("premise", "hypothesis")}
 DEFAULT_MAX_SEQ_LENGTH = 128
 LEAST_SEQ_LENGTH = 5
 # No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
-MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
+MOST_LAYERS, MOST_LABELS, MOST_MODULES, MOST = 1_000, 2**15, 3_000, 2**27
 
 
 @dataclass
@@ -78,7 +83,7 @@ def restore(
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
-    path = Path(checkpoint).expanduser()
+    path = Path(find_embedded(str(checkpoint))).expanduser()
     try:
         if path.is_dir() and not list(path.glob("*.ckpt")) and (path / "config.json").is_file():
             model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
@@ -88,7 +93,7 @@ def restore(
     except CheckpointError:
         raise
     except Exception as error:  # what tokenizers raises over a damaged file has no other class
-        problem = " ".join(str(error).split("\n", 2)[:2]).strip() or type(error).__name__
+        problem = shorten(str(error) or type(error).__name__, 300, placeholder=" …")
         remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
         raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
     if not is_finite(model.state_dict()):
@@ -157,20 +162,34 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
 
 def _make_config(path: Path, settings: Mapping[str, Any]) -> Any:
     """Return a configuration, if its numbers are those of an encoder."""
-    limits = {"num_labels": MOST_LABELS}
-    for name, value in settings.items():
-        limit = limits.get(name, MOST_LAYERS if "layer" in name else MOST)
-        if isinstance(value, int) and abs(value) > limit:
-            raise CheckpointError(f"{path}: expected a configuration with {name} of at most {limit:,}, got {value:,}")
+    for name, number in _find_numbers("", settings):
+        limit = MOST_LABELS if name == "num_labels" else MOST_LAYERS if "layer" in name else MOST
+        if abs(number) > limit:
+            raise CheckpointError(f"{path}: expected a configuration with {name} of at most {limit:,}, got {number:,}")
     return AutoConfig.for_model(**settings)
 
 
+def _find_numbers(name: str, value: Any) -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers of a configuration, however deep they are, and the names that they stand under."""
+    if isinstance(value, int):
+        yield name, value
+    elif isinstance(value, Mapping | list):
+        for key, one in value.items() if isinstance(value, Mapping) else ((name, one) for one in value):
+            yield from _find_numbers(key, one)
+
+
 def _make_empty_model(path: Path, config: Any) -> Any:
-    """Return a classifier that takes no memory; refuse one that does not answer at its first token.
+    """Return a classifier that takes no memory; refuse one without end, or that does not answer at its first token.
 
     Encoders call their last layer `classifier`; decoders and encoder-decoders, which answer at a text's end, do not.
     """
-    with torch.device("meta"):
+    modules = count()
+
+    def stop(*ignored: Any) -> None:  # whatever its numbers are called
+        if next(modules) > MOST_MODULES:
+            raise CheckpointError(f"{path}: expected an encoder's configuration, got over {MOST_MODULES:,} parts")
+
+    with register_module_module_registration_hook(stop), torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
     if not hasattr(model, "classifier"):
         raise CheckpointError(
@@ -184,8 +203,8 @@ def _build_model(path: Path, config: Any, weights: Mapping[str, torch.Tensor]) -
     """Return the classifier with these weights, in float32."""
     # `classifier.bias`, or `classifier.out_proj.bias`
     biases = [tensor for name, tensor in weights.items() if name.startswith("classifier.") and name.endswith("bias")]
-    if biases:
-        config.num_labels = biases[-1].numel()
+    if biases and (labels := biases[-1].numel()) <= MOST_LABELS:  # else they do not fit
+        config.num_labels = labels
     empty = _make_empty_model(path, config)
     if not biases:
         raise CheckpointError(f"{path}: found no classifier.bias: it is a bare encoder; fine-tune it first")
@@ -202,7 +221,9 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
     is_named = not all(name.startswith("LABEL_") for name in own)
     labels = metadata.get("label_names") or (own if is_named or book is None else book.label_names)
     if len(labels) != config.num_labels:
-        raise CheckpointError(f"{path}: expected {config.num_labels} label names, one per output, found {labels}")
+        raise CheckpointError(
+            f"{path}: expected {config.num_labels} label names, one per output, found {reprlib.repr(labels)}"
+        )
     if columns := metadata.get("text_columns"):
         texts = len(columns)
     elif book and not is_named and not metadata:
@@ -211,13 +232,13 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
         is_nli = {name.lower() for name in own} == set(KlueNLICorpus().get_labels())
         texts = 2 if is_nli or metadata.get("task") == "pair-classification" else 1
     if texts not in INPUT_NAMES:
-        raise CheckpointError(f"{path}: expected one text_column or two, got {columns}")
+        raise CheckpointError(f"{path}: expected one text_column or two, got {reprlib.repr(columns)}")
     return list(labels), INPUT_NAMES[texts]
 
 
 def _choose_length(wanted: int | None, model: Any, tokenizer: Any) -> int:
     """Return the tokens per text: as wanted, if model and tokenizer have room for so many; said aloud, if not."""
-    length = min(wanted or DEFAULT_MAX_SEQ_LENGTH, tokenizer.model_max_length, count_positions(model) or MOST)
+    length = int(min(wanted or DEFAULT_MAX_SEQ_LENGTH, tokenizer.model_max_length, count_positions(model)))
     if wanted and length < wanted:
         message = "max_seq_length: the encoder reads at most %d tokens at once, got %d: reading %d"
         logger.warning(message, length, wanted, length)
@@ -232,22 +253,31 @@ def find_figures(path: Path) -> Path:
 
 
 def read_figures(path: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint scored on a test file: `corpus`, `accuracy` and `examples`.
+    """Return what a checkpoint scored on a test file: `corpus`, `accuracy`, `examples`, and `trained_on` how many.
 
     None if there is no `figures.json` beside it, or one of another program.
     """
     try:
         known = json.loads(find_figures(path).read_text(encoding="utf-8"))
         accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
+        trained_on = int(known.get("train_examples", 0))
     except (OSError, ValueError, TypeError, LookupError):
         return None
-    return {"corpus": str(known.get("test_corpus", "")), "accuracy": accuracy, "examples": examples}
+    corpus = str(known.get("test_corpus", ""))
+    return {"corpus": corpus, "accuracy": accuracy, "examples": examples, "trained_on": trained_on}
 
 
 def _describe_score(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Say how good a checkpoint is, from the figures beside it, else from its own validation loss; Korean."""
-    corpus = metadata.get("corpus", "")
+    """Say what a checkpoint learned from and how good it is, from the figures beside it, else from its validation.
+
+    `score` is Korean; `corpus`, `trained_on` (examples) and `accuracy` (0 to 1) are for a page to put into words.
+    """
+    described = {"corpus": metadata["corpus"]} if "corpus" in metadata else {}
+    accuracy, corpus = metadata.get("val_acc"), metadata.get("corpus", "")
     if known := read_figures(path):
-        score = f"{known['corpus'] or corpus} 정확도 {100 * known['accuracy']:.1f} % ({known['examples']:,}건)"
-        return {"score": score.strip()}
-    return {"score": f"{corpus} 검증 손실 {metadata['val_loss']:.2f}".strip()} if "val_loss" in metadata else {}
+        accuracy, corpus = known["accuracy"], known["corpus"] or corpus
+        described["score"] = f"{corpus} 정확도 {100 * accuracy:.1f} % ({known['examples']:,}건)".strip()
+        described |= {"trained_on": str(known["trained_on"])} if known["trained_on"] else {}
+    elif "val_loss" in metadata:
+        described["score"] = f"{corpus} 검증 손실 {metadata['val_loss']:.2f}".strip()
+    return described | ({} if accuracy is None else {"accuracy": f"{accuracy:.4f}"})

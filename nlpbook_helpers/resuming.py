@@ -6,6 +6,7 @@ Several processes deal the same order out among themselves.
 """
 
 import logging
+import math
 import time
 import zlib
 from collections.abc import Iterator
@@ -30,10 +31,12 @@ logger = logging.getLogger(__name__)
 
 STATE_NAME = "interrupted.state"
 MOST_SORTED, LEAST_GROUPS = 50, 4  # batches sorted by length together, as transformers' LengthGroupedSampler does
+SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # of a training without a bar, as in a log
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
     "pretrained_model_name", "downstream_task_name", "downstream_corpus_name", "max_seq_length", "batch_size",
-    "learning_rate", "validation_size", "seed",
+    "learning_rate", "validation_size", "seed", "class_weights", "label_smoothing", "scheduler", "warmup_ratio",
+    "weight_decay", "accumulate_grad_batches",
 )  # fmt: skip
 LOADER_SETTINGS = (
     "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
@@ -139,6 +142,7 @@ class TrainingState(Checkpoint):
         self.arguments: dict[str, Any] = {name: getattr(args, name) for name in FIXED_ARGUMENTS}
         self.orders: dict[str, BatchOrder] = {}
         self._seconds, self._saved, self._place = 60 * args.resume_minutes, time.monotonic(), (0, 0)
+        self._due = math.inf  # of the next line
 
     def deal_out(self, name: str, loader: Any, trainer: Trainer) -> Any:
         """Return a loader like another, of this process's share, in the order that seed and epoch decide.
@@ -149,8 +153,15 @@ class TrainingState(Checkpoint):
             trainer: Knows the processes and the device.
 
         Raises:
-            ValueError: The sampler is the reader's own, and several processes train.
+            ValueError: There are several loaders, or the sampler is the reader's own, and several processes train.
         """
+        if isinstance(loader, list | tuple | dict):
+            if len(loader) > 1:  # one loss has to choose the checkpoint
+                raise ValueError(
+                    f"{name}_dataloaders: expected one loader, got {len(loader)}: join their data sets with "
+                    "torch.utils.data.ConcatDataset, or call trainer.validate with the others afterwards"
+                )
+            loader = next(iter(loader.values() if isinstance(loader, dict) else loader), None)
         order = find_order(loader)
         if order is None:
             if name == "train" and trainer.world_size > 1:
@@ -171,6 +182,7 @@ class TrainingState(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Tell the loaders which process this is; without a seed draw one, which is kept in the state."""
+        self._due = time.monotonic() + SILENT_SECONDS
         if self.seed is None:
             self.seed = trainer.strategy.broadcast(int(torch.randint(2**31, ())))
         for order in self.orders.values():
@@ -201,12 +213,25 @@ class TrainingState(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
+        self._tell(trainer, "training", batch_idx, trainer.num_training_batches)
         is_due = time.monotonic() - self._saved >= self._seconds
         if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step
             is_due = batch_idx % STEPS_BETWEEN_QUESTIONS == 0 and trainer.strategy.broadcast(is_due)
         has_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if is_due and has_stepped and "train" in self.orders and not trainer.is_last_batch:
             self._save(trainer, trainer.current_epoch, batch_idx + 1)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Say how far it is."""
+        self._tell(trainer, "validation", batch_idx, trainer.num_val_batches[dataloader_idx])
+
+    def _tell(self, trainer: Trainer, stage: str, batch_idx: int, total: float) -> None:
+        """Say now and then how far it is, where no bar does."""
+        if trainer.progress_bar_callback is None and time.monotonic() > self._due:
+            self._due = time.monotonic() + SECONDS_BETWEEN_LINES
+            trainer.print(f"epoch {trainer.current_epoch}: {batch_idx + 1:,} of {total:,} {stage} steps", flush=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the state when an epoch is over, validation and its checkpoint included; the last needs none."""
@@ -246,7 +271,7 @@ class TrainingState(Checkpoint):
             return None
         before = load_checkpoint(self.path)["callbacks"][self.state_key]
         had = before["arguments"]
-        changes = {name: (had.get(name), value) for name, value in self.arguments.items() if had.get(name) != value}
+        changes = {name: (had[name], value) for name, value in self.arguments.items() if had.get(name, value) != value}
         if 0 < epochs <= before["epoch"]:
             changes["epochs"] = f"{before['epoch']} done", epochs
         for name, (old, new) in changes.items():

@@ -18,8 +18,11 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments
 
 logger = logging.getLogger("nlpbook_helpers")
 
-
 PACKAGES = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
+LIGHTNING_NOISE = (  # how its warnings begin
+    "Checkpoint directory", "Experiment logs directory", "The number of training batches", "The '.*' does not have",
+    "You're resuming from a checkpoint", "Be aware that when using `ckpt_path`", "You defined a `validation_step`",
+)  # fmt: skip
 
 
 def is_colab() -> bool:
@@ -241,10 +244,12 @@ def set_logger(args: object) -> None:
 
 
 def quiet_lightning() -> None:
-    """Keep Lightning's tips, and hints that do not apply here, out of notebook outputs."""
+    """Keep Lightning's tips, and warnings of what is so on purpose here, out of outputs; all others are heard."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for library in ("pytorch_lightning", "lightning_fabric"):
-        warnings.filterwarnings("ignore", module=library)
+        warnings.filterwarnings("ignore", rf"\s*({'|'.join(LIGHTNING_NOISE)})", module=library)
+        for category in (FutureWarning, DeprecationWarning):  # of its own code
+            warnings.filterwarnings("ignore", category=category, module=library)
 
 
 def find_versions() -> dict[str, str]:

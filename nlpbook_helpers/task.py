@@ -2,19 +2,28 @@
 
 import inspect
 import json
+import logging
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR
+from torchmetrics.classification import MulticlassStatScores
+from transformers import get_scheduler
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY
-from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, select_model_inputs
+from nlpbook_helpers.examples import choose_examples, find_candidates
+from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
+
+logger = logging.getLogger(__name__)
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 STEPS_BETWEEN_LOOKS = 10  # at the loss, for which a GPU has to be waited for
@@ -40,7 +49,7 @@ class ClassificationTask(LightningModule):
                 f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}: choose one of those"
             )
         limit = count_positions(model)
-        if args.max_seq_length > limit:
+        if limit is not None and args.max_seq_length > limit:
             raise ValueError(
                 f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
                 f"got {args.max_seq_length}: set it to {limit} or less"
@@ -49,6 +58,11 @@ class ClassificationTask(LightningModule):
         # it returns the precision of the file, but weights of 16 bits would lose small steps
         self.model = model.float().train()
         self.args = args
+        self._weights: torch.Tensor | None = None
+        # counted right and wrong, by class; over all processes, and not part of the weights
+        self._counts = MulticlassStatScores(max(2, model.config.num_labels), average=None, validate_args=False)
+        self._per_class: list[list[float]] = []
+        self._candidates: Any = None
 
     def on_train_start(self) -> None:
         """Refuse at once what would only be noticed after an epoch.
@@ -61,6 +75,7 @@ class ClassificationTask(LightningModule):
             self.print("going on from the weights that this model has learned before; load it again to begin anew")
         self.model.has_learned = True
         dataset = getattr(self.trainer.train_dataloader, "dataset", None)
+        self._weights = self._weigh_classes(getattr(dataset, "labels", None))
         if isinstance(dataset, ClassificationDataset):
             check_tokenizer(self.model, dataset.tokenizer)
             outputs, labels = self.model.config.num_labels, dataset.corpus.num_labels
@@ -75,13 +90,38 @@ class ClassificationTask(LightningModule):
                 "trainer.fit, or set monitor='min train_loss'"
             )
 
+    def _weigh_classes(self, labels: np.ndarray | None) -> torch.Tensor | None:
+        """Return what the loss of each class counts: float32, (labels,); None where all count alike."""
+        weights, outputs = self.args.class_weights, self.model.config.num_labels
+        if weights == "balanced":
+            if labels is None:
+                raise ValueError("class_weights: 'balanced' needs a ClassificationDataset to count: give a number each")
+            # as scikit-learn does, but a class without an example is no division by zero
+            weights = len(labels) / np.maximum(np.bincount(labels, minlength=outputs), 1) / outputs
+        if weights is not None and len(weights) != outputs:
+            raise ValueError(f"class_weights: expected {outputs} numbers, one per label, got {len(weights)}")
+        return None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
+
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW, its learning rate multiplied by 0.9 after each epoch."""
+        """AdamW; its learning rate is multiplied by 0.9 after each epoch, unless `scheduler` says otherwise."""
         # fused: one pass over all weights; identical update, measured in tests/benchmarks. It cannot clip gradients.
         fused = self.device.type in ("cpu", "cuda") and not self.trainer.gradient_clip_val
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.args.learning_rate, fused=fused)
-        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=LEARNING_RATE_DECAY)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        rate, decay = self.args.learning_rate, self.args.weight_decay
+        optimizer = torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=decay, fused=fused)
+        if self.args.scheduler == "exponential" and not self.args.warmup_ratio:
+            return {"optimizer": optimizer, "lr_scheduler": ExponentialLR(optimizer, LEARNING_RATE_DECAY)}
+        scheduler = self._make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _make_scheduler(self, optimizer: torch.optim.Optimizer, steps: int) -> Any:
+        """Return a schedule that moves at each of the training's steps."""
+        warmup = round(self.args.warmup_ratio * steps)
+        if self.args.scheduler != "exponential":
+            return get_scheduler(self.args.scheduler, optimizer, warmup, steps)
+        epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        return LambdaLR(
+            optimizer, lambda step: min(1.0, step / max(1, warmup)) * LEARNING_RATE_DECAY ** (step // epoch)
+        )
 
     def training_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Return the batch's mean cross entropy: float32, ().
@@ -106,6 +146,11 @@ class ClassificationTask(LightningModule):
         with tpu.autocast(self.device):
             outputs = self.model(**select_model_inputs(self.model, inputs))
         loss, labels, is_training = outputs.loss, inputs["labels"], stage == "train"
+        if is_training and (self._weights is not None or self.args.label_smoothing):
+            smoothing = self.args.label_smoothing
+            loss = cross_entropy(outputs.logits.float(), labels, self._weights, label_smoothing=smoothing)
+        elif stage == "val":
+            self._counts.update(outputs.logits.argmax(dim=-1), labels)
         accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
         # several processes: the mean over all of them, but on a TPU no waiting for each other at each step
         is_shared = self.trainer.world_size > 1 and not (is_training and self.device.type == "xla")
@@ -132,7 +177,17 @@ class ClassificationTask(LightningModule):
         if "val_loss" in metrics and not self.trainer.sanity_checking:
             loss, accuracy = metrics["val_loss"], metrics["val_acc"]
             self._check_number("val_loss", loss)
-            self.print(f"epoch {self.current_epoch}: val_loss {loss:.4f}, val_acc {accuracy:.4f}")
+            counts = self._counts.compute().double()
+            right, guessed, examples = counts[:, 0], counts[:, 0] + counts[:, 1], counts[:, 4]
+            # with a class that is neither there nor guessed as 0, as scikit-learn and `evaluate` count
+            f1 = 2 * right / (guessed + examples).clamp_min(1)
+            columns = right / guessed.clamp_min(1), right / examples.clamp_min(1), f1, examples
+            self._per_class = torch.stack(columns, dim=1).tolist()
+            self.log("val_macro_f1", f1.mean().float(), prog_bar=True)
+            self.print(
+                f"epoch {self.current_epoch}: val_loss {loss:.4f}, val_acc {accuracy:.4f}, val_macro_f1 {f1.mean():.4f}"
+            )
+        self._counts.reset()
 
     def on_train_epoch_end(self) -> None:
         """Look at the loss of all steps; Lightning calls this before it writes the epoch's checkpoint.
@@ -163,7 +218,9 @@ class ClassificationTask(LightningModule):
             "max_seq_length": arguments["max_seq_length"],
             "arguments": arguments,
             "versions": find_versions(),
-            **{name: float(metrics[name]) for name in ("val_loss", "val_acc") if name in metrics},
+            **{name: float(metrics[name]) for name in ("val_loss", "val_acc", "val_macro_f1") if name in metrics},
+            "val_per_class": self._per_class,
+            "examples": self._choose_examples(),
         }
         if isinstance(dataset, ClassificationDataset):
             corpus = dataset.corpus
@@ -177,16 +234,17 @@ class ClassificationTask(LightningModule):
                 metadata["tokenizer_is_code"] = True
         checkpoint[METADATA_KEY] = metadata | {"config": json.dumps(config)}
 
-
-def count_positions(model: Any) -> float:
-    """Return how many tokens an encoder has positions for; infinity if it has no such limit.
-
-    RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
-    """
-    positions = getattr(model.config, "max_position_embeddings", math.inf)
-    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embedding, "padding_idx", None)
-    return positions if padding is None else positions - padding - 1
+    def _choose_examples(self) -> list[list[str]]:
+        dataset = getattr(self.trainer.val_dataloaders, "dataset", None)
+        if not isinstance(dataset, ClassificationDataset) or self.device.type == "xla":  # which would compile for them
+            return []
+        if self._candidates is None:
+            try:
+                self._candidates = find_candidates(dataset)
+            except (OSError, ValueError) as error:  # the file has gone meanwhile: no reason to lose what was learned
+                logger.warning("no examples are kept for the page: %s", error)
+                return []
+        return choose_examples(self.model, dataset, *self._candidates)
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nlpbook_helpers.corpora import ClassificationExample, CorpusError, normalize_text
+from nlpbook_helpers.corpora import ClassificationExample
+from nlpbook_helpers.reading import CorpusError, normalize_text
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ CHUNK_SIZE = 2_000  # examples tokenized at once; bounds the memory of Python li
 MOST_SPARE_ROWS = 1_024  # of an embedding beyond the tokenizer's ids: rounded up, or kept free for additions
 MAX_UNKNOWN_SHARE = 0.3  # of a corpus's tokens
 KINDS = {
-    "input_ids": np.uint16, "lengths": np.int64, "first_lengths": np.int32, "labels": np.int16, "groups": np.uint32,
-    "documents": np.int64,
+    "input_ids": np.uint16, "lengths": np.int64, "first_lengths": np.int32, "whole_lengths": np.int32,
+    "labels": np.int16, "groups": np.uint32, "documents": np.int64,
 }  # fmt: skip
 
 
@@ -35,6 +36,7 @@ class Features:
         offsets: int64, (examples + 1,): example `i` is `input_ids[offsets[i]:offsets[i + 1]]`.
         lengths: int64, (examples,): tokens per example.
         first_lengths: int32, (examples,): tokens of the first segment; the rest have token type 1.
+        whole_lengths: int32, (examples,): tokens of what an example was cut from.
         labels: int16, (examples,): positions in the corpus's labels; -1 if unknown.
         groups: uint32, (examples,): equal where the first texts are equal (their CRC-32).
         pad_token_id: What fills up shorter rows of a batch.
@@ -42,11 +44,11 @@ class Features:
         documents: int64, (examples,): which document an example is a window of; None where every example is whole.
     """
 
-    columns = ("input_ids", "offsets", "first_lengths", "labels", "groups")
+    columns = ("input_ids", "offsets", "first_lengths", "whole_lengths", "labels", "groups")
 
     def __init__(self, arrays: dict[str, np.ndarray], tokenizer: Any) -> None:
         columns = (arrays[name] for name in self.columns)
-        self.input_ids, self.offsets, self.first_lengths, self.labels, self.groups = columns
+        self.input_ids, self.offsets, self.first_lengths, self.whole_lengths, self.labels, self.groups = columns
         self.documents = arrays.get("documents")
         self.lengths = np.diff(self.offsets)
         self.pad_token_id = tokenizer.pad_token_id
@@ -139,10 +141,17 @@ def _encode_chunk(
         ids, owners = encoded["input_ids"], encoded["overflow_to_sample_mapping"]
     else:
         ids, owners = _cut_windows(tokenizer, texts, max_seq_length, stride)
+    whole_lengths = [*map(len, ids)]
+    # how long it was, only the tokenizer can say of an example that fills its place
+    if stride is None and (full := [row for row, length in enumerate(whole_lengths) if length == max_seq_length]):
+        whole = ([column[row] for row in full] for column in (texts, pairs) if column)
+        for row, tokens in zip(full, tokenizer(*whole, verbose=False)["input_ids"], strict=True):
+            whole_lengths[row] = len(tokens)
     return {
         "input_ids": chain.from_iterable(ids),
         "lengths": map(len, ids),
         "first_lengths": first_lengths or map(len, ids),
+        "whole_lengths": whole_lengths,
         "labels": (_get_label_id(chunk[owner].label, label_ids) for owner in owners),
         "groups": (zlib.crc32(texts[owner].encode("utf-8", "surrogatepass")) for owner in owners),
         "documents": owners,
@@ -251,5 +260,5 @@ def write_cache(path: Path, features: Features) -> None:
             partial = Path(temporary) / path.name
             save_file(tensors, partial)
             os.replace(partial, path)
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:  # a full disk, or a name that is not UTF-8
         logger.warning("features are not cached: %s", error)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers import runtime, tpu
-from nlpbook_helpers.arguments import PLACES, ClassificationTrainArguments, check_on_hub, describe_arguments
+from nlpbook_helpers.arguments import LIGHTNING_SETTINGS, PLACES, ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus
@@ -48,8 +48,8 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
 
     Returns:
         A row per run (`logs/version_0`, …): when it `started`, `minutes` (NaN if it was killed), `epochs_done`, its
-        lowest `val_loss` and highest `val_acc`, the arguments that are not the same in all runs, and `state`:
-        "finished", "stopped" (by the reader or by an error) or "unfinished" (killed, or not over yet).
+        lowest `val_loss`, highest `val_acc` and `val_macro_f1`, the arguments that are not the same in all runs, and
+        `state`: "finished", "stopped" (by the reader or an error) or "unfinished" (killed, or not over yet).
 
     Raises:
         FileNotFoundError: No training has written its logs there.
@@ -65,7 +65,7 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
         )
     runs = {path.parent.relative_to(folder).as_posix(): _read_run(path) for path in paths}
     table: Any = pd.DataFrame(runs, dtype=object).T
-    measured, given = table.iloc[:, :5].infer_objects(), table.iloc[:, 5:]
+    measured, given = table.iloc[:, :6].infer_objects(), table.iloc[:, 6:]
     same = [name for name in given if name in PLACES or name != "state" and given[name].map(repr).nunique() == 1]
     table = measured.join(given.drop(columns=same)).sort_values("started", kind="stable").rename_axis("run")
     table["state"] = table.pop("state")  # to the end
@@ -79,7 +79,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 
     record, log = yaml.safe_load(path.read_text(encoding="utf-8")), path.with_name("metrics.csv")
     metrics: Any = pd.read_csv(log) if log.exists() else pd.DataFrame()
-    metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc"])
+    metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc", "val_macro_f1"])
     state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
     started, ended = (pd.to_datetime(record.get(key)) for key in ("started", state))
     return {
@@ -88,6 +88,7 @@ def _read_run(path: Path) -> dict[str, Any]:
         "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
         "val_loss": metrics["val_loss"].min(),
         "val_acc": metrics["val_acc"].max(),
+        "val_macro_f1": metrics["val_macro_f1"].max(),
         "state": state,
     } | record["arguments"]
 
@@ -108,8 +109,8 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
 
     Args:
         args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `max_seq_length`, `resume`, `resume_minutes`,
-            `test_mode`, and what `choose_hardware` reads.
-        settings: Whatever else Lightning's Trainer takes, such as `gradient_clip_val`; `callbacks` are added to ours.
+            `test_mode`, `early_stopping_patience`, Lightning's own, and what `choose_hardware` reads.
+        settings: Whatever else Lightning's Trainer takes, such as `profiler`; `callbacks` are added to ours.
 
     Returns:
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
@@ -129,10 +130,13 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         "log_every_n_steps": LOG_EVERY,
         "enable_model_summary": False,
         "deterministic": args.seed is not None and hardware["accelerator"] == "cpu",
-    }
+    } | {name: getattr(args, name) for name in LIGHTNING_SETTINGS}
     hardware["plugins"].append(tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO())
     settings = hardware | ours | settings
     callbacks = [_make_model_checkpoint(args), *settings.pop("callbacks", ())]
+    if args.early_stopping_patience:
+        mode, metric = args.monitor.split()
+        callbacks.append(EarlyStopping(metric, mode=mode, patience=args.early_stopping_patience))
     if settings["enable_progress_bar"]:
         callbacks.append(TQDMProgressBar(refresh_rate=LOG_EVERY))
     if settings["logger"] and not args.test_mode:
@@ -182,6 +186,9 @@ class ClassificationTrainer(Trainer):
                 )
                 return
             self._fit(model, train_dataloaders, val_dataloaders, named)
+            if (early := self.early_stopping_callback) and getattr(early, "stopped_epoch", 0):
+                patience = self._args.early_stopping_patience
+                print(f"stopped early: {patience} epochs in a row have not improved on {self._args.monitor!r}")
             if is_owner and not self.interrupted:
                 self._kept.path.unlink(missing_ok=True)
 
@@ -227,7 +234,6 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     runtime.set_seed(args)
     download_downstream_dataset(args)
     corpus = make_corpus(args)
-    check_on_hub(args.pretrained_model_name)
     tokenizer = load_tokenizer(args.pretrained_model_name, args.trust_remote_code)
     modes = ("train", "val") if " val_" in args.monitor else ("train",)
     data = {mode: ClassificationDataset(args, corpus, tokenizer, mode) for mode in modes}
@@ -247,7 +253,7 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     classifier = Classifier.from_checkpoint(best, trust_remote_code=args.trust_remote_code, backend="torch")
     for mode, dataset in {"val": data.get("val"), "test": test}.items():
         if dataset is not None:
-            print(f"{mode}: {evaluate(classifier.model, dataset)}")
+            print(f"{mode}: {evaluate(classifier.model, dataset).describe()}")
     return best
 
 

@@ -74,6 +74,7 @@ def _drop_progress_bars(text: str) -> str:
 
 def main() -> int:
     """Run the notebooks named on the command line; return 1 at the first that fails."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a console may lack a letter
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--store", action="store_true", help="write the outputs into the notebooks")

@@ -28,15 +28,15 @@ from nlpbook_helpers.runtime import get_cache_dir
         ({"pretrained_model_name": " "}, "pretrained_model_name: expected a name or path"),
         (
             {"pretrained_model_name": "/not/there"},
-            "expected a Hugging Face name or the folder of an encoder, .* got /not/there",
+            "expected a Hugging Face name or an encoder's folder, got '/not/there', where there is nothing",
         ),
         (
             {"pretrained_model_name": "./bert"},
-            "expected a Hugging Face name or the folder of an encoder, .* got ./bert",
+            "expected .* got './bert', where there is nothing: correct the path",
         ),
         (
             {"pretrained_model_name": "m/epoch=1-val_loss=0.28.ckpt"},
-            "got m/epoch=1-.*: correct it; what this package trained is opened with Clas",
+            "got 'm/epoch=1-.*', where there is nothing: correct the path",
         ),
         ({"seed": -1}, "seed: expected a whole number from 0 to 4,294,967,295, got -1"),
         ({"seed": "x"}, "seed: expected a whole number .*got 'x'"),
@@ -52,7 +52,9 @@ def test_a_value_out_of_range_is_named_with_what_is_allowed(changes, message):
 
 
 def test_a_folder_that_holds_no_encoder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=f"pretrained_model_name: expected .* has a config.json, got {tmp_path}"):
+    with pytest.raises(
+        ValueError, match=f"pretrained_model_name: expected .* got '{tmp_path}', which has no config.json"
+    ):
         ClassificationTrainArguments(pretrained_model_name=str(tmp_path))
 
 

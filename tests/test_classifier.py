@@ -4,6 +4,7 @@ import inspect
 import json
 import pickle
 import re
+import time
 import unicodedata
 from typing import Any
 
@@ -70,11 +71,13 @@ def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
 def test_the_answer_has_the_books_fields(trained):
     answer = Classifier.from_checkpoint(trained).inference_fn("정말 재미있는 영화")
     names = ["sentence", "prediction", "positive_data", "negative_data", "positive_width", "negative_width"]
-    assert list(answer) == names
+    assert list(answer) == [*names, "label", "probabilities"]
     p, q = (float(answer[f"{key}_data"].split()[1]) for key in ("positive", "negative"))
     assert answer["positive_width"] == f"{round(p * 100, 2)}%"
     assert answer["prediction"] == ("긍정 (positive)" if p >= 0.5 else "부정 (negative)")
     assert p + q == pytest.approx(1, abs=2e-4)
+    assert answer["label"] == answer["prediction"]
+    assert answer["probabilities"] == pytest.approx({"부정 (negative)": q, "긍정 (positive)": p}, abs=1e-4)
 
 
 def test_widths_carry_no_float_noise(make_classifier, make_model):
@@ -91,7 +94,7 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     assert list(inspect.signature(classifier.inference_fn).parameters) == ["premise", "hypothesis"]
     answer = classifier.inference_fn("다시 보고 싶다", hypothesis="정말 좋았다")
     names = [f"{label}_{kind}" for kind in ("data", "width") for label in ("entailment", "contradiction", "neutral")]
-    assert list(answer) == ["premise", "hypothesis", "prediction", *names]
+    assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
     assert "score" not in classifier.info
     assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
@@ -144,12 +147,14 @@ def test_no_label_vanishes_from_an_answer(labels, keys, make_classifier):
     assert make_answer_keys(labels) == keys
     answer = make_classifier(len(labels), labels).inference_fn("영화")
     assert {f"{key}_{kind}" for _, key in keys for kind in ("data", "width")} <= answer.keys()
+    assert len(answer["probabilities"]) == len(labels)
+    assert answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
 
 
 def test_texts_of_the_wrong_shape_are_named(make_classifier):
     classifier = make_classifier()
-    for wrong in ("정말", {"a": "b"}, {"a"}, None, pd.DataFrame({"text": ["a"]})):
-        with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType|DataFrame)"):
+    for wrong in ("정말", {"a": "b"}, {"a"}, None):
+        with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType)"):
             classifier.predict(wrong)  # type: ignore[arg-type]
     for wrong in (None, 3, NAN, ("a", "b")):
         with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got"):
@@ -158,6 +163,49 @@ def test_texts_of_the_wrong_shape_are_named(make_classifier):
         classifier.predict(["정말", "\ud800"])
     assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
     assert classifier.predict([]).shape == (0, 2)
+
+
+def test_a_table_comes_back_with_its_answers(trained):
+    classifier = Classifier.from_checkpoint(trained)
+    for column in ("document", "sentence"):  # as in training, or as the input is called
+        frame = pd.DataFrame({column: TEXTS, "id": range(len(TEXTS))}, index=range(5, 5 + len(TEXTS)))
+        answered = classifier.predict(frame)
+        names = ["predicted_label", "predicted_name", "probability_negative", "probability_positive"]
+        assert list(answered.columns) == [column, "id", *names]
+        assert answered.index.equals(frame.index)
+        assert answered[names[2:]].to_numpy() == pytest.approx(classifier.predict(TEXTS))
+        assert answered["predicted_name"].tolist() == [LABELS[best] for best in answered["predicted_label"]]
+    with pytest.raises(
+        ValueError, match=r"texts: expected columns \['document'\] or \['sentence'\], got \['text'\]: rename"
+    ):
+        classifier.predict(pd.DataFrame({"text": TEXTS}))
+    with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got \(nan,\)"):
+        classifier.predict(pd.DataFrame({"sentence": ["정말", NAN]}))
+
+
+def test_a_classifier_is_shown_by_what_it_is(trained):
+    classifier = Classifier.from_checkpoint(trained)
+    assert repr(classifier).startswith(
+        "Classifier(labels: 부정 (negative), 긍정 (positive); texts: sentence; model: tiny-bert;"
+    )
+    assert len(repr(classifier)) < 300
+    classifier.info["model"] = "<script>"
+    assert "&lt;script&gt;" in classifier._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "examples",
+    ["정말", [["정말"]] * 5, [["정말" * 101]], [[1]], ["정말"], [{"text": "정말"}]],
+    ids=["no list", "too many", "too long", "no text", "no lists", "no lists but dicts"],
+)
+def test_examples_of_a_stranger_s_checkpoint_are_bounded(trained, examples):
+    (path,) = trained.glob("*.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    assert all(len(texts) == 1 for texts in Classifier.from_checkpoint(path).examples)
+    checkpoint["nlpbook"]["examples"] = examples
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match="expected examples to be a list, got"):
+        Classifier.from_checkpoint(path)
 
 
 def test_long_texts_are_read_in_windows_and_short_ones_as_before(trained, caplog):
@@ -223,6 +271,11 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "size mismatch|Missing key"),
         ({"config": '{"model_type": "bert", "num_labels": 1000000000}'}, "num_labels of at most"),
         ({"config": '{"model_type": "bert", "num_attention_heads": 0}'}, "does not make a classifier"),
+        ({"config": '{"model_type": "bert", "num_hidden_layers": 999}'}, "got over 3,000 parts"),
+        ({"config": '{"model_type": "funnel", "block_sizes": [1000000, 1000000]}'}, "got over 3,000 parts"),
+        ({"config": '{"model_type": "bert", "x": {"y": [{"num_layers": 1000000000}]}}'}, "num_layers of at most 1,000"),
+        ({"config": '{"model_type": "convbert"}'}, "does not make a classifier"),
+        ({"text_columns": ["a"] * 10**5}, "expected one text_column or two"),
         ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
         ({"tokenizer_files": {}}, "does not make a classifier"),
         ({"max_seq_length": -3}, "max_seq_length: expected at least 5 tokens, got -3"),
@@ -230,9 +283,19 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
 )  # fmt: skip
 def test_metadata_made_by_hand_or_by_an_enemy_ends_in_a_sentence(entries, sentence, trained):
     change(trained, **entries)
+    resource = pytest.importorskip("resource")
+    begin, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=sentence) as caught:
         Classifier.from_checkpoint(trained)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    # of the processor, since others may be at work here; in KiB, and macOS counts bytes
+    assert time.process_time() - begin < 2 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000
+
+
+def test_a_model_of_more_labels_than_there_can_be_takes_no_memory(trained):
+    change(trained, "state_dict", **{"model.classifier.bias": torch.zeros(10_000_000)})
+    with pytest.raises(CheckpointError, match="size mismatch for classifier.bias"):
+        Classifier.from_checkpoint(trained)
 
 
 def test_file_names_inside_a_checkpoint_cannot_leave_their_folder(trained, tmp_path):
@@ -323,7 +386,7 @@ def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare,
         (trained, "which has no config.json"),
         (tmp_path / "nowhere", "where there is nothing: correct the path"),
         ("./nowhere", "where there is nothing: correct the path"),
-        ("beomi/kcbert-bsae", "was never downloaded, and the Hub cannot be reached .*: correct the name, or conn"),
+        ("beomi/kcbert-bsae", "was never downloaded and which the Hub does not give .*: correct the name, connect"),
     ):
         with pytest.raises(
             CheckpointError, match=f"pretrained_model_name: expected .* encoder's folder, got .*{sentence}"

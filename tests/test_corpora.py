@@ -136,7 +136,15 @@ def test_a_corpus_that_makes_no_sense_is_refused_at_once(changes):
         (["긍정", "긍정 ", " 부정", "부정\u200b", "긍정\u00a0"], ["긍정", "부정"]),
         ([1, "1.0", "1.00", 0, "0.", "-1", "-1.0"], ["-1", "0", "1"]),
         (["긍정", unicodedata.normalize("NFD", "긍정"), "부정"], ["긍정", "부정"]),
-        (["매우  좋음", "매우 좋음", "IT/과학", "생활/문화"], ["IT/과학", "매우 좋음", "생활/문화"]),
+        (
+            ["매우  좋음", "매우 좋음", "매우 나쁨", "IT/과학", "생활/문화"],
+            ["IT/과학", "매우 나쁨", "매우 좋음", "생활/문화"],
+        ),
+        (["１", "1", "0", "０", "+1", "\u22121", "1e0", "-1.000e+00"], ["-1", "0", "1"]),
+        (
+            ["긍정\u00ad", "긍정 \u200b", "\u200e부정\u202c", "부정", "ＡＢ", "AB", "\u3000A\u200dB"],
+            ["AB", "긍정", "부정"],
+        ),
         ([10, 2, 1], ["1", "2", "10"]),
         (["문의 (일반)", "불만 (일반)", "문의 (일반)"], ["문의 (일반)", "불만 (일반)"]),
     ],
@@ -148,13 +156,31 @@ def test_labels_that_mean_the_same_are_one(tmp_path, labels, expected):
     assert read_labels(tmp_path, labels=[f" {label}" for label in expected]) == (found, expected)
 
 
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "NULL", "null", "None", "N/A", "<NA>"])
-def test_a_missing_label_is_no_label(tmp_path, word, caplog):
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "NULL", "None", "none", "N/A", "<NA>", "NaT", "#REF!"])
+def test_a_missing_label_is_no_label_unless_it_is_given(tmp_path, word, caplog):
     write(tmp_path, ["a", "b", word, "b"])
     with pytest.raises(CorpusError, match=r"line 4: label: expected one of \['a', 'b'\], got no label"):
         read_labels(tmp_path)
     assert read_labels(tmp_path, skip_bad_rows=True) == (["a", "b", "b"], ["a", "b"])
-    assert "skipped 1 malformed rows (line 4: label: expected one of ['a', 'b'], got no label), kept 3" in caplog.text
+    assert "skipped 1 malformed rows (line 4: label: expected one of ['a', 'b'], got no label" in caplog.text
+    if word:
+        assert f"got no label ({word}; if that is a class, give labels)" in caplog.text
+        args = ClassificationTrainArguments("x", downstream_corpus_name="mine", labels=["a", "b", word])
+        assert make_corpus(args).get_examples(tmp_path, "train")[2].label == word
+
+
+def test_labels_that_look_alike_are_listed_with_their_rows(tmp_path, caplog):
+    assert len(read_labels(write(tmp_path, ["Spam", "spam", "SPAM", "01", "1", "1", "ham"]))[1]) == 6
+    assert "alike are classes of their own: {'Spam': 1, 'spam': 1, 'SPAM': 1, '01': 1, '1': 2}; merge" in caplog.text
+
+
+def test_a_class_may_be_called_as_its_column_and_empty_rows_are_counted(tmp_path, caplog):
+    (tmp_path / "train.csv").write_text("text,hate\n글,hate\n말,fine\n,\n,\n")
+    assert read_labels(tmp_path, label_column="hate") == (["hate", "fine"], ["fine", "hate"])
+    assert "train.csv: skipped 2 empty rows, kept 2" in caplog.text
+    (tmp_path / "train.csv").write_text("text,hate\n글,hate\n Text , Hate\n말,fine\n")
+    with pytest.raises(CorpusError, match="line 3: the header stands here once more"):
+        read_labels(tmp_path, label_column="hate")
 
 
 @pytest.mark.parametrize(
@@ -165,8 +191,12 @@ def test_a_missing_label_is_no_label(tmp_path, word, caplog):
         (["anger", "sad", "anger|sad"], r"got 'anger\|sad': .*multi-label"),
         (["anger", "sad", '"sad, anger"'], "got 'sad, anger': .*multi-label"),
         (["a", "\"['a', 'b']\""], "multi-label"),
-        (["하나", ""], "expected 2 to 1,000 different labels, got 1: choose another label_column"),
-        ([f"글 {number}" for number in range(1_500)], "different labels, got 1,001"),
+        (['"[""a""]"', '"[""b""]"'], "multi-label"),
+        (["anger", "sad", "sad anger"], "got 'sad anger': .*multi-label"),
+        (["anger", "sad", "anger#sad"], "got 'anger#sad': .*multi-label"),
+        (['"1,000"', *(f"{number}%" for number in range(30))], "different labels, in several rows each, got 31"),
+        (["하나", ""], "expected 2 to 1,000 different labels, .*got 1: choose another label_column"),
+        ([f"글 {number}" for number in range(1_500)], "different labels, .*got 1,001"),
     ],
 )
 def test_what_is_no_class_is_refused_with_what_to_use_instead(tmp_path, labels, message):
@@ -177,6 +207,9 @@ def test_what_is_no_class_is_refused_with_what_to_use_instead(tmp_path, labels, 
 def test_a_list_of_labels_is_refused(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"text": "글", "label": ["a", "b"]}\n')
     with pytest.raises(CorpusError, match=r"train.jsonl, line 1: expected one label, got \['a', 'b'\]: .*multi-label"):
+        read_labels(tmp_path)
+    (tmp_path / "train.jsonl").write_text('{"text": "글", "점수": 1}\n')
+    with pytest.raises(CorpusError, match=r"train.jsonl: expected columns \['label'\], found \['text', '점수'\]"):
         read_labels(tmp_path)
 
 
@@ -189,13 +222,6 @@ def test_labels_are_those_of_the_training_file_for_every_mode(tmp_path):
     with pytest.raises(CorpusError, match=r"test.csv, line 2: label: expected one of \['날씨', '운동'\], got '경제'"):
         read_labels(tmp_path, "test")
     assert CsvCorpus(labels=None).get_examples(tmp_path, "test", check_labels=False)[0].label == "경제"
-
-
-def test_a_file_without_labels_is_told_from_one_with_some(tmp_path):
-    corpus = CsvCorpus()
-    assert corpus.has_labels(write(tmp_path, [0, 1]), "train")
-    assert not corpus.has_labels(write(tmp_path, ["", "NaN"], "test.csv"), "test")
-    assert not corpus.has_labels(write(tmp_path, [1], "val.csv", "text,점수"), "val")
 
 
 def test_labels_can_be_renamed_and_merged(tmp_path):

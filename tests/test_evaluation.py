@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from nlpbook_helpers import (
     ClassificationDataset,
@@ -35,6 +35,20 @@ def test_evaluation_agrees_with_scikit_learn_and_shows_the_worst(report):
     assert len(mistakes) == (predicted != labels).sum() > 0
     assert (mistakes["label"] != mistakes["prediction"]).all()
     assert mistakes["probability"].is_monotonic_decreasing
+
+
+def test_two_labels_have_a_table_of_thresholds_and_a_class_that_is_never_predicted_is_named(report):
+    table = report.make_threshold_table()
+    for threshold, row in table.iterrows():
+        predicted = report.probabilities[:, 1] >= threshold
+        assert row["predicted"] == predicted.sum()
+        assert row["recall"] == pytest.approx(recall_score(report.dataset.labels, predicted))
+        assert row["precision"] == pytest.approx(precision_score(report.dataset.labels, predicted, zero_division=0))
+    said = report.describe()
+    assert "긍정 (positive) from" in said
+    (never,) = [name for name, count in zip(report.label_names, report.confusion.sum(0), strict=True) if not count]
+    assert f"1 of 2 classes are never predicted: {never}: " in said
+    assert "긍정 (positive)</th>" in report._repr_html_()
 
 
 def test_the_plots_can_be_drawn(report, trained_once, tmp_path):

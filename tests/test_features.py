@@ -209,12 +209,20 @@ def test_a_validation_file_of_ones_own_is_used_and_labels_are_counted_aloud(make
 
 
 def test_texts_that_are_cut_are_counted_aloud(make_dataset, caplog):
-    make_dataset(max_seq_length=8)
-    assert "train: 1 of 8 texts fill max_seq_length=8 tokens: of longer ones only the beginning" in caplog.text
+    longer = "texts are longer than max_seq_length=%d tokens (half of those than 11, one has 11): only their beginning"
+    for limit in (8, 8, 10):  # the second time from the cache
+        caplog.clear()
+        make_dataset(max_seq_length=limit)
+        assert f"train: 1 of 8 {longer % limit}" in caplog.text
     caplog.clear()
-    make_dataset(max_seq_length=32)
+    make_dataset(max_seq_length=11)  # it just fits
     make_dataset("test", max_seq_length=8)
     assert "max_seq_length" not in caplog.text
+
+
+def test_how_long_a_pair_was_is_known(tokenizer):
+    pairs = [("영화 배우", "정말", "0"), ("영화 " * 9, "배우 " * 9, "0")]
+    assert encode(tokenizer, *pairs, length=10).whole_lengths.tolist() == [6, 21]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_help_explains_every_option_of_every_command(capsys, monkeypatch):
     for name, command in COMMANDS.items():
         assert main([name, "--help"]) == 0
         said = capsys.readouterr().out
-        for option in command.__annotations__.keys() - {"file", "settings", "return"}:
+        for option in command.__annotations__.keys() - {"files", "settings", "return"}:
             assert re.search(rf"--{option.replace('_', '-')} .*\w{{3}}", said), option
 
 

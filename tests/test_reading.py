@@ -9,7 +9,7 @@ import pytest
 from pyarrow.parquet import write_table
 
 from nlpbook_helpers import CorpusError, read_rows
-from nlpbook_helpers.corpora import BadRow, MissingColumnsError, get_values, is_blank
+from nlpbook_helpers.reading import BadRow, MissingColumnsError, get_values, is_blank
 
 ROWS = [{"sentence": "비가 온다", "score": 1}, {"sentence": '그가, "최고"라고; 했다', "score": 2}]
 
@@ -26,7 +26,7 @@ def make_file(tmp_path, suffix):
         return path
     lines, delimiter = "\n\n".join(map(json.dumps, ROWS)), {".tsv": "\t", ".txt": ";"}.get(suffix, ",")
     text = f'sentence{delimiter}score\n비가 온다{delimiter}1\n"그가, ""최고""라고; 했다"{delimiter}2\n'
-    texts = {".json": json.dumps(ROWS, indent=1), ".jsonl": lines, ".JSON": lines}
+    texts = {".json": json.dumps(ROWS, indent=1), ".jsonl": lines, ".ndjson": lines, ".JSON": lines}
     content = texts.get(suffix, text).encode()
     return write(path, gzip.compress(content) if suffix.endswith(".gz") else content)
 
@@ -34,7 +34,7 @@ def make_file(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("suffix", "lines"),
     [(".csv", [2, 3]), (".CSV", [2, 3]), (".tsv", [2, 3]), (".txt", [2, 3]), (".csv.gz", [2, 3]), (".json", [1, 2]),
-     (".jsonl", [1, 3]), (".JSON", [1, 3]), (".parquet", [1, 2])],
+     (".jsonl", [1, 3]), (".ndjson", [1, 3]), (".JSON", [1, 3]), (".parquet", [1, 2])],
 )  # fmt: skip
 def test_every_format_gives_the_same_texts(tmp_path, suffix, lines):
     rows = list(read_rows(make_file(tmp_path, suffix), ["sentence"]))
@@ -56,9 +56,14 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.csv", "text;label\n비;1\n", r"a.csv, line 1: expected columns \['sentence'\], found \['text', 'label'\]"),
         ("a.csv", "내용,별점\n비,1\n", r"found \['내용', '별점'\]: name those to read, perhaps \['내용'\]"),
         ("a.csv", "sentence,a,a\n", "line 1: expected different column names"),
+        ("a.csv", b"sentence,\xea\xb0\x80\xb0\n", "line 1: column .* is not UTF-8, .*name its encoding"),
         ("a.csv", "sentence,a\n비\n", "line 2: expected 2 columns, got 1"),
         ("a.csv", "", "a.csv is empty: write it again, or delete it"),
         ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),
+        ("a.xls", "\ufeff\n<table><tr><td>sentence", "a.xls is a web page, expected text: save it as 'CSV UTF-8'"),
+        ("a.csv", b"PAR1\x15\0", "a.csv is a Parquet file, expected text: end its name with .parquet"),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS, .*git lfs pull"),
+        ("a.csv", bytes(range(256)), "a.csv is not in the encoding 'utf-8'; encoding=… names its own"),
         ("a.csv.gz", gzip.compress("sentence\n비\n".encode())[:-9], "a.csv.gz: .*expected a whole file"),
         (
             "a.jsonl",
@@ -84,7 +89,10 @@ def test_a_missing_file_or_column_is_named(tmp_path):
     assert caught.value.columns == ["sentence", "score"]
 
 
-@pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["cp949", "euc-kr", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "iso2022_kr"],
+)
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name):
     text = "sentence,n\n비가 온다,1\n" if name == "a.csv" else '{"sentence": "비가 온다"}\n{"sentence": "눈"}'
@@ -94,15 +102,23 @@ def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name)
     assert next(read_rows(path, ["sentence"], encoding=encoding))[1]["sentence"] == "비가 온다"
     with pytest.raises(CorpusError, match="not in the encoding 'cp949'; it looks like utf-8"):
         list(read_rows(write(path, text), ["sentence"], encoding="cp949"))
-    with pytest.raises(CorpusError, match="encoding: expected a name like 'utf-8' or 'cp949', got 'utf9'"):
-        list(read_rows(path, ["sentence"], encoding="utf9"))
+    for name in ("utf9", "hex", None):
+        with pytest.raises(CorpusError, match=f"encoding: expected a name like 'utf-8' or 'cp949', got {name!r}"):
+            list(read_rows(path, ["sentence"], encoding=name))
+
+
+def test_what_is_called_euc_kr_or_packed_is_read_whatever_its_name(tmp_path):
+    path = write(tmp_path / "a.csv", gzip.compress("sentence\n똠방각하\n".encode("cp949")))
+    assert [row for _, row in read_rows(path, ["sentence"], encoding="euc-kr")] == [{"sentence": "똠방각하"}]
+    path = write(tmp_path / "a.csv.gz", "sentence\n비\n")
+    assert [row for _, row in read_rows(path, ["sentence"])] == [{"sentence": "비"}]
 
 
 def test_a_single_bad_byte_is_its_rows_fault(tmp_path):
     path = write(tmp_path / "a.csv", "sentence\n비가 온다\n".encode() + "눈\n".encode("cp949"))
     (_, good), (_, bad) = read_rows(path, ["sentence"])
     assert get_values(good, ["sentence"]) == ["비가 온다"]
-    with pytest.raises(CorpusError, match="byte 0xb4 is not UTF-8; save the file as UTF-8, or name its encoding"):
+    with pytest.raises(CorpusError, match="byte 0xb4 is not UTF-8, .*save the file as UTF-8, or name its encoding"):
         get_values(bad, ["sentence"])
 
 
@@ -113,6 +129,7 @@ def test_a_single_bad_byte_is_its_rows_fault(tmp_path):
         ("a.tsv", 'sentence\tn\tlabel\n비\t"1\t1\n눈\t2\t0\n해\t3"\t1\n달\t4\t0\n'),
         ("a.csv", 'sentence,n,label\n"비,1,1\n눈,2,0\n해",3,1\n달,4,0\n'),
         ("a.csv", 'sentence,label\n"비,1\n눈,0\n해",1\n달,0\n'),
+        ("a.csv", 'label,sentence\n1,"비\n0,눈\n1,해"\n0,달\n'),
     ],
 )
 def test_rows_between_two_quotes_are_never_merged(tmp_path, name, text):
@@ -122,6 +139,20 @@ def test_rows_between_two_quotes_are_never_merged(tmp_path, name, text):
     bad, good = (row for _, row in read_rows(path, ["sentence"], keep_errors=True))
     assert isinstance(bad, BadRow) and bad.raw == "".join(text.splitlines(True)[1:4]) and good["sentence"] == "달"
     assert [row["label"] for _, row in read_rows(path, ["sentence"], quoting=False)] == ["1", "0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"비,궂음\n눈,맑음\n해",궂음\n', None),  # the same label again
+        ('달,맑음\n별,궂음\n"비,궂음\n해",맑음\n', None),  # labels of the rows above
+        ('"비, 바람\n해",궂음\n', ["비, 바람\n해"]),
+    ],
+)
+def test_words_as_labels_tell_rows_from_lines_of_a_text(tmp_path, text, expected):
+    path = write(tmp_path / "a.csv", f"sentence,label\n{text}")
+    rows = [row for _, row in read_rows(path, ["sentence"], keep_errors=True)]
+    assert isinstance(rows[-1], BadRow) if expected is None else [row["sentence"] for row in rows] == expected
 
 
 def test_texts_of_several_lines_excels_empty_columns_and_any_line_end_are_read(tmp_path):

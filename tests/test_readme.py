@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 from nlpbook_helpers.__main__ import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+from install import KINDS  # noqa: E402
+
 PACKAGE = ROOT / "nlpbook_helpers"
 
 
@@ -47,33 +51,49 @@ def test_every_target_command_and_option_named_is_there(text):
         assert set(re.findall(r"--([a-z-]+)", options)) <= set(known), options
 
 
+def test_every_file_and_program_of_a_shown_command_is_there(text):
+    """What a reader types finds its file; what follows `pip install` and `install.py` is known."""
+    shown = [
+        line.split("#")[0].strip()
+        for code in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in code.splitlines()
+    ]
+    assert len(shown) > 8
+    programs = {"make", "python", "nlpbook", "torchrun", ".venv\\Scripts\\jupyter", ".venv\\Scripts\\nlpbook"}
+    for words in (re.sub(r"^(\w+=\S+ )+", "", line).split() for line in shown if line):
+        assert words[0] in programs, words
+        for word in words[1:]:
+            if word.endswith(".py"):
+                assert (ROOT / word).is_file(), words
+    assert set(re.findall(r"notebooks/install\.py (\w+)", text)) <= set(KINDS)
+    extras = re.search(r"extras_require=\{(.*)\n    \}", (ROOT / "setup.py").read_text("utf-8"), re.DOTALL).group(1)
+    for extra in ("embedded", "fonts", "onnx", "ray", "tensorboard"):
+        assert f'"{extra}": ' in extras
+        assert f"`{extra}`" in text
+
+
+def test_the_lines_that_replace_ratsnlp_import_the_same_names(text):
+    rows = re.findall(r"^\| `(from ratsnlp.*)` \| `(.*)` \|$", text, re.MULTILINE)
+    assert len(rows) >= 8
+    for old, new in rows:
+        names: dict = {}
+        exec(new, names)
+        assert set(old.split(" import ")[1].split(", ")) == set(names) - {"__builtins__"}, new
+
+
+def test_links_lead_somewhere(text):
+    for link in re.findall(r"\]\(([^):#]+)\)|srcset=\"([^\"]+)\"|src=\"([^\"]+)\"", text):
+        assert (ROOT / "".join(link)).exists(), link
+
+
 def test_the_map_names_every_room_and_none_imports_one_below_it(text):
     rooms = re.findall(r"^  (\w+)/?  +", text, re.MULTILINE)
-    assert sorted(rooms) == sorted({path.stem for path in PACKAGE.glob("[a-z]*") if path.name != "samples"})
+    assert sorted(rooms) == sorted(
+        {path.stem for path in PACKAGE.glob("[a-z]*") if path.name not in ("samples", "py.typed")}
+    )
     for path in PACKAGE.rglob("[a-z]*.py"):
         imported = "\n".join(ast.unparse(node) for node in ast.parse(path.read_text("utf-8")).body)
         imported = set(re.findall(r"^(?:from|import) nlpbook_helpers(?:\.| import )(\w+)", imported, re.MULTILINE))
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
         below = rooms[rooms.index(room) + 1 :]
         assert not imported & set(below), path
-
-
-def test_a_wheel_carries_every_file_of_the_package():
-    (call,) = [
-        node.value
-        for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ]
-    patterns = next(ast.literal_eval(one.value) for one in call.keywords if one.arg == "package_data")
-    carried = {
-        path
-        for package, globs in patterns.items()
-        for glob in globs
-        for path in (ROOT / package.replace(".", "/")).glob(glob)
-    }
-    data = {
-        path
-        for path in (ROOT / "nlpbook_helpers").rglob("*")
-        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
-    }
-    assert data and not data - carried

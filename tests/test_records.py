@@ -29,7 +29,7 @@ def test_a_run_records_its_arguments_versions_and_hardware(make_args, fit, tmp_p
     assert plot_learning_curve(trainer).axes[0].get_lines()
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     log = events.EventAccumulator(str(folder)).Reload()  # it lies beside the table
-    assert {"val_loss", "val_acc", "lr-AdamW"} <= set(log.Tags()["scalars"])
+    assert {"val_loss", "val_acc", "val_macro_f1", "lr-AdamW"} <= set(log.Tags()["scalars"])
 
 
 def test_test_mode_records_nothing(make_args, fit, tmp_path):
@@ -58,7 +58,7 @@ def test_runs_are_compared_by_what_differs(make_args, fit, tmp_path):
             fit(other, callbacks=[Breaking(reason)])
     table = compare_runs(tmp_path / "models")
     assert list(table.index) == ["logs/version_0", *(f"b/logs/version_{number}" for number in range(3))]
-    measured = ["started", "minutes", "epochs_done", "val_loss", "val_acc"]
+    measured = ["started", "minutes", "epochs_done", "val_loss", "val_acc", "val_macro_f1"]
     assert list(table.columns) == [*measured, "epochs", "seed", "state"]
     assert table["epochs_done"].tolist()[:2] == table["epochs"].tolist()[:2] == [2, 1]
     assert table["seed"].tolist() == [7, None, None, None]

@@ -99,7 +99,7 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch_and_go_on_afte
     for epoch, examples in expected["seen"].items():
         assert sorted(said[0]["seen"][epoch] + said[1]["seen"][epoch]) == sorted(examples)
         assert len(set(examples)) == 27
-    for name in ("train_loss_epoch", "train_acc_epoch", "val_loss", "val_acc"):
+    for name in ("train_loss_epoch", "train_acc_epoch", "val_loss", "val_acc", "val_macro_f1"):
         assert said[0]["metrics"][name] == pytest.approx(expected["metrics"][name], abs=1e-5), name
     assert run_two({"settings": killed, "hook": "on_train_batch_start", "count": 7}) != 0
     assert Path(killed["downstream_model_dir"], STATE_NAME).exists()

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import unicodedata
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlpbook_helpers import Classifier, CorpusError, ScoringError, read_rows, score_file
+from nlpbook_helpers.scoring.answers import merge_parts, write_part
+from nlpbook_helpers.scoring.inputs import plan_jobs, read_batches
 
 PROBABILITIES = ["probability_negative", "probability_positive"]
 ADDED = ["predicted_label", "predicted_name", *PROBABILITIES, "remark"]
@@ -122,6 +126,7 @@ def test_rows_that_cannot_be_scored_are_kept_with_their_reason(classifier, tmp_p
     for row, reason in zip(refused, reasons, strict=True):
         assert reason in row["reason"]
     assert refused[0]["row"] == {"id": "2", "text": "", "note": "b"}
+    assert refused[2]["row"] == "5,short\r\n"
     assert refused[3]["row"] == '6,"열린" quote,d\r\n'
     assert "열린" in (tmp_path / "out.csv.refused.jsonl").read_text(encoding="utf-8")
 
@@ -261,6 +266,31 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_p
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [path.name for path in tmp_path.glob("out.csv*")] == ["out.csv.parts"]
     assert "(500 rows were done before)" in score_file(classifier, source, tmp_path / "out.csv")
+
+
+def test_of_a_long_file_a_batch_is_in_memory_and_no_more(classifier, tmp_path):
+    source = write_csv(tmp_path / "in.csv", ["영화 " * 400] * 10_000)  # 24 MB as Python's strings
+    read_here = partial(read_rows, keep_errors=True)
+    (job,) = plan_jobs(classifier, source, tmp_path / "out.csv", tmp_path / "parts", None, read_here)
+    tracemalloc.start()
+    for batch in read_batches(job):
+        write_part(batch, np.full((len(batch.examples), 2), 0.5, np.float32), [""] * len(batch.examples))
+    merge_parts(job)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16_000_000
+    assert len(read(tmp_path / "out.csv")) == 10_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode alone")
+def test_a_name_in_another_encoding_and_a_place_that_cannot_be_written(classifier, tmp_path):
+    source = write_csv(tmp_path / os.fsdecode("리뷰.csv".encode("cp949")), ["정말"])
+    for name in ("결과.csv", "결과.parquet"):
+        output = tmp_path / os.fsdecode(name.encode("cp949"))
+        assert score_file(classifier, source, output).startswith("scored 1 rows in ")
+        assert output.exists()
+    with pytest.raises(ScoringError, match=r"/proc/out.csv cannot be written \(No such file .*: name another place"):
+        score_file(classifier, source, "/proc/out.csv")
 
 
 def test_an_input_that_changes_meanwhile_is_noticed(classifier, tmp_path):

@@ -3,16 +3,22 @@
 import json
 import os
 import sys
+import warnings
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 from transformers import AutoModelForSequenceClassification as AutoModel
 from transformers import BartConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, XLNetConfig
 
 import nlpbook_helpers as nlpbook
+from nlpbook_helpers import data_collator
 from nlpbook_helpers.runtime import lock
 
 STEPS = 6  # of the three epochs of eight reviews, four a batch
@@ -37,6 +43,77 @@ def test_the_learning_rate_falls_by_a_tenth_each_epoch_and_rows_are_learned(make
     assert rates == pytest.approx(5e-3 * 0.9 ** np.arange(20))
     losses = metrics["val_loss"].dropna().to_numpy()
     assert losses[-1] < losses[0] / 2
+
+
+class Rates(Callback):
+    """Notes the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.seen.append(round(1e3 * trainer.optimizers[0].param_groups[0]["lr"], 3))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "warmup", "rates"),
+    [
+        ("exponential", 0.0, [1, 1, 0.9, 0.9, 0.81, 0.81]),
+        ("exponential", 0.5, [0, 0.333, 0.6, 0.9, 0.81, 0.81]),
+        ("linear", 0.0, [1, 0.833, 0.667, 0.5, 0.333, 0.167]),
+        ("linear", 0.5, [0, 0.333, 0.667, 1, 0.667, 0.333]),
+        ("cosine", 0.0, [1, 0.933, 0.75, 0.5, 0.25, 0.067]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(make_args, fit, scheduler, warmup, rates):
+    fit(make_args(scheduler=scheduler, warmup_ratio=warmup), callbacks=[seen := Rates()])
+    assert seen.seen == rates
+
+
+def test_what_an_argument_changes_is_learned_otherwise(make_args, fit):
+    changes = [
+        {}, {"class_weights": [2.0, 2.0]}, {"class_weights": "balanced"}, {"class_weights": [1, 5]},
+        {"label_smoothing": 0.2}, {"weight_decay": 0.5}, {"gradient_clip_val": 1e-3}, {"accumulate_grad_batches": 2},
+    ]  # fmt: skip
+    learned = [fit(make_args(**one)).lightning_module.state_dict()["model.classifier.weight"] for one in changes]
+    equal = [torch.allclose(learned[0], one, atol=1e-7) for one in learned]
+    assert equal == [True] * 3 + [False] * 5  # four reviews of each class: balanced weights are all one
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"class_weights": [1, 2, 3]}, "class_weights: expected 2 numbers, one per label, got 3"),
+        (
+            {"class_weights": [1, 0]},
+            r"class_weights: expected 'balanced', or a number above 0 for each label, got \[1, 0",
+        ),
+        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a number above 0 .*got 'even'"),
+        ({"scheduler": "step"}, "scheduler: expected one of exponential, linear, cosine, got 'step'"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience: expected a whole number from 1 to 10,000, got 0"),
+        ({"warmup_ratio": 1}, "warmup_ratio: expected a number from 0.0 to 0.9, got 1"),
+    ],
+)
+def test_what_an_argument_cannot_be_is_said(make_args, fit, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit(make_args(**changes))
+
+
+def test_lightning_s_own_settings_go_through_by_their_names(make_args, fit):
+    assert fit(make_args(max_steps=3)).global_step == 3
+    logger = CSVLogger("elsewhere")
+    trainer = nlpbook.get_trainer(make_args(gradient_clip_val=1.0), accumulate_grad_batches=4, logger=logger)
+    assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches, trainer.loggers) == (1.0, 4, [logger])
+
+
+def test_trainings_in_a_loop_have_folders_of_their_own_and_one_table(make_args, tmp_path):
+    args = make_args(validation_size=2, epochs=1)
+    for rate in (1e-4, 1e-3, 1e-2):
+        nlpbook.train(replace(args, learning_rate=rate, downstream_model_dir=str(tmp_path / "search" / f"{rate:g}")))
+    table = nlpbook.compare_runs(tmp_path / "search")
+    assert table["learning_rate"].tolist() == [1e-4, 1e-3, 1e-2]
+    assert [len(list(folder.glob("*.ckpt"))) for folder in (tmp_path / "search").iterdir()] == [1, 1, 1]
+    assert table["val_macro_f1"].between(0, 1).all()
 
 
 def test_the_same_seed_gives_the_same_weights_and_a_drawn_one_others(make_args, fit):
@@ -79,9 +156,14 @@ def test_without_validation_no_val_loss_is_in_the_name(make_args, fit, tmp_path)
     assert "-train_loss=0." in path.name
 
 
-def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, tmp_path):
+def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, loaders, tmp_path):
     with pytest.raises(ValueError, match="expected a model with 2 outputs, one per label of the corpus, got 3: load"):
         fit(make_args(), make_model(num_labels=3))
+    loader = loaders(make_args())[1]
+    for several in ([loader, loader], {"a": loader, "b": loader}):
+        with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: join their data sets with"):
+            fit(make_args(), val=several)
+    assert "val_loss" in fit(make_args(epochs=1), val=[loader]).callback_metrics
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="Not a directory: .*file"):
         fit(make_args(downstream_model_dir=str(tmp_path / "file")))
@@ -134,6 +216,17 @@ def test_who_trains_again_is_told_from_where(make_args, fit, make_model, loaders
     assert "going on from the weights that this model has learned before" in capsys.readouterr().out
 
 
+def test_warnings_of_lightning_are_heard_unless_they_are_noise(make_args, fit, loaders):
+    args = make_args(epochs=2)
+    data = loaders(args)[1].dataset
+    shuffled = DataLoader(data, 4, sampler=RandomSampler(data, generator=torch.Generator()), collate_fn=data_collator)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(args, val=shuffled)
+    said = [str(one.message) for one in caught if "lightning" in one.filename]
+    assert len(said) == 1 and "shuffl" in said[0]
+
+
 def test_a_folder_has_one_training_at_a_time(make_args, fit, tmp_path):
     (tmp_path / "models").mkdir()
     sentence = "downstream_model_dir: another training is writing into .*models"
@@ -142,7 +235,14 @@ def test_a_folder_has_one_training_at_a_time(make_args, fit, tmp_path):
     assert fit(make_args()).global_step == STEPS
 
 
-def test_bars_are_for_those_who_watch(make_args, monkeypatch):
+def test_bars_are_for_those_who_watch_and_lines_for_a_log(make_args, fit, monkeypatch, capsys):
     assert nlpbook.get_trainer(make_args()).progress_bar_callback is None
+    fit(make_args(epochs=1))
+    assert "steps" not in capsys.readouterr().out  # it is done within two seconds
+    clock = count(step=3)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    fit(make_args(epochs=5, downstream_model_dir=f"{make_args().downstream_model_dir}-slow"))
+    said = capsys.readouterr().out
+    assert "epoch 0: 1 of 2 training steps\n" in said and 2 <= said.count(" steps\n") < 10
     monkeypatch.setattr(sys, "ps1", "In : ", raising=False)  # as in a notebook
     assert nlpbook.get_trainer(make_args()).progress_bar_callback

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).parent / "card.md.jinja"
 KNOWN_CORPORA = Path(__file__).parent / "corpora.json"  # what can be said about the data from a corpus's name alone
+HANGUL = re.compile("[가-힣]")
 GRAPH_NAME = "onnx/model.onnx"
 
 
@@ -127,17 +129,20 @@ def make_card(parts: Restored, name: str, folder: Path, licence: str | None = No
     data: dict[str, Any] = {"datasets": [corpus["hub_name"]]} if "hub_name" in corpus else {}
     if "/" in encoder:  # else it is a folder that only its owner has
         data["base_model"] = encoder
-    accuracy = figures["accuracy"] if figures else metadata.get("val_acc")
-    if accuracy is not None:
+    known = {"accuracy": figures["accuracy"]} if figures else {
+        "accuracy": metadata.get("val_acc"), "f1": metadata.get("val_macro_f1")
+    }  # fmt: skip
+    if measured := {key: round(value, 4) for key, value in known.items() if value is not None}:
         dataset = corpus.get("title") or metadata.get("corpus", "unknown")
-        result = EvalResult(
-            task_type="text-classification", dataset_type=corpus.get("hub_name", dataset), dataset_name=dataset,
-            dataset_split="test" if figures else "validation", metric_type="accuracy", metric_value=round(accuracy, 4),
-        )  # fmt: skip
-        data |= {"model_name": name, "eval_results": [result], "metrics": ["accuracy"]}
+        where = {"dataset_type": corpus.get("hub_name", dataset), "dataset_name": dataset}
+        where |= {"task_type": "text-classification", "dataset_split": "test" if figures else "validation"}
+        results = [EvalResult(**where, metric_type=key, metric_value=value) for key, value in measured.items()]
+        data |= {"model_name": name, "eval_results": results, "metrics": list(measured)}
+    # what was read in training says the language; where nothing is recorded, it is one of the book's
+    words = str([*metadata.get("examples", ()), *parts.labels]) if metadata.get("examples") and not corpus else "가"
     card_data = ModelCardData(
-        language="ko", license=licence, library_name="transformers", pipeline_tag="text-classification",
-        tags=[metadata["task"]] if "task" in metadata else None, **data,
+        language="ko" if HANGUL.search(words) else None, license=licence, library_name="transformers",
+        pipeline_tag="text-classification", tags=[metadata["task"]] if "task" in metadata else None, **data,
     )  # fmt: skip
     return ModelCard.from_template(
         card_data, str(TEMPLATE), parts=parts, name=name, corpus=corpus, figures=figures, licence=licence,

@@ -78,6 +78,9 @@ def _own(folder: Path, output: Path) -> Iterator[None]:
     """Let nobody else write this output; the folder stays as long as `run.json` says that there is more to do."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ScoringError(f"{output} cannot be written ({error.strerror}): name another place") from error
+    try:
         with FileLock(folder / "lock", timeout=0):
             try:
                 yield
@@ -149,7 +152,7 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
     else:
         shutil.rmtree(folder / "parts", ignore_errors=True)
     with create(path, folder) as partial_path:
-        partial_path.write_text(json.dumps(earlier | run, ensure_ascii=False), encoding="utf-8")
+        partial_path.write_text(json.dumps(earlier | run), encoding="utf-8")  # names of files may be no UTF-8
 
 
 def _keep_answers(scored: Scored, total: int | None, done: int) -> None:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from nlpbook_helpers.reading import Row
 from nlpbook_helpers.scoring.inputs import PART, Batch, Job, ScoringError
 
-WRITTEN_ROWS = 4_096  # held at once while outputs are written
+WRITTEN_ROWS = 1_024  # held at once while outputs are written; they may be long
 
 
 def get_refused_path(output: Path) -> Path:
@@ -65,8 +65,8 @@ def write_part(batch: Batch, probabilities: np.ndarray, remarks: list[str]) -> N
     scored = [answer for answer in batch.answers if not answer["reason"]]
     for answer, values, remark in zip(scored, probabilities.tolist(), remarks, strict=True):
         answer |= {"probabilities": values, "remark": remark}
-    with create(batch.job.parts / f"{batch.number:06}.parquet", batch.job.parts) as path:
-        pq.write_table(pa.Table.from_pylist(batch.answers, PART), path)
+    with create(batch.job.parts / f"{batch.number:06}.parquet", batch.job.parts) as path, path.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(batch.answers, PART), file)
 
 
 def merge_parts(job: Job) -> Counter[str | None]:
@@ -133,7 +133,7 @@ def _open_output(job: Job, path: Path) -> Iterator[Callable[[list[dict[str, Any]
     """Open an output of any format; yield a function that writes rows to it."""
     suffix = job.output.suffix.lower()
     if suffix == ".parquet":
-        with pq.ParquetWriter(path, job.schema) as parquet:
+        with path.open("wb") as file, pq.ParquetWriter(file, job.schema) as parquet:
             yield lambda rows: parquet.write_table(pa.Table.from_pylist(rows, job.schema))
         return
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -55,12 +55,17 @@ class Job:
 
     def count_done(self) -> int:
         """Return how many rows have an answer, refused ones included."""
-        return sum(pq.read_metadata(part).num_rows for part in self.find_parts())
+        return sum(part.metadata.num_rows for part in self._open_parts())
 
     def read_answers(self) -> Iterator[dict[str, Any]]:
         """Yield what is known of the rows that are done, in their order; see `PART`."""
+        for part in self._open_parts():
+            yield from part.read().to_pylist()
+
+    def _open_parts(self) -> Iterator[pq.ParquetFile]:
         for part in self.find_parts():
-            yield from pq.ParquetFile(part).read().to_pylist()
+            with part.open("rb") as file:  # pyarrow itself opens no name that is not UTF-8
+                yield pq.ParquetFile(file)
 
 
 class Batch(NamedTuple):
@@ -191,7 +196,7 @@ def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExa
         texts = reading.get_values(row, text_columns)
         json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
     except UnicodeEncodeError:
-        return None, "a column holds what is not UTF-8: save the file as UTF-8, or name its encoding (encoding=…)"
+        return None, f"a column holds what {reading.NO_UTF8}"
     except CorpusError as error:
         return None, str(error)
     if empty := [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]:

@@ -1,10 +1,11 @@
 """Requests that come at once are answered together: a bounded queue in front of one thread, or of a few."""
 
+import heapq
+import itertools
 import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +17,8 @@ from nlpbook_helpers.web.requests import ApiError
 BATCH_SIZE = 32
 BATCH_CHARS = 16_000
 """A batch takes no more once it has so many characters: who sends a word should not wait for many books."""
+INPUT_CHARS = 200
+"""What an input costs besides its characters, for whose turn it is: short ones may not hold up long ones forever."""
 TURN = 8
 """Inputs that a request may always have in the queue; while few requests are there, it may have more."""
 COMPANY_SHARE, COMPANY_SECONDS = 0.1, (0.005, 0.05)
@@ -30,13 +33,14 @@ Input = Mapping[str, str]
 _log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(order=True)
 class _Place:
-    """One input in the queue."""
+    """One input in the queue; the one with the lowest `turn` is the next."""
 
-    fields: Input
-    is_gone: Callable[[], bool] | None
-    answer: Future[Any] = field(default_factory=Future)
+    turn: tuple[float, int]
+    fields: Input = field(compare=False)
+    is_gone: Callable[[], bool] | None = field(compare=False)
+    answer: Future[Any] = field(default_factory=Future, compare=False)
 
 
 class Batcher:
@@ -58,10 +62,12 @@ class Batcher:
         self._threads, self._max_requests = threads, max_requests
         self._batch_size = BATCH_SIZE if answer_many else 1
         self._pool: ThreadPoolExecutor | None = None
-        self._queue: deque[_Place] = deque()
+        self._queue: list[_Place] = []  # a heap
+        self._clock, self._number = 0.0, itertools.count()  # characters: the turn of what was taken last
         self._changed = threading.Condition()
         self._requests, self._inputs = 0, 0  # of those inside `answer`
         self._working = 0  # threads that look after the queue
+        self._began: dict[int, float] = {}  # by thread, when the batch at hand
         self._last_size, self._last_seconds = 1, 0.0  # of the batch before
 
     def answer(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None = None) -> list[Any]:
@@ -95,10 +101,14 @@ class Batcher:
 
     def _take_turn(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None) -> list[Any]:
         """Put inputs into the queue and wait until they are answered."""
-        places = [_Place(fields, is_gone) for fields in inputs]
         with self._changed:
+            # Fair by length, as networks are (start-time fair queueing): what is short passes what is long.
+            turn, places = self._clock, []
+            for fields in inputs:
+                turn += INPUT_CHARS + sum(map(len, fields.values()))
+                places.append(_Place((turn, next(self._number)), fields, is_gone))
+                heapq.heappush(self._queue, places[-1])
             self._pool = self._pool or ThreadPoolExecutor(self._threads, "nlpbook-answers")
-            self._queue.extend(places)
             self._changed.notify_all()
             if self._working < self._threads:
                 self._working += 1
@@ -110,6 +120,11 @@ class Batcher:
         if any([answer.cancel() for answer in answers]):
             raise ApiError(503, retry_after=1)
         return [answer.result() for answer in answers]
+
+    def is_stuck(self) -> bool:
+        """Tell whether no thread has finished a batch for longer than a request would wait."""
+        began = list(self._began.values())
+        return len(began) >= self._threads and time.monotonic() - max(began) > PATIENCE_SECONDS
 
     def close(self) -> None:
         """Drop what waits; the batch at hand is finished, and a later request starts anew."""
@@ -125,7 +140,9 @@ class Batcher:
         """Answer batch after batch while there is anything in the queue."""
         while batch := self._take_batch():
             begin = time.monotonic()
+            self._began[threading.get_ident()] = begin
             answers = self._answer([place.fields for place in batch])
+            del self._began[threading.get_ident()]
             with self._changed:  # whoever is woken waits for it, and does not hold up the answers of the others
                 self._last_size, self._last_seconds = len(batch), time.monotonic() - begin
                 for place, answer in zip(batch, answers, strict=True):
@@ -140,7 +157,8 @@ class Batcher:
             patience = min(max(COMPANY_SHARE * self._last_seconds, least), most)
             self._changed.wait_for(lambda: not 0 < len(self._queue) < self._last_size, patience)
             while self._queue and len(batch) < self._batch_size and chars < BATCH_CHARS:
-                place = self._queue.popleft()
+                place = heapq.heappop(self._queue)
+                self._clock = max(self._clock, place.turn[0])
                 if place.is_gone and place.is_gone():
                     place.answer.cancel()
                 if place.answer.set_running_or_notify_cancel():

@@ -1,6 +1,8 @@
 """The API, described for programs: `/openapi.json`, made of the models that check the requests."""
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,16 +11,20 @@ from pydantic.json_schema import models_json_schema
 DATA: Any = {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"}
 WIDTH: Any = {"type": "string", "description": "the same probability in percent, such as 98.76%"}
 REFUSED = "refused: error.code says why, and after a 429 or 503, Retry-After in how many seconds to ask again"
-
-
-COMPLETENESS = "sum of the scores, and difference of the model's scores of the text and of an empty one: about the same"
+PROMISE = (
+    "Addresses below /api and the names in their answers stay; names may be added, so pass over unknown ones. "
+    "What changes its meaning goes to /api/v2. Messages follow Accept-Language: ko or en."
+)
+_FILE = Path(__file__).with_name("templates") / "examples.toml"
+EXAMPLES: dict[str, Any] = tomllib.loads(_FILE.read_text("utf-8"))
+"""What is answered, by the name of the model."""
 
 
 class Error(BaseModel):
     """Why a request, or one input of a batch, was refused."""
 
-    code: str = Field(description="short English name, for programs")
-    message: str = Field(description="what was expected, what came and what to do; Korean")
+    code: str = Field(description="short English name, for programs; it never changes")
+    message: str = Field(description="what was expected, what came and what to do; Korean or English")
     field: str | None = Field(description="name of the input at fault")
 
 
@@ -35,6 +41,8 @@ class Answer(BaseModel):
         extra="allow", json_schema_extra={"patternProperties": {"_data$": DATA, "_width$": WIDTH}}
     )
     prediction: Any = Field(None, description="the most probable label")
+    label: Any = Field(None, description="the same, one of the names in probabilities")
+    probabilities: Any = Field(None, description="the probability of each label, as numbers that sum to 1")
     remark: Any = Field(None, description="what to keep in mind when reading the answer")
 
 
@@ -45,13 +53,20 @@ class Results(BaseModel):
 
 
 class Token(BaseModel):
-    """A token of an input, its place in the field's text (characters), and what it did for the predicted label."""
+    """A token of an input, its place in the field's text, and what it did for the predicted label."""
 
-    field: str
+    field: str = Field(description="name of the input")
     text: str
-    start: int
+    start: int = Field(description="in characters of the text in Unicode's form NFC")
     end: int
-    score: float
+    score: float = Field(description="in log-odds: above 0 it speaks for the prediction")
+
+
+class Completeness(BaseModel):
+    """Two numbers that are about the same where the explanation accounts for the whole answer."""
+
+    sum: float = Field(description="of all scores")
+    difference: float = Field(description="of the model's log-odds between the text and an empty one")
 
 
 class Explanation(BaseModel):
@@ -59,46 +74,59 @@ class Explanation(BaseModel):
 
     prediction: str
     tokens: list[Token]
-    completeness: dict[str, float] | None = Field(None, description=COMPLETENESS)
+    completeness: Completeness | None = None
 
 
-def describe_api(title: str, models: Sequence[type[BaseModel]], can_explain: bool, needs_key: bool) -> dict[str, Any]:
+class Thanks(BaseModel):
+    """How many opinions the server has kept."""
+
+    count: int
+
+
+OPERATIONS: dict[str, tuple[str, str, type[BaseModel]]] = {
+    "/api": ("predict", "Classify one input", Answer),
+    "/api/batch": ("predictMany", "Classify many; an error stays its input's", Results),
+    "/api/explain": ("explain", "Tell which tokens drove the answer", Explanation),
+    "/api/feedback": ("giveFeedback", "Keep the right label of an input in a file on the server", Thanks),
+}
+"""Of each address: operation id, summary, and what it answers."""
+
+
+def describe_api(title: str, models: Mapping[str, type[BaseModel]], needs_key: bool) -> dict[str, Any]:
     """Describe the API of one inference function.
 
     Args:
         title: of the page.
-        models: of one input and of a batch.
-        can_explain: whether `POST /api/explain` answers.
+        models: by address, what is sent there.
         needs_key: whether the server asks for its access key.
 
     Returns:
         An OpenAPI 3.1 document that JSON can hold.
     """
-    one, batch = models
-    paths: dict[str, Any] = {
-        "/api": _describe_post("predict", "Classify one input", one, Answer),
-        "/api/batch": _describe_post("predictMany", "Classify many; an error stays its input's", batch, Results),
-    }
-    if can_explain:
-        paths["/api/explain"] = _describe_post("explain", "Tell which tokens drove the answer", one, Explanation)
-    used = [(model, "validation") for model in (one, batch, Answer, Refusal, Results, Explanation)]
+    answers = [OPERATIONS[path][2] for path in models]
+    used = [(model, "validation") for model in dict.fromkeys([*models.values(), Refusal, *answers])]
     schemas = models_json_schema(used, ref_template="#/components/schemas/{model}")[1]["$defs"]  # type: ignore[arg-type]
-    document = {"openapi": "3.1.0", "info": {"title": title, "version": "1"}, "servers": [{"url": "."}], "paths": paths}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": "1", "description": PROMISE},
+        "servers": [{"url": "."}],
+        "paths": {path: {"post": _describe_post(path, body)} for path, body in models.items()},
+        "components": {"schemas": schemas},
+    }
     if needs_key:
-        key = {"type": "http", "scheme": "bearer"}
-        return document | {
-            "security": [{"key": []}],
-            "components": {"schemas": schemas, "securitySchemes": {"key": key}},
-        }
-    return document | {"components": {"schemas": schemas}}
+        document["security"] = [{"key": []}]
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    return document
 
 
-def _describe_post(name: str, summary: str, body: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]:
+def _describe_post(path: str, body: type[BaseModel]) -> dict[str, Any]:
+    name, summary, answer = OPERATIONS[path]
     request = {"required": True, "content": _refer(body)["content"]}
     responses = {"200": _refer(answer), "default": _refer(Refusal, REFUSED)}
-    return {"post": {"operationId": name, "summary": summary, "requestBody": request, "responses": responses}}
+    return {"operationId": name, "summary": summary, "requestBody": request, "responses": responses}
 
 
 def _refer(model: type[BaseModel], words: str = "answered") -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"description": words, "content": {"application/json": {"schema": schema}}}
+    example = EXAMPLES.get(model.__name__) or model.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
+    content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
+    return {"description": words, "content": {"application/json": content}}

@@ -5,9 +5,7 @@ the Korean sentences are made, and it is the schema in the API's OpenAPI documen
 """
 
 import json
-import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from flask import Request
@@ -15,18 +13,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, Va
 from pydantic_core import PydanticCustomError
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.corpora import is_blank, normalize_text
+from nlpbook_helpers.reading import is_blank, normalize_text
+from nlpbook_helpers.web.language import LANGUAGES, SENTENCES
 
 FIELD_LABELS = {"sentence": "문장", "premise": "전제", "hypothesis": "가설"}
 BATCH_LIMIT = 1_000
 """Most inputs of one `POST /api/batch`."""
-_SENTENCES = Path(__file__).with_name("templates") / "sentences.toml"
-SENTENCES: dict[str, tuple[int, str, str]] = tomllib.loads(_SENTENCES.read_text(encoding="utf-8"))
-"""Every refusal's status, `code` and Korean sentence, as data: by pydantic's name, ours, or the status alone."""
 
 
 class ApiError(HTTPException):
-    """A request this service refuses, in one Korean sentence that the page can show as it is.
+    """A request this service refuses, in one sentence that the page can show as it is.
 
     Args:
         kind: which of `SENTENCES`; or an HTTP status code, where nothing more is known.
@@ -38,16 +34,17 @@ class ApiError(HTTPException):
     def __init__(self, kind: str | int, field: str | None = None, retry_after: int = 0, **words: Any) -> None:
         """Look up what `describe_error` needs."""
         known = SENTENCES.get(str(kind)) or SENTENCES["400" if int(kind) < 500 else "500"]
-        self.code, self.error_code, sentence = known
-        super().__init__(description=sentence.format(**words))
+        self.code, self.error_code, *sentences = known
+        self.messages = dict(zip(LANGUAGES, (sentence.format(**words) for sentence in sentences), strict=True))
+        super().__init__(description=self.messages["ko"])
         self.field, self.retry_after = field, retry_after
 
 
-def describe_error(error: HTTPException) -> dict[str, str | None]:
+def describe_error(error: HTTPException, language: str) -> dict[str, str | None]:
     """Give code, message and field of an error; anything but an ApiError gets the words of its status."""
     if not isinstance(error, ApiError):
         error = ApiError(error.code or 500)
-    described = {"code": error.error_code, "message": error.description, "field": error.field}
+    described = {"code": error.error_code, "message": error.messages[language], "field": error.field}
     # Half a character, echoed from a request, cannot be encoded: it becomes a question mark.
     return {name: text and text.encode("utf-8", "replace").decode() for name, text in described.items()}
 
@@ -62,8 +59,8 @@ def _check_text(text: str) -> str:
     return normalize_text(text)
 
 
-def make_models(names: Sequence[str], max_chars: int) -> tuple[type[BaseModel], type[BaseModel]]:
-    """Make the models of one input, an object of these texts and nothing else, and of a batch of inputs.
+def make_models(names: Sequence[str], max_chars: int) -> list[type[BaseModel]]:
+    """Make the models of one input, an object of these texts and nothing else, of a batch of inputs, and of feedback.
 
     A batch's inputs may be anything, as each is answered or refused on its own.
 
@@ -82,8 +79,12 @@ def make_models(names: Sequence[str], max_chars: int) -> tuple[type[BaseModel], 
     anything = {"description": "anything else is refused on its own, among the results"}
     items: Any = {"items": {"anyOf": [{"$ref": "#/components/schemas/Input"}, anything]}}
     inputs: Any = Annotated[list[Any], Field(min_length=1, max_length=BATCH_LIMIT, json_schema_extra=items)]
-    one = create_model("Input", __config__=_make_config(example), **fields)
-    return one, create_model("Batch", __config__=_make_config({"inputs": [example]}), inputs=(inputs, ...))
+    bodies: list[tuple[str, dict[str, Any], Any]] = [
+        ("Input", example, fields),
+        ("Batch", {"inputs": [example]}, {"inputs": (inputs, ...)}),
+        ("Feedback", {"input": example, "label": "…"}, {"input": (Any, ...), "label": (StrictStr, ...)}),
+    ]
+    return [create_model(name, __config__=_make_config(example), **fields) for name, example, fields in bodies]
 
 
 def _make_config(example: dict[str, Any]) -> ConfigDict:
@@ -94,26 +95,37 @@ def _write_example(model: type[BaseModel]) -> str:
     return json.dumps(model.model_config["json_schema_extra"]["examples"][0], ensure_ascii=False)  # type: ignore[index]
 
 
-def read_json(request: Request, model: type[BaseModel]) -> Any:
-    """Read a request's JSON; `model` says in its example what it should be.
+def read(request: Request, model: type[BaseModel]) -> dict[str, Any]:
+    """Read a request's JSON and check it against a model.
 
     Raises:
-        ApiError: 415 or 400, it is no JSON.
+        ApiError: 415 or 400, it is no JSON; or what `check` refuses.
     """
     if request.mimetype != "application/json":
-        raise ApiError("no_json_type", got=request.mimetype[:50] or "없음")
+        raise ApiError("no_json_type", got=request.mimetype[:50] or "–")
     try:
-        return json.loads(request.get_data())
+        value = json.loads(request.get_data())
     except (ValueError, RecursionError):
         raise ApiError("no_json", example=_write_example(model)) from None
+    return check(value, model)
 
 
 def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiError:
+    """Check a value as `check` does, but return what is wrong with it."""
+    try:
+        return check(value, model)
+    except ApiError as error:
+        return error
+
+
+def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
     """Check a value against a model.
 
     Returns:
-        The fields by the names that clients know, texts normalized; or what is wrong: 422, or 413 for what is too
-        long, with the name of the first field at fault.
+        The fields by the names that clients know, texts normalized.
+
+    Raises:
+        ApiError: 422, or 413 for what is too long, with the name of the first field at fault.
     """
     try:
         return model.model_validate(value).model_dump(by_alias=True)
@@ -127,7 +139,7 @@ def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiErro
     words: dict[str, Any] = {"name": _shorten(name), "got": _shorten(got), "example": _write_example(model)}
     words["label"] = f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name or "이름"
     words["length"] = len(got) if isinstance(got, str | list) else 0
-    return ApiError(kind, name, **words | error.get("ctx", {}))
+    raise ApiError(kind, name, **words | error.get("ctx", {}))
 
 
 def _shorten(value: Any) -> str:

@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -19,13 +20,16 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
-from nlpbook_helpers.runtime import is_colab
-from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC
-from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, SECURITY_HEADERS, say
+from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, LOGGED_SINCE, REQUEST_ID
+from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, say
+from nlpbook_helpers.web.language import choose_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
-from nlpbook_helpers.web.tunnel import COLAB_RULES, Tunnel, TunnelError, choose_tunnel, open_ngrok, show_in_colab
+from nlpbook_helpers.web.responses import SECURITY_HEADERS
+from nlpbook_helpers.web.tunnel import Tunnel, add_key, open_tunnel
 
-HOST = "127.0.0.1"
+PORT = 5000
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognized, not bound)
+"""Hosts that mean every address of this machine, and one of these."""
 MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
 MAX_UNFINISHED = 100
@@ -42,7 +46,8 @@ class _JsonErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        body = json.dumps({"error": describe_error(ApiError(error.code))}).encode()
+        language = choose_language(self.request.headers.get("ACCEPT_LANGUAGE", ""))
+        body = json.dumps({"error": describe_error(ApiError(error.code), language)}).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers = [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
         self.set_close_on_finish()
@@ -84,25 +89,32 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
     Args:
         app: the app to serve.
-        port: port on 127.0.0.1; 0, or one that is taken, means any free one.
+        listener: socket on which it listens.
+        asked_port: port that the user wanted, which may be another.
         key: access key, or None for none.
+        access_log: write a line for each request to standard error.
     """
 
     url: str
     """Address on this machine."""
     public_url: str | None = None
     """Address on the internet, without the key, while a tunnel is open."""
+    host: str
+    """Address it listens on."""
     key: str | None
     """Access key that every visitor must bring."""
     tunnel: Tunnel | None
     """How the public address is held open."""
 
-    def __init__(self, app: Flask, port: int, key: str | None) -> None:
+    def __init__(
+        self, app: Flask, listener: socket.socket, asked_port: int, key: str | None, access_log: bool = False
+    ) -> None:
         """Start to answer."""
-        listener, self.port_error = _listen(port)
-        self.asked_port, self.port, self.key = port, listener.getsockname()[1], key
-        self.url = f"http://{HOST}:{self.port}"
-        self._app, self.tunnel = app, None
+        self.host, self.port = listener.getsockname()[:2]
+        self.asked_port, self.key, self._access_log = asked_port, key, access_log
+        host: str = WILDCARDS.get(self.host, self.host)
+        self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        self._app, self.tunnel, self.closed = app, None, threading.Event()
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}  # waitress keeps its own in it
@@ -110,7 +122,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
             self._answer,
             map=self._sockets,
             sockets=[listener],
-            server_name=HOST,
+            server_name=self.host,
             # A request waits for its answer in a thread: more of these than may wait, so that some are free to refuse.
             threads=MAX_REQUESTS + MAX_EXPLANATIONS + 8,
             channel_timeout=30,  # seconds
@@ -131,19 +143,23 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Hand the request to the app with what holds for this server: one app may have several."""
-        environ[ACCESS_KEY], environ[IS_PUBLIC] = self.key, self.public_url is not None
+        is_tunnelled = self.public_url is not None
+        environ |= {ACCESS_KEY: self.key, IS_TUNNELLED: is_tunnelled, REQUEST_ID: secrets.token_hex(4)}
+        environ[IS_PUBLIC] = is_tunnelled or self.host not in LOCAL_HOSTS
+        environ[LOGGED_SINCE] = time.monotonic() if self._access_log else None
         return self._app(environ, start_response)
 
     @property
     def link(self) -> str:
         """The address to open or to share: the public one if there is one, with the key if one is asked for."""
-        return _add_key(self.public_url or self.url, self.key)
+        return add_key(self.public_url or self.url, self.key)
 
     def close(self) -> None:
         """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
         if self not in _open_servers:
             return
         _open_servers.remove(self)
+        self.closed.set()
         atexit.unregister(self.close)
         if self.tunnel:
             self.tunnel.close()
@@ -168,73 +184,63 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
 
 def serve(
-    app: Flask, port: int = 5000, tunnel: str | None = "auto", key: str | None = "auto",
-    stop_hint: str = "stop with server.close()",
+    app: Flask, port: int | None = None, tunnel: str | None = "auto", key: str | None = "auto",
+    stop_hint: str = "stop with server.close()", host: str = "127.0.0.1", access_log: bool = False,
 ) -> Server:  # fmt: skip
     """Serve an app from this process and return at once; run again, it replaces the server on that port.
 
     Args:
-        app: the app, from `get_web_service_app(inference_fn)`.
-        port: port on 127.0.0.1, 0 to 65535; if it is taken, a free one is used and printed.
+        app: from `get_web_service_app(inference_fn)`.
+        port: 0: any free one; None: 5000, or a free one if it is taken, as any may be in a notebook.
         tunnel: "ngrok", "colab" (Colab's own proxy, for its user alone), None (this machine alone), or
             "auto": ngrok where a token is found, else Colab's proxy on Colab, else this machine alone.
-        key: access key: "auto" makes a random one when ngrok opens, None asks for none, or your own.
-        stop_hint: how to stop the server, for the line that is printed.
+        key: "auto" makes a random access key if others can come in, None asks for none, or your own.
+        stop_hint: how to stop it, for the line that is printed.
+        host: address to listen on; "0.0.0.0" or "::" lets in who can reach this machine.
+        access_log: write a line for each request to standard error.
 
     Returns:
         The running server: `.url`, `.public_url`, `.key`, `.close()`.
 
     Raises:
-        ValueError: an argument is out of its range. A tunnel that fails is a printed sentence, no error.
+        ValueError: an argument is out of its range; a tunnel that fails is a printed sentence, no error.
+        OSError: the port is taken, or the host none of this machine's.
     """
     if tunnel not in ("auto", "ngrok", "colab", None):
         raise ValueError(f"expected tunnel 'auto', 'ngrok', 'colab' or None, got {tunnel!r}: pick one of these")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"expected a port from 0 to 65535, got {port}: pick one in this range, such as 5000")
+    if not 0 <= (wanted := PORT if port is None else port) <= 65535:
+        raise ValueError(f"expected a port from 0 to 65535, got {port}: pick one in this range, such as {PORT}")
     if key not in ("auto", None) and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", key):
         raise ValueError("expected a key of 8 or more letters, digits, '_' or '-', got another: leave key='auto'")
-    for earlier in [server for server in _open_servers if port and port in (server.asked_port, server.port)]:
+    for earlier in [server for server in _open_servers if wanted and wanted in (server.asked_port, server.port)]:
         earlier.close()
-    server = Server(app, port, key=None if key == "auto" else key)
-    if server.port_error:
-        say(f"Port {port} cannot be used ({server.port_error}), so port {server.port} is used instead.")
-    _open_tunnel(server, tunnel, wants_random_key=key == "auto")
+    listener = _listen(host, wanted, may_move=port is None or _is_notebook())
+    if host not in LOCAL_HOSTS and key == "auto":
+        key = secrets.token_urlsafe(16)
+    server = Server(app, listener, wanted, None if key == "auto" else key, access_log)
+    open_tunnel(server, tunnel, wants_random_key=key == "auto")
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
     name = f'"{app.extensions["nlpbook"].title}"' if "nlpbook" in app.extensions else app.name
-    say(f"Serving {name} at {_add_key(server.url, server.key)} ({stop_hint})")
+    say(f"Serving {name} at {add_key(server.url, server.key)} ({stop_hint})")
     return server
 
 
-def _open_tunnel(server: Server, tunnel: str | None, wants_random_key: bool) -> None:
-    """Put a server on the internet if it can be, and print where, or one sentence saying why not."""
-    kind = None
+def _listen(host: str, port: int, may_move: bool) -> socket.socket:
+    """Bind the port; or, if that may be and it is taken, any free one, and say so."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        kind, token = choose_tunnel(tunnel)
-        if kind == "ngrok":
-            # Before the tunnel opens: nobody may come in between.
-            server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
-            say("ngrok is opening a public address: this may take half a minute.")
-            server.tunnel = open_ngrok(server.port, token)
-            server.public_url = server.tunnel.public_url
-            who = "anyone who has this link" if server.key else "anyone at all, as key=None"
-            say(f"Public link: {_add_key(server.public_url, server.key)} (open to {who})")
-    except TunnelError as error:
-        say(f"No public link: {error} The local address works.")
-        server.key = None if wants_random_key else server.key
-        kind = "colab" if is_colab() else None
-    if is_colab() and kind:
-        say(COLAB_RULES)
-    if kind == "colab":
-        show_in_colab(server.port)
-
-
-def _add_key(url: str, key: str | None) -> str:
-    return f"{url}/?key={key}" if key else url
-
-
-def _listen(port: int) -> tuple[socket.socket, str]:
-    """Bind the port, or any free one; returns the socket, and why the asked port could not be had or ""."""
-    try:
-        return socket.create_server((HOST, port)), ""
+        return socket.create_server((host, port), family=family)
     except OSError as error:
-        return socket.create_server((HOST, 0)), str(error.strerror).partition(" (")[0].lower()  # the rest: where
+        why = str(error.strerror).partition(" (")[0].lower()  # the rest: where
+        if not may_move:
+            remedy = "choose another port, or 0 for any free one"
+            raise OSError(f"expected a free port of {host}, got {port} ({why}): {remedy}") from None
+    listener = socket.create_server((host, 0), family=family)
+    say(f"Port {port} cannot be used ({why}), so port {listener.getsockname()[1]} is used instead.")
+    return listener
+
+
+def _is_notebook() -> bool:
+    """Tell whether a cell is running: there, a page on another port is better than none."""
+    ipython = sys.modules.get("IPython")
+    return bool(ipython and ipython.get_ipython())

@@ -4,9 +4,12 @@ import importlib
 import logging
 import os
 import re
+import secrets
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyngrok import conf, ngrok, process
 from pyngrok.exception import PyngrokError, PyngrokNgrokInstallError
@@ -14,9 +17,13 @@ from pyngrok.exception import PyngrokError, PyngrokNgrokInstallError
 from nlpbook_helpers.runtime import is_colab
 from nlpbook_helpers.web.app import say
 
+if TYPE_CHECKING:
+    from nlpbook_helpers.web.server import Server
+
 VARIABLE = "NGROK_AUTHTOKEN"
 DASHBOARD = "https://dashboard.ngrok.com/get-started/your-authtoken"
 START_TIMEOUT = 15  # seconds
+WATCH_SECONDS = 2  # how often an open tunnel is looked after
 COLAB_RULES = (
     "Colab's rules: a free runtime is for work in the notebook, and one used mainly through a web page may be "
     "ended: close the page when you have seen it (https://research.google.com/colaboratory/faq.html)."
@@ -39,6 +46,14 @@ class Tunnel:
     """Private folder of the agent's configuration file."""
     public_url: str = ""
     """Address on the internet."""
+
+    def is_open(self) -> bool:
+        """Ask the agent, if it still runs, whether it still knows this tunnel."""
+        try:
+            is_running = process.is_process_running(self.config.ngrok_path)
+            return is_running and any(one.public_url == self.public_url for one in ngrok.get_tunnels(self.config))
+        except (PyngrokError, OSError):
+            return False
 
     def close(self) -> None:
         """Close the tunnel, stop the agent unless another server uses it, and remove its configuration."""
@@ -146,3 +161,53 @@ def show_in_colab(port: int) -> None:
     """Show the page in the cell's output through Colab's port proxy, which only its user can reach."""
     say("Shown below by Colab's own proxy, for you alone; to share it, set an ngrok token.")
     importlib.import_module("google.colab.output").serve_kernel_port_as_iframe(port, height="720")
+
+
+def open_tunnel(server: "Server", tunnel: str | None, wants_random_key: bool) -> None:
+    """Put a server on the internet if it can be, and print where, or one sentence saying why not."""
+    kind = None
+    try:
+        kind, token = choose_tunnel(tunnel)
+        if kind == "ngrok":
+            # Before the tunnel opens: nobody may come in between.
+            server.key = secrets.token_urlsafe(16) if wants_random_key else server.key
+            say("ngrok is opening a public address: this may take half a minute.")
+            _open_ngrok_for(server, token)
+            threading.Thread(target=_watch, args=(server, token), daemon=True).start()
+    except TunnelError as error:
+        say(f"No public link: {error} The local address works.")
+        server.key = None if wants_random_key else server.key
+        kind = "colab" if is_colab() else None
+    if is_colab() and kind:
+        say(COLAB_RULES)
+    if kind == "colab":
+        show_in_colab(server.port)
+
+
+def _open_ngrok_for(server: "Server", token: str) -> None:
+    server.tunnel = open_ngrok(server.port, token)
+    server.public_url = server.tunnel.public_url
+    who = "anyone who has this link" if server.key else "anyone at all, as key=None"
+    say(f"Public link: {add_key(server.public_url, server.key)} (open to {who})")
+
+
+def _watch(server: "Server", token: str) -> None:
+    """Until the server is closed, notice a tunnel that is gone, say so and open another."""
+    while not server.closed.wait(WATCH_SECONDS):
+        if server.tunnel is None or server.tunnel.is_open():
+            continue
+        tunnel, server.tunnel, server.public_url = server.tunnel, None, None
+        tunnel.close()
+        say("The public link has closed, as the ngrok agent has ended: opening another.")
+        try:
+            _open_ngrok_for(server, token)
+        except TunnelError as error:
+            return say(f"No public link: {error} The local address works.")
+    if server.tunnel:  # opened while the server was closing
+        server.tunnel.close()
+    return None
+
+
+def add_key(url: str, key: str | None) -> str:
+    """Return the address that lets its reader in."""
+    return f"{url}/?key={key}" if key else url

@@ -264,6 +264,33 @@ def draw_series() -> Picture:
     return picture
 
 
+def draw_shrinking() -> Picture:
+    """큰 인코더가 작아지는 네 걸음: 449 MiB에서 어휘를 줄여 94, 층을 반으로 줄이고 증류해
+    54, 숫자를 8비트로 적어 13 MiB. 처음의 대부분은 조각의 벡터였다.
+    """
+    picture = Picture(430)
+    floor, scale, width = 318, 2.25, 92  # a million numbers are 2.25 high; 32 bits are 92 wide
+    columns = (
+        (16, 96.0, 21.5, 1.0, "449 MiB", "큰 인코더", "25만 조각, 12층"),
+        (132, 2.9, 21.5, 1.0, "94 MiB", "① 어휘", "한국어 조각만"),
+        (248, 3.3, 10.8, 1.0, "54 MiB", "② 층 ③ 증류", "12층 → 6층"),
+        (364, 3.3, 10.8, 0.25, "13 MiB", "④ 8비트", "한 숫자 1바이트"),
+    )
+    for x, words, layers, bits, size, name, detail in columns:
+        height = (words + layers) * scale
+        picture.box(x, floor - height, width * bits, words * scale, BLUE, radius=2)
+        picture.box(x, floor - layers * scale, width * bits, layers * scale, ORANGE, radius=2)
+        picture.text(x, floor - height - 18, size, size=18, bold=True, at="start")
+        picture.text(x, floor + 26, name, size=17, bold=True, at="start")
+        picture.text(x, floor + 52, detail, size=15, color=QUIET, at="start")
+    for y, fill, words in ((62, BLUE, "조각마다 하나씩인 벡터"), (96, ORANGE, "층 (트랜스포머)")):
+        picture.box(236, y - 11, 22, 22, fill)
+        picture.text(268, y, words, at="start")
+    picture.text(236, 136, "넓이 = 디스크에서 차지하는 크기", size=15, color=QUIET, at="start")
+    picture.text(16, 406, "증류: 층을 줄인 다음, 큰 인코더를 보고 다시 배우기", color=QUIET, at="start")
+    return picture
+
+
 # A drawing's docstring is its alternative text: who cannot see the picture hears it.
 PICTURES = {
     "review-to-answer": draw_review_to_answer,
@@ -272,6 +299,7 @@ PICTURES = {
     "pair-segments": draw_pair_segments,
     "windows": draw_windows,
     "series": draw_series,
+    "shrinking": draw_shrinking,
 }
 
 

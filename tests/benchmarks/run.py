@@ -1,8 +1,8 @@
 """Run the benchmarks and print one table: `python tests/benchmarks/run.py [--toy] [P1 P6 P7 …]`.
 
 Times mean nothing on a shared machine: every target but a size and P7's seconds is a ratio of two ways measured in
-turns, and nothing fails because of a time. To add a benchmark, write a function of the inputs that returns rows, and
-name it here. `--toy` asks only whether everything still runs.
+turns, and nothing fails because of a time. Ratios are added to the history (history.py). To add a benchmark, write a
+function of the inputs that returns rows, and name it here. `--toy` asks only whether everything still runs.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
+from history import HISTORY_DIR, add_to_history
 from measuring import BENCHMARKS_DIR, Inputs, Row, describe_machine, find_inputs, find_median
 
 BENCHMARKS = {
@@ -82,6 +83,9 @@ def main(arguments: Sequence[str]) -> int:
     content |= {"machine": machine, "rows": [dataclasses.asdict(row) for row in rows]}
     OUTPUT.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     print(f"\nwritten: {OUTPUT.relative_to(BENCHMARKS_DIR.parents[1])}")
+    if not inputs.is_toy and any(row.ratio is not None for row in rows):
+        print(*add_to_history(rows, content), sep="\n")
+        print(f"added to: {HISTORY_DIR.relative_to(BENCHMARKS_DIR.parents[1])}, to be committed")
     return int(any(row.what == "failed" for row in rows))
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 
 import pytest
-from measuring import find_inputs
+from history import add_to_history, read_history
+from measuring import Row, compare, find_inputs
 from run import BENCHMARKS, format_table, main, run_benchmark
 
 
@@ -25,6 +26,24 @@ def test_of_a_benchmark_that_fails_a_row_says_so(toy):
     (row,) = run_benchmark("P4", dataclasses.replace(toy, corpus_name="nowhere"))
     assert (row.id, row.what) == ("P4", "failed")
     assert "nowhere" in row.note
+
+
+def test_a_slower_commit_is_named_and_drawn(tmp_path):
+    machine = {"cpu": "one", "cores": 2, "python": "3.13.0", "torch": "2.13.0", "transformers": "5.23.0"}
+    about = {"when": "2026-11-26T00:00:00+00:00", "inputs": "a sample", "machine": machine}
+    rows = [
+        compare("P1", "step, s", [20.0], [1.0]),
+        compare("P3", "sentence, ms", [8.0], [1.0]),
+        Row("P7", "start, s", (1,)),
+    ]
+    assert add_to_history(rows, about, tmp_path) == []
+    slower = [compare("P1", "step, s", [19.0], [1.0]), compare("P3", "sentence, ms", [6.0], [1.0])]
+    assert add_to_history(slower, {**about, "machine": {**machine, "cpu": "another"}}, tmp_path) == []
+    (sentence,) = add_to_history(slower, about, tmp_path)
+    assert sentence.endswith("P3 sentence, ms: 8 → 6")
+    runs = read_history(tmp_path)
+    assert [list(run["ratios"].values()) for run in runs] == [[20.0, 8.0], [19.0, 6.0], [19.0, 6.0]]
+    assert "P3: times better" in (tmp_path / "ratios.svg").read_text(encoding="utf-8")
 
 
 def test_an_unknown_id_is_refused(capsys):

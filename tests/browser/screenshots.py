@@ -40,7 +40,7 @@ PICTURES = {
 
 def take_picture(browser: Any, url: str, is_table: bool, options: dict[str, Any]) -> bytes:
     """Show one review and why, or several reviews with the most positive first; return a PNG with 256 colours."""
-    page = browser.new_page(**options, reduced_motion="reduce")
+    page = browser.new_page(**options, reduced_motion="reduce", locale="ko-KR")
     page.goto(url)
     if is_table:
         page.locator("#tab-many").click()

@@ -38,7 +38,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that may not log an error, open a dialog or ask any other host, whatever the test does."""
-    tab = browser.new_page(viewport={"width": 1200, "height": 800}, reduced_motion="reduce")
+    tab = browser.new_page(viewport={"width": 1200, "height": 800}, reduced_motion="reduce", locale="ko-KR")
     complaints: list[str] = []
     # Chromium logs each refused request itself; a test that provokes one looks at what the page says of it.
     is_error = lambda message: message.type == "error" and "Failed to load resource" not in message.text  # noqa: E731
@@ -55,13 +55,14 @@ def page(browser: Any) -> Iterator[Any]:
     assert not complaints
 
 
-def answer(sentence: str) -> dict[str, str]:
+def answer(sentence: str) -> dict[str, Any]:
     """Answer as the classifier does; "나쁜" texts are negative, "오류" is refused, "ㅋㅋ" gets a remark."""
     if "오류" in sentence:
         raise ValueError("이 문장은 다룰 수 없습니다.")
     if "나쁜" in sentence:
         shown = {"positive_data": "긍정 0.25", "positive_width": "25.0%", "negative_data": "부정 0.75"}
-        return {"sentence": sentence, "prediction": "부정 (negative)", "negative_width": "75.0%", **shown}
+        numbers = {"probabilities": {"부정 (negative)": 0.75, "긍정 (positive)": 0.25}}
+        return {"sentence": sentence, "prediction": "부정 (negative)", "negative_width": "75.0%", **shown, **numbers}
     return answer_sentence(sentence) | ({"remark": REMARK} if "ㅋㅋ" in sentence else {})
 
 
@@ -82,8 +83,8 @@ def ask(page: Any, *texts: str) -> None:
     page.wait_for_selector("[data-state=done]")
 
 
-def read_bars(page: Any) -> list[str]:
-    return [one.inner_text().replace("\n", " ") for one in page.locator("#result .bar p").all()]
+def read_bars(page: Any, place: str = "#result") -> list[str]:
+    return [one.inner_text().replace("\n", " ") for one in page.locator(f"{place} .bar p").all()]
 
 
 def analyse_many(page: Any, text: str = "", file: bytes = b"") -> list[list[str]]:
@@ -159,11 +160,85 @@ def test_a_pair_and_its_calls_as_code(page: Any, serve_app: Serve) -> None:
         done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60, encoding="utf-8")
         assert "둘째 줄" in done.stdout and "참 (entailment)" in done.stdout, done.stderr
     page.locator(".chip").nth(1).click()
-    expect(page.get_by_label("가설")).to_have_value("기차는 저녁에 출발했다.")
+    expect(page.get_by_label("가설")).to_have_value("숙소에 주차장이 있다.")
     page.get_by_label("가설").fill("")
     page.get_by_role("button", name="분석하기", exact=True).click()
     expect(page.get_by_label("가설")).to_be_focused()
     assert "가설(hypothesis) 칸이 비어 있습니다" in page.locator("#error-hypothesis").inner_text()
+
+
+def test_the_page_in_english_and_back(page: Any, browser: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    page.get_by_label("문장", exact=True).fill("나쁜 글")
+    page.get_by_role("link", name="English").click()
+    page.wait_for_selector("[data-state=done]")
+    assert page.locator(".prediction").inner_text() == "negative 75%", "what was typed is kept, and answered"
+    assert read_bars(page) == ["negative 75%", "positive 25%"] and page.locator("html").get_attribute("lang") == "en"
+    page.get_by_label("Text", exact=True).fill(" ")
+    page.get_by_role("button", name="Analyse", exact=True).click()
+    expect(page.locator("#error-sentence")).to_contain_text('"sentence" is empty')
+    page.reload()
+    page.get_by_role("link", name="한국어").click()
+    expect(page.get_by_role("button", name="분석하기", exact=True)).to_be_visible()
+
+
+def test_a_link_to_a_result_holds_the_text_behind_the_number_sign(page: Any, serve_app: Serve) -> None:
+    url = serve_app(answer).url
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(url)
+    assert page.evaluate("document.activeElement.id") == "field-sentence", "one can write at once"
+    ask(page, f"나쁜 & {HTML}")
+    page.get_by_role("button", name="결과 링크 복사").click()
+    page.get_by_role("button", name="복사했습니다").wait_for()
+    link = page.url
+    assert link.startswith(f"{url}/#sentence=")
+    page.goto("about:blank")
+    page.goto(link)
+    page.wait_for_selector("[data-state=done]")
+    assert page.locator("blockquote").inner_text() == f"나쁜 & {HTML}"
+    assert not any("sentence=" in one.partition("#")[0] for one in asked)
+
+
+def test_right_and_wrong_are_kept(page: Any, serve_app: Serve, tmp_path: Path) -> None:
+    page.goto(serve_app(get_web_service_app(answer, feedback_file=tmp_path / "feedback.csv")).url)
+    ask(page, "좋은 글")
+    assert "이 서버의 파일에 남아" in page.locator(".feedback").inner_text()
+    page.get_by_role("button", name="맞아요").click()
+    expect(page.locator(".feedback")).to_contain_text("의견이 1건")
+    ask(page, "다른 글")
+    page.get_by_role("button", name="틀렸어요").click()
+    expect(page.locator(".feedback")).to_contain_text("의견이 2건")
+    with (tmp_path / "feedback.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["긍정 (positive)", "부정 (negative)"]
+
+
+def test_pieces_are_added_up_to_words_and_each_word_stands_once(page: Any, serve_app: Serve) -> None:
+    def explain(sentence: str) -> dict[str, Any]:
+        places = [(0, 2, 1.0), (2, 4, 0.5), (5, 7, 1.0), (7, 8, -3.0), (10, 12, 0.25), (12, 14, 0.25)]
+        words = [dict(field="sentence", text=sentence[i:j], start=i, end=j, score=score) for i, j, score in places]
+        return {"prediction": "긍정 (positive)", "tokens": words}
+
+    function: Any = lambda sentence: answer(sentence)  # noqa: E731
+    function.explain_fn = explain
+    page.goto(serve_app(function).url)
+    ask(page, "재미있게 연기를, 재미있게 שלום")
+    page.get_by_role("button", name="왜?").click()
+    page.wait_for_selector(".legend")
+    assert [mark.inner_text() for mark in page.locator("blockquote mark").all()] == ["재미있게", "연기를", "재미있게"]
+    listed = page.locator(".strongest dd")
+    assert listed.all_inner_texts() == ["재미있게 +2.00", "연기를 −2.00"] and listed.locator("bdi").count() == 2
+
+
+def test_the_guide_has_calls_that_work(page: Any, serve_app: Serve) -> None:
+    url = serve_app(answer).url
+    page.goto(f"{url}/docs")
+    for place in ("predict-curl", "predictMany-curl", "explain-curl"):
+        call = page.locator(f"#{place}").inner_text()
+        done = subprocess.run(["sh", "-c", call], capture_output=True, text=True, timeout=60, encoding="utf-8")
+        assert "긍정 (positive)" in done.stdout, done.stderr
+    page.get_by_role("button", name="curl /api 코드 복사", exact=True).click()
+    expect(page.get_by_role("button", name="curl /api 코드 복사", exact=True)).to_have_text("복사했습니다")
 
 
 def test_every_class_of_any_function_is_shown(page: Any, serve_app: Serve) -> None:
@@ -198,8 +273,22 @@ def test_many_texts_become_a_table_and_a_file(page: Any, serve_app: Serve, tmp_p
     download.value.save_as(tmp_path / "saved.csv")
     with (tmp_path / "saved.csv").open(encoding="utf-8-sig", newline="") as file:
         header, first, second = csv.reader(file)
-    assert header == ["sentence", "prediction", "긍정", "부정", "error"]
-    assert first[0] == '쉼표, 따옴표 "와"\r\n줄바꿈' and second[0] == "'=1+1 나쁜", "no formula for a spreadsheet"
+    assert header == ["번호", "리뷰", "prediction", "긍정", "부정", "error"], "the columns of the file are kept"
+    assert first[:2] == ["1", '쉼표, 따옴표 "와"\r\n줄바꿈'] and second[1] == "'=1+1 나쁜", (
+        "no formula for a spreadsheet"
+    )
+
+
+def test_a_column_of_labels_gives_accuracy(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    rows = ["1,좋은 글,1", "2,나쁜 글,긍정 (positive)", "3,다른 글,positive", "4,글,", "5,글,무엇"]
+    analyse_many(page, file="\n".join(["번호,document,label", *rows]).encode())
+    expect(page.locator(".accuracy")).to_have_text("정답 열 ‘label’과 견주면 3개 가운데 2개(66.7%)가 맞았습니다.")
+    assert page.locator(".confusion tbody").inner_text().split() == ["부정", "0", "0", "긍정", "1", "2"]
+    page.reload()
+    analyse_many(page, "좋은 글")
+    assert page.locator(".accuracy").count() == 0
+    assert read_bars(page, "#many-result") == ["긍정 1개 · 100%", "부정 0개 · 0%"], "what nothing got is counted too"
 
 
 def test_html_is_text_and_the_policy_stops_what_is_inline(page: Any, serve_app: Serve) -> None:
@@ -231,7 +320,9 @@ def test_a_busy_server_is_waited_for(page: Any, serve_app: Serve) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_and_a_phone_has_room(page: Any, serve_app: Serve, scheme: str) -> None:
+def test_axe_finds_nothing_serious_and_a_phone_has_room(
+    page: Any, serve_app: Serve, scheme: str, tmp_path: Path
+) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": 390, "height": 844})
@@ -245,7 +336,19 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(page: Any, serve_app: Se
         boxes = [one.bounding_box() for one in page.locator("button:visible, summary:visible, select:visible").all()]
         assert min(box["height"] for box in boxes) >= 44, state
 
-    page.goto(serve_app(answer).url)
+    labels = {f"{number} {'길고긴이름표' * 12}": 0.5 for number in (1, 2)}
+    shown = {"a_data": f"{list(labels)[0]} 0.5", "a_width": "50%", "b_data": f"{list(labels)[1]} 0.5", "b_width": "50%"}
+    long = serve_app(lambda sentence: {"prediction": list(labels)[0], **shown, "probabilities": labels})
+    page.goto(long.url)
+    ask(page, "글")
+    check("with long labels")
+    analyse_many(page, "하나\n둘")
+    check("with long labels in the table")
+    page.goto(f"{long.url}/docs?lang={'en' if scheme == 'dark' else 'ko'}")
+    check("guide")
+    page.goto(f"{serve_app(answer).url}/?lang=en")
+    check("English")
+    page.goto(serve_app(get_web_service_app(answer, feedback_file=tmp_path / "a.csv")).url)
     check("empty")
     ask(page, "띄어쓰기없이ㅋㅋ" * 100)
     page.get_by_role("button", name="왜?").click()

@@ -92,6 +92,20 @@ def test_a_large_batch_lets_single_requests_in_between(serve_app: Serve) -> None
         assert [result["sentence"] for result in large.result().json["results"]] == [one["sentence"] for one in inputs]
 
 
+def test_a_short_text_passes_long_ones_which_are_not_forgotten() -> None:
+    model = Model()
+    batcher = make_batcher(model)
+    with ThreadPoolExecutor(8) as pool:
+        first = hold(model, pool, lambda text: batcher.answer([{"sentence": text}]), [])
+        long = [pool.submit(batcher.answer, [{"sentence": f"{number}" * 4_000}] * 8) for number in range(4)]
+        time.sleep(0.3)
+        short = pool.submit(batcher.answer, [{"sentence": "짧은 글"}])
+        time.sleep(0.3)
+        model.gate.set()
+        assert [len(answer.result()) for answer in [*first, *long, short]] == [1, 8, 8, 8, 8, 1]
+    assert "짧은 글" in model.batches[1], "the first after the batch at hand"
+
+
 def test_long_texts_make_small_batches_and_short_ones_large(serve_app: Serve) -> None:
     model = Model()
     batcher = make_batcher(model)
@@ -143,6 +157,18 @@ def test_overload_is_refused_at_once_and_the_page_still_opens(serve_app: Serve) 
         model.gate.set()
         assert {answer.result().status for answer in answers} == {200}
     assert ask(server, "다시").status == 200
+
+
+def test_a_function_that_hangs_is_not_ready(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model()
+    server = serve_app(model)
+    assert call(f"{server.url}/readyz").json == {"status": "ready"}
+    monkeypatch.setattr(batching, "PATIENCE_SECONDS", 0.2)
+    with ThreadPoolExecutor(4) as pool:
+        hold(model, pool, lambda text: ask(server, text), [])
+        assert (call(f"{server.url}/readyz").status, call(f"{server.url}/healthz").status) == (503, 200)
+        model.gate.set()
+    assert call(f"{server.url}/readyz").status == 200
 
 
 def test_closing_sends_away_what_waits_and_a_later_request_starts_anew() -> None:

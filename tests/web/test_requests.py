@@ -1,5 +1,6 @@
 """What a request may say, what it is told, and what the description of the API says of it."""
 
+import csv
 import json
 import re
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from web_client import answer_sentence, call, explain_sentence, make_full_function
 
-from nlpbook_helpers.web import Server, get_web_service_app
+from nlpbook_helpers import CsvCorpus
+from nlpbook_helpers.web import Server, feedback, get_web_service_app
+from nlpbook_helpers.web.language import SENTENCES, WORDS
 
 Serve = Callable[..., Server]
 
@@ -116,6 +119,100 @@ def test_the_description_fits_the_function(serve_app: Serve) -> None:
     assert (
         document["security"] == [{"key": []}] and "remark" in document["components"]["schemas"]["Answer"]["properties"]
     )
+
+
+@pytest.mark.parametrize(
+    ("accepted", "match"),
+    [("", "칸이 비어"), ("ko-KR,en;q=0.5", "칸이 비어"), ("en-US,ko;q=0.5", '"sentence" is empty'), ("fr", "is empty")],
+)
+def test_messages_follow_the_language_and_codes_do_not(serve_app: Serve, accepted: str, match: str) -> None:
+    url = serve_app().url
+    language = {"Accept_Language": accepted} if accepted else {}
+    single = call(f"{url}/api", {"sentence": ""}, **language)
+    batch = call(f"{url}/api/batch", {"inputs": [{"sentence": ""}]}, **language)
+    assert single.error["code"] == "empty_text" and match in single.error["message"]
+    assert batch.json["results"] == [single.json]
+
+
+def test_every_sentence_is_there_in_both_languages() -> None:
+    for name, (status, code, korean, english) in SENTENCES.items():
+        assert 400 <= status < 600 and code.islower(), name
+        assert set(re.findall(r"{(\w+)", korean)) - {"label", "name"} == set(re.findall(r"{(\w+)", english)) - {"name"}
+    for key, (korean, english) in WORDS.items():
+        assert set(re.findall(r"{(\w+)}", korean)) == set(re.findall(r"{(\w+)}", english)), key
+
+
+@pytest.mark.parametrize(
+    ("info", "korean", "english"),
+    [
+        (
+            {"corpus": "nsmc", "trained_on": "145000", "accuracy": "0.8849"},
+            "영화 리뷰 145,000건",
+            "about 12 times in 100",
+        ),
+        ({"corpus": "<b>상담.csv"}, "&lt;b&gt;상담.csv에서 배운", "How often it errs was not measured"),
+        ({"corpus": "mine", "accuracy": "1.0"}, "100번에 1번쯤", "about 1 times in 100"),
+        ({}, "확률로 답합니다", "answers with probabilities"),
+    ],
+)
+def test_the_head_says_what_was_learned_and_how_often_it_errs(
+    serve_app: Serve, info: dict[str, str], korean: str, english: str
+) -> None:
+    function: Any = lambda sentence: answer_sentence(sentence)  # noqa: E731
+    function.info, function.examples = info, [["<내 글>"]] if info else []
+    url = serve_app(function).url
+    assert korean in call(url).text and 'lang="ko"' in call(url).text
+    page = call(url, Accept_Language="en").text
+    assert english in page and 'lang="en"' in page and call(f"{url}/?lang=en").text == page
+    assert ("&lt;내 글&gt;</button>" in page, "눈빛만으로" in page) == (bool(info), not info)
+
+
+def test_feedback_becomes_a_corpus(serve_app: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "feedback" / "train.csv"
+    function = make_full_function()
+    vars(function)["info"] = {"checkpoint": "epoch=1.ckpt"}
+    app = get_web_service_app(function, feedback_file=file)
+    url = f"{serve_app(app).url}/api/feedback"
+    texts = ['좋다, "정말"\n좋다', "=1+1", "나쁘다"]
+    labels = ["긍정 (positive)", "부정 (negative)", "부정 (negative)"]
+    for count, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
+        assert call(url, {"input": {"sentence": text}, "label": label}).json == {"count": count}
+    examples = CsvCorpus(labels=None).get_examples(str(file.parent), "train")
+    assert [one.text_a.strip() for one in examples] == texts and [one.label for one in examples] == labels
+    assert list(csv.DictReader(file.open(encoding="utf-8")))[1]["text"].startswith(" "), "no formula"
+    assert call(url, {"input": {"sentence": "가"}, "label": "중립"}).error["code"] == "unknown_label"
+    assert call(url, {"input": {"sentence": ""}, "label": labels[0]}).error["code"] == "empty_text"
+    assert len(CsvCorpus(labels=None).get_examples(str(file.parent), "train")) == 3
+    file.write_bytes(file.read_bytes() + b" " * feedback.MAX_BYTES)
+    assert call(url, {"input": {"sentence": "가"}, "label": labels[0]}).status == 507
+    (tmp_path / "other.csv").write_text("text,label\n가,1\n")
+    with pytest.raises(
+        ValueError, match=r"other\.csv: expected columns \['text', 'label', 'answer', .* got \['text', 'label'\]"
+    ):
+        get_web_service_app(function, feedback_file=tmp_path / "other.csv")
+
+
+def test_strangers_are_asked_for_feedback_only_if_the_owner_wants_it(serve_app: Serve, tmp_path: Path) -> None:
+    body, key = {"input": {"sentence": "가"}, "label": "긍정 (positive)"}, {"Authorization": "Bearer long-enough"}
+    for wanted in (False, True):
+        app = get_web_service_app(answer_sentence, feedback_file=tmp_path / "a.csv", public_feedback=wanted)
+        url = serve_app(app, key="long-enough").url
+        assert call(f"{url}/api/feedback", body, **key).status == (200 if wanted else 404)
+        assert f'data-feedback="{"yes" if wanted else "no"}"' in call(url, **key).text
+        assert ("/api/feedback" in call(f"{url}/openapi.json", **key).json["paths"]) == wanted
+    assert call(f"{serve_app().url}/api/feedback", body).error["code"] == "no_feedback"
+
+
+def test_the_guide_shows_every_address_and_error(serve_app: Serve) -> None:
+    url = serve_app(make_full_function()).url
+    guide, document = call(f"{url}/docs", Accept_Language="en").text, call(f"{url}/openapi.json").json
+    for path, methods in document["paths"].items():
+        operation = methods["post"]
+        assert f"POST {path}" in guide and f'id="{operation["operationId"]}"' in guide
+        assert operation["requestBody"]["content"]["application/json"]["example"]
+        assert operation["responses"]["200"]["content"]["application/json"]["example"]
+    assert "too_many_requests" in guide and "/api/v2" in guide and "/api/v2" in document["info"]["description"]
+    assert document["components"]["schemas"]["Completeness"]["properties"]["difference"]["description"]
 
 
 def test_the_api_keeps_to_its_description(serve_app: Serve, tmp_path: Path) -> None:

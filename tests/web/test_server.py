@@ -1,15 +1,18 @@
 """The server in its thread, and who may come in."""
 
+import gzip
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, active_count
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from web_client import BODY, KEY, Answer, answer_sentence, call, make_full_function, wait_until
@@ -47,15 +50,35 @@ def test_serving_says_where_and_closing_frees_the_port(capsys: pytest.CaptureFix
     assert "closed" in repr(server)
 
 
-def test_a_taken_port_is_replaced_by_a_free_one(serve_app: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_taken_port_is_an_error_but_in_a_notebook(
+    serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
+        with pytest.raises(
+            OSError, match=rf"free port of 127\.0\.0\.1, got {taken} \(address already in use\): choose"
+        ):
+            serve_app(port=taken)
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: "a notebook's"))
         server = serve_app(port=taken)
         assert server.port != taken and call(server.url).status == 200
     expected = rf"Port {taken} cannot be used \(address already in use\), so port {server.port} is used instead"
     assert re.search(expected, capsys.readouterr().out)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_another_host_asks_for_a_key_and_each_request_has_a_number(
+    serve_app: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = serve_app(host="::1", access_log=True)
+    answer = call(f"{local.url}/api?key=secret", BODY)
+    assert local.url == f"http://[::1]:{local.port}" and answer.status == 200
+    line = capsys.readouterr().err
+    assert re.search(rf"::1 POST '/api' 200 \d+ ms {answer.headers['X-Request-Id']}$", line) and "secret" not in line
+    open_to_all = serve_app(host="0.0.0.0")  # noqa: S104
+    assert open_to_all.key and call(open_to_all.url).status == 401 and ask(open_to_all).status == 401
 
 
 def test_the_same_cell_run_again_replaces_its_server(serve_app: Serve) -> None:
@@ -131,13 +154,32 @@ def test_what_the_server_itself_refuses_has_the_same_form(
     assert answer.startswith(f"HTTP/1.1 {status}") and f'"code": "{code}"' in answer and "frame-ancestors" in answer
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/healthz", "/nothing", "/static/app.js"])
+@pytest.mark.parametrize("path", ["/", "/api", "/healthz", "/nothing", "/docs"])
 def test_every_answer_carries_the_security_headers(serve_app: Serve, path: str) -> None:
     headers = call(serve_app().url + path).headers
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy and "unsafe" not in policy
     assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
     assert headers["Cache-Control"] == "no-store"
+
+
+def test_static_files_are_kept_by_their_content_and_sent_small(serve_app: Serve) -> None:
+    server = serve_app()
+    path = re.search(r'src="(static/\w+/app\.js)"', call(server.url).text)
+    url = f"{server.url}/{path and path[1]}"
+    plain, again = call(url), call(url, If_None_Match=call(url).headers["ETag"])
+    assert "immutable" in plain.headers["Cache-Control"] and (again.status, again.text) == (304, "")
+    for address in (url, server.url):
+        with urlopen(Request(address, headers={"Accept-Encoding": "gzip"})) as response:  # noqa: S310
+            small, headers = response.read(), response.headers
+        assert headers["Content-Encoding"] == "gzip" and len(small) == int(headers["Content-Length"])
+        assert gzip.decompress(small).decode() == call(address).text
+        assert call(address, If_None_Match=headers["ETag"] or "-").status == (304 if address == url else 200)
+        head = call(address, method="HEAD")
+        assert (head.status, head.text) == (200, "") and int(head.headers["Content-Length"]) > len(small)
+    options = call(f"{server.url}/api", method="OPTIONS")
+    assert options.status == 200 and {"POST", "OPTIONS"} == set(options.headers["Allow"].split(", "))
+    assert "Content-Encoding" not in call(server.url, Accept_Encoding="gzip;q=0").headers
 
 
 COLAB = "5000-m-s-abc.us-east1-0.prod.colab.dev"
@@ -172,7 +214,8 @@ def test_with_a_key_only_health_and_assets_are_open(serve_app: Serve) -> None:
         answer = call(server.url + path)
         assert (answer.status, answer.error["code"]) == (401, "unauthorized"), path
     assert "접속 열쇠가 없거나" in call(server.url, Accept="text/html").text
-    assert call(f"{server.url}/healthz").status == call(f"{server.url}/static/app.css").status == 200
+    static = f"{server.url}{app.static_url_path}/app.css"
+    assert call(f"{server.url}/healthz").status == call(static).status == 200
     for given in ("열쇠".encode().decode("latin-1"), "ÿ", "", KEY + "x"):
         assert ask(server, Authorization=f"Bearer {given}").status == 401
         assert ask(server, Authorization="", Cookie=f"nlpbook_key_{server.port}={given}").status == 401
@@ -183,19 +226,41 @@ def test_with_a_key_only_health_and_assets_are_open(serve_app: Serve) -> None:
 
 def test_a_visitor_of_a_public_page_has_so_many_requests_a_minute(serve_app: Serve) -> None:
     server = serve_app(get_web_service_app(make_full_function(), requests_per_minute=6), key=KEY)
-    one, other, third = visit(server), visit(server), visit(server)
+    one, other = visit(server), visit(server)
     assert [ask(server, Authorization="", Cookie=one).status for _ in range(7)] == [200] * 6 + [429]
     refused = ask(server, Authorization="", Cookie=one)
     assert 1 <= int(refused.headers["Retry-After"]) <= 10 and refused.error["code"] == "too_many_requests"
     assert ask(server, "/api/batch", {"inputs": [BODY] * 1_000}, Cookie=other).status == 200
     assert int(ask(server, Cookie=other).headers["Retry-After"]) > 500, "1,000 inputs are worth 100 requests"
-    assert [ask(server, "/api/explain", {"sentence": "가나"}, Cookie=third).status for _ in range(3)] == [200, 200, 429]
     made_up = one.rpartition("=")[0] + "=eyJ2aXNpdG9yIjoiMSJ9.aaaa.bbbb"
     assert [ask(server, Cookie=cookie).status for cookie in [made_up, "", made_up] * 3][-1] == 429, (
         "all without, as one"
     )
     free = serve_app(get_web_service_app(answer_sentence, requests_per_minute=1))
     assert [ask(free).status for _ in range(3)] == [200] * 3, "on this machine nothing is counted"
+
+
+def test_an_explanation_costs_more(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(make_full_function(), requests_per_minute=6), key=KEY)
+    one = visit(server)
+    assert [ask(server, "/api/explain", {"sentence": "가나"}, Cookie=one).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_many_cookies_are_not_many_visitors_and_starve_nobody(serve_app: Serve) -> None:
+    server = serve_app(get_web_service_app(answer_sentence, requests_per_minute=12), key=KEY)
+    honest = visit(server)
+    assert ask(server, Cookie=honest).status == 200
+    greedy = [visit(server) for _ in range(4)]
+    answered = [ask(server, Cookie=cookie).status for cookie in [*greedy, ""] * 20].count(200)
+    assert 6 <= answered <= 26, "together not more than two visitors"
+    assert [ask(server, Cookie=honest).status for _ in range(4)] == [200] * 4
+
+
+def test_wrong_keys_are_slowed_down_and_the_right_one_is_not(serve_app: Serve) -> None:
+    server = serve_app(key=KEY)
+    tried = [ask(server, Authorization=f"Bearer wrong-{number}") for number in range(40)]
+    assert [answer.status for answer in tried] == [401] * 30 + [429] * 10
+    assert 1 <= int(tried[-1].headers["Retry-After"]) <= 2 and ask(server).status == 200
 
 
 def test_a_visitor_may_not_hold_all_threads(serve_app: Serve) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_client import BODY, answer_sentence, call
+from web_client import BODY, answer_sentence, call, wait_until
 
 from nlpbook_helpers.web import Server, get_web_service_app, tunnel
 
@@ -95,6 +95,24 @@ def test_without_a_key_visitors_of_a_tunnel_are_limited(
     os.kill(agent.record["pid"], 9)
     server.close()
     assert "closed" in repr(server), "a dead agent does not stop it"
+
+
+def test_a_tunnel_that_dies_is_noticed_and_opened_again(
+    agent: Agent, serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tunnel, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(tunnel, "START_TIMEOUT", 2)
+    server = serve_app(tunnel="ngrok")
+    first = agent.record["pid"]
+    os.kill(first, 9)
+    wait_until(lambda: agent.record["pid"] != first and server.public_url)
+    out = capsys.readouterr().out
+    assert out.count("The public link has closed") == 1 and out.count("Public link: ") == 2
+    assert call(str(server.public_url)).status == 401, "with the same key"
+    monkeypatch.setenv("FAKE_NGROK_MODE", "refused")
+    os.kill(agent.record["pid"], 9)
+    wait_until(lambda: "No public link: ngrok refused the token" in capsys.readouterr().out)
+    assert server.public_url is None and call(server.url).status == 401
 
 
 @pytest.mark.parametrize(

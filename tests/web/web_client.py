@@ -52,11 +52,12 @@ def call(url: str, body: Any = None, method: str | None = None, **headers: str) 
     return answer
 
 
-def answer_sentence(sentence: str) -> dict[str, str]:
+def answer_sentence(sentence: str) -> dict[str, Any]:
     """Answer as the book's document classifier does."""
     shown = {"positive_data": "긍정 0.9876", "negative_data": "부정 0.0124"}
     widths = {"positive_width": "98.76%", "negative_width": "1.24%"}
-    return {"sentence": sentence, "prediction": "긍정 (positive)", **shown, **widths}
+    numbers = {"label": "긍정 (positive)", "probabilities": {"부정 (negative)": 0.012432, "긍정 (positive)": 0.987568}}
+    return {"sentence": sentence, "prediction": "긍정 (positive)", **shown, **widths, **numbers}
 
 
 def explain_sentence(sentence: str) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def explain_sentence(sentence: str) -> dict[str, Any]:
     return {"prediction": "긍정 (positive)", "tokens": tokens, "completeness": {"sum": 0.75, "difference": 0.76}}
 
 
-def make_full_function() -> Callable[..., dict[str, str]]:
+def make_full_function() -> Callable[..., dict[str, Any]]:
     """Make an inference function with all it may carry."""
     function: Any = lambda sentence: answer_sentence(sentence)  # noqa: E731
     function.batch_fn = lambda inputs: [answer_sentence(**fields) for fields in inputs]

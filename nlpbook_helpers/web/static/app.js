@@ -1,14 +1,15 @@
 // One question: sends the form to the API and shows the answer. The other modules hang on it.
 import { makeAnswer, summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
-import { setUpCalls } from "./calls.js";
-import { byId, fields, formatCount, isBusy, make, readTexts, setBusy, setUpTabs } from "./dom.js";
+import { copy, setUpCallsOfForm } from "./calls.js";
+import { byId, fields, formatCount, isBusy, make, makeButton, readTexts, say, setBusy, setUpTabs } from "./dom.js";
 import { offerExplanation } from "./explain.js";
+import { makeFeedback } from "./feedback.js";
 import { setUpHistory } from "./history.js";
 import { setUpMany } from "./many.js";
 
 const form = byId("form");
-const [submit, result, why] = ["submit", "result", "why"].map(byId);
+const [submit, result, why, place] = ["submit", "result", "why", "after"].map(byId);
 const canExplain = document.body.dataset.canExplain === "yes";
 let answered; // the texts of the last answer, as JSON
 const tabs = [...document.querySelectorAll("[role=tab]")];
@@ -17,7 +18,7 @@ function show(state, ...children) {
   result.dataset.state = state;
   result.setAttribute("aria-busy", String(state === "loading"));
   result.replaceChildren(...children);
-  if (state !== "done") why.hidden = true;
+  why.hidden = place.hidden = state !== "done";
   result.scrollIntoView({ block: "nearest" }); // on a phone it lies below the form
 }
 
@@ -31,8 +32,8 @@ function showHint(words) {
 
 function showError(error) {
   const field = fields.find((one) => one.name === error.field);
-  if (!field) return show("error", make("strong", {}, "답을 받지 못했습니다"), make("p", {}, error.message));
-  showHint("표시된 칸을 고치면 여기에 결과가 나타납니다.");
+  if (!field) return show("error", make("strong", {}, say("no_answer")), make("p", {}, error.message));
+  showHint(say("correct_field"));
   setFieldError(field, error.message);
   field.focus(); // its description, the error, is read aloud with it
 }
@@ -49,18 +50,20 @@ async function ask() {
   const texts = readTexts();
   setBusy(submit, true);
   fields.forEach((field) => setFieldError(field, ""));
-  show("loading", make("p", { className: "hint" }, "모델이 읽고 있습니다…"), makeSkeleton("skeleton"));
+  show("loading", make("p", { className: "hint" }, say("reading")), makeSkeleton("skeleton"));
   try {
     const answer = await post("api", texts);
+    const summary = summarize(answer);
     show("done", ...makeAnswer(answer));
     offerExplanation(why, texts, canExplain);
-    remember(texts, summarize(answer));
+    place.replaceChildren(...makeFeedback(texts, summary), makeLinkButton(texts));
+    remember(texts, summary);
     answered = JSON.stringify(texts);
   } catch (error) {
     showError(error);
     // A server that asks for patience gets it: the button counts down and then works again.
-    await countDown(error.waitSeconds, (left) => (submit.textContent = `${left}초 뒤에 다시`));
-    submit.textContent = "분석하기";
+    await countDown(error.waitSeconds, (left) => (submit.textContent = say("again_in", { left })));
+    submit.textContent = say("analyse");
   } finally {
     setBusy(submit, false);
   }
@@ -71,7 +74,7 @@ function askAbout(texts) {
   // What was typed and got no answer is not lost: the history keeps it.
   const typed = readTexts();
   const isUnanswered = JSON.stringify(typed) !== answered && Object.values(typed).join("").trim();
-  if (isUnanswered) remember(typed, { name: "답을 받지 못한 글", shown: "" });
+  if (isUnanswered) remember(typed, { name: say("unanswered"), shown: "" });
   for (const field of fields) field.value = texts[field.name];
   fields.forEach(updateCount);
   updateCalls();
@@ -79,16 +82,34 @@ function askAbout(texts) {
   ask();
 }
 
+// What follows the # is never sent to a server: the link carries the texts, and opening it asks about them.
+const makeHash = (texts) => `#${new URLSearchParams(texts)}`;
+
+function askAboutHash() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (fields.every((field) => given.has(field.name))) askAbout(Object.fromEntries(given));
+}
+
+function makeLinkButton(texts) {
+  const link = make("span", { hidden: true }, location.href.replace(/#.*/s, "") + makeHash(texts));
+  const button = makeButton(say("copy_link"), "secondary", async () => {
+    history.replaceState(null, "", makeHash(texts)); // and so it stands in the address bar too
+    await copy(link);
+    button.textContent = say("copied");
+  });
+  return make("div", { className: "send" }, button, link, make("span", { className: "note" }, say("link_is_private")));
+}
+
 function updateCount(field) {
   const count = byId(`count-${field.name}`);
   const max = Number(count.dataset.max);
   const length = [...field.value].length;
-  count.textContent = `${formatCount(length)} / ${formatCount(max)}자`;
+  count.textContent = say("count", { count: formatCount(length), most: formatCount(max) });
   count.classList.toggle("over", length > max);
 }
 
 const remember = setUpHistory(askAbout);
-const updateCalls = setUpCalls();
+const updateCalls = setUpCallsOfForm();
 setUpTabs(tabs);
 setUpMany();
 
@@ -117,3 +138,14 @@ for (const chip of document.querySelectorAll(".chip")) {
   const values = JSON.parse(chip.dataset.values);
   chip.addEventListener("click", () => askAbout(Object.fromEntries(fields.map((field, i) => [field.name, values[i]]))));
 }
+
+byId("language").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.cookie = `nlpbook_language=${event.currentTarget.hreflang}; SameSite=Lax; Path=/; Max-Age=31536000`;
+  const texts = readTexts();
+  const hash = Object.values(texts).join("") ? makeHash(texts) : "";
+  location.replace(location.pathname + hash);
+  if (hash) location.reload(); // else only the part behind # would change
+});
+addEventListener("hashchange", askAboutHash);
+askAboutHash();

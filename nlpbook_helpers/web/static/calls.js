@@ -1,7 +1,7 @@
 // The same question as a curl and as a Python call, quoted so that any text survives.
-import { byId, fields, readTexts } from "./dom.js";
+import { byId, fields, readTexts, say } from "./dom.js";
 
-const KEY_PLACEHOLDER = "<접속 열쇠>"; // the real one is in a cookie that no script can read
+const KEY_PLACEHOLDER = say("key_placeholder"); // the real one is in a cookie that no script can read
 
 // In a POSIX shell nothing is special between single quotes but the single quote.
 const quoteForShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -14,7 +14,7 @@ export function makeCurl(url, texts, hasKey) {
 
 // A JSON string is a Python string too: same quotes, same escapes.
 export function makePython(url, texts, hasKey) {
-  const pairs = Object.entries(texts).map(([name, text]) => `    ${JSON.stringify(name)}: ${JSON.stringify(text)},`);
+  const pairs = Object.entries(texts).map(([name, value]) => `    ${JSON.stringify(name)}: ${JSON.stringify(value)},`);
   const key = hasKey ? `, "Authorization": "Bearer ${KEY_PLACEHOLDER}"` : "";
   return `import json
 from urllib.request import Request, urlopen
@@ -28,7 +28,7 @@ with urlopen(request) as response:
     print(json.load(response))`;
 }
 
-async function copy(element) {
+export async function copy(element) {
   try {
     await navigator.clipboard.writeText(element.textContent);
   } catch {
@@ -38,22 +38,30 @@ async function copy(element) {
   }
 }
 
+// Buttons that copy what stands beside them, and a function that writes the calls of an address into the page.
 export function setUpCalls() {
-  const url = new URL("api", location.origin + location.pathname).href;
   const hasKey = document.body.dataset.hasKey === "yes";
-  const update = () => {
-    const texts = readTexts();
-    for (const name of Object.keys(texts)) texts[name] ||= "여기에 글을 적습니다.";
-    byId("call-curl").textContent = makeCurl(url, texts, hasKey);
-    byId("call-python").textContent = makePython(url, texts, hasKey);
-  };
   for (const button of document.querySelectorAll(".copy")) {
     button.addEventListener("click", async () => {
       await copy(byId(button.dataset.copies));
-      button.textContent = "복사했습니다";
-      setTimeout(() => (button.textContent = "복사"), 1500);
+      button.textContent = say("copied");
+      setTimeout(() => (button.textContent = say("copy")), 1500);
     });
   }
+  return (path, body, id) => {
+    const url = new URL(path, location.origin + location.pathname).href;
+    byId(`${id}-curl`).textContent = makeCurl(url, body, hasKey);
+    byId(`${id}-python`).textContent = makePython(url, body, hasKey);
+  };
+}
+
+export function setUpCallsOfForm() {
+  const write = setUpCalls();
+  const update = () => {
+    const texts = readTexts();
+    for (const name of Object.keys(texts)) texts[name] ||= say("sample_text");
+    write("api", texts, "call");
+  };
   for (const field of fields) field.addEventListener("input", update);
   update();
   return update;

@@ -2,6 +2,13 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// The page's words in its language, from templates/words.toml; {names} in them are filled in.
+const { lang } = document.documentElement;
+const words = JSON.parse(byId("words").textContent);
+export const say = (key, values = {}) => words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+export const translate = (sentence) => words[sentence] ?? sentence; // of the classifier's, where it is known
+export const isEnglish = lang === "en";
+
 // make("p", { className: "note", "aria-label": "…" }, "text", child): names with a hyphen, and role, are attributes.
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -15,7 +22,10 @@ export function make(tag, properties = {}, ...children) {
 
 export const makeButton = (text, className, onclick) => make("button", { type: "button", className, onclick }, text);
 
-export const formatCount = (number) => number.toLocaleString("ko");
+export const formatCount = (number) => number.toLocaleString(lang);
+
+// Text of a visitor's or a model's, which may run from right to left: it stays within itself.
+export const isolate = (text, className = "") => make("bdi", { className }, text);
 
 // Not `disabled`: that would take the focus away from whoever pressed the button with the keyboard.
 export const setBusy = (button, isBusy) => button.setAttribute("aria-disabled", String(isBusy));

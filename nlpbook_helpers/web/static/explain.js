@@ -1,9 +1,10 @@
-// "왜?": the texts again, with the tokens that drove the answer highlighted.
+// "왜?": the texts again, with the words that drove the answer highlighted.
 import { getShortName, makeQuotes } from "./answer.js";
 import { post } from "./api.js";
-import { formatCount, isBusy, make, makeButton, setBusy } from "./dom.js";
+import { formatCount, isBusy, isolate, make, makeButton, say, setBusy } from "./dom.js";
 
-const MOST_TOKENS_LISTED = 3;
+const MOST_LISTED = 3;
+const LONGEST_WORD = 15; // characters; a text written without spaces is better seen in pieces
 const WEAKEST_MARKED = 0.08; // of the strongest: fainter ones would only be noise
 
 const formatScore = (score) => `${score < 0 ? "−" : "+"}${Math.abs(score).toFixed(2)}`;
@@ -13,84 +14,108 @@ export function offerExplanation(place, texts, canExplain) {
   place.hidden = false;
   place.replaceChildren(...makeQuotes(texts));
   if (!canExplain) return;
-  const button = makeButton("왜?", "secondary why", () => explain(place, texts, button, note));
-  const note = make("span", { className: "note", role: "status" }, "어느 말이 답을 정했는지 봅니다.");
+  const button = makeButton(say("why"), "secondary why", () => explain(place, texts, button, note));
+  const note = make("span", { className: "note", role: "status" }, say("why_note"));
   place.append(make("div", { className: "send" }, button, note));
 }
 
 async function explain(place, texts, button, note) {
   if (isBusy(button)) return;
   setBusy(button, true);
-  note.textContent = "말마다 따져 보고 있습니다…";
+  note.textContent = say("why_working");
   try {
     const shown = makeExplanation(await post("api/explain", texts), texts);
     if (!button.isConnected) return; // another answer has taken this place meanwhile
     place.replaceChildren(...shown);
     place.querySelector("h2").focus(); // the button is gone: read on from here
   } catch (error) {
-    note.textContent = error.waitSeconds ? `${error.message} ${error.waitSeconds}초 뒤에 다시 눌러 주세요.` : error.message;
+    note.textContent = error.waitSeconds ? say("why_again", { message: error.message, left: error.waitSeconds }) : error.message;
     setBusy(button, false);
   }
 }
 
 function makeExplanation({ prediction, tokens, completeness }, texts) {
   const name = getShortName(String(prediction));
-  const strongest = Math.max(...tokens.map((token) => Math.abs(token.score)), 1e-9);
-  const getTokens = (field) => tokens.filter((token) => token.field === field);
+  const words = Object.fromEntries(
+    Object.entries(texts).map(([field, text]) => [field, joinWords(text, tokens.filter((token) => token.field === field))]),
+  );
+  const all = Object.values(words).flat();
+  const strongest = Math.max(...all.map((word) => Math.abs(word.score)), 1e-9);
   const makeMark = (className) => make("mark", { className, "aria-hidden": "true" }, "가");
   const legend = [
-    make("span", {}, makeMark("for"), ` ${name} 쪽`),
-    make("span", {}, makeMark("against"), " 반대쪽"),
-    make("span", {}, "짙을수록 영향이 큽니다"),
+    make("span", {}, makeMark("for"), " ", say("why_for", { name })),
+    make("span", {}, makeMark("against"), " ", say("why_against")),
+    make("span", {}, say("why_strength")),
   ];
   const [sum, difference] = [completeness?.sum ?? 0, completeness?.difference ?? 0].map(formatScore);
-  const check = `검산: 점수의 합 ${sum}, 빈 글과 견준 모델 점수의 차이 ${difference}. 둘이 가까울수록 믿을 만합니다.`;
   return [
-    make("h2", { tabIndex: -1 }, `왜 ‘${name}’일까요?`),
-    ...makeQuotes(texts, (text, field) => markTokens(text, getTokens(field), strongest)),
-    ...Object.entries(texts).flatMap(([field, text]) => sayWhatWasRead(text, getTokens(field))),
+    make("h2", { tabIndex: -1 }, say("why_title", { name })),
+    ...makeQuotes(texts, (text, field) => markWords(text, words[field], strongest)),
+    ...Object.entries(texts).flatMap(([field, text]) => sayWhatWasRead(text, words[field])),
     make("p", { className: "legend" }, ...legend),
-    ...makeStrongest(tokens, name, WEAKEST_MARKED * strongest),
-    ...(completeness ? [make("p", { className: "note" }, check)] : []),
+    makeStrongest(all, name),
+    ...(completeness ? [make("p", { className: "note" }, say("why_check", { sum, difference }))] : []),
   ];
+}
+
+// A tokenizer's pieces mean nothing to a reader: those between two spaces are one word, with the sum of their scores.
+// Positions count whole characters, as in Python; JavaScript's strings count halves of some.
+function joinWords(text, tokens) {
+  const characters = [...text];
+  const slice = (start, end) => characters.slice(start, end).join("");
+  const words = [];
+  let spaceBefore = 0;
+  for (const { start, end, score } of [...tokens].sort((a, b) => a.start - b.start)) {
+    const last = words.at(-1);
+    const isSame = last && !/\s/.test(slice(last.end, start)) && end - spaceBefore <= LONGEST_WORD;
+    if (isSame) Object.assign(last, { end: Math.max(end, last.end), score: last.score + score });
+    else if (end > start) words.push({ start: Math.max(start, last?.end ?? 0), end, score });
+    if (!isSame) spaceBefore = start;
+  }
+  return words.map((word) => ({ ...word, text: slice(word.start, word.end) }));
 }
 
 // Of a text longer than the model reads at once, one window is explained, or what is left after cutting: say which part.
-function sayWhatWasRead(text, tokens) {
+function sayWhatWasRead(text, words) {
   const characters = [...text];
-  const start = Math.min(...tokens.map((token) => token.start));
-  const end = Math.max(...tokens.map((token) => token.end));
-  const isWhole = !tokens.length || !(characters.slice(0, start).join("") + characters.slice(end).join("")).trim();
+  const [start, end] = [words[0]?.start, words.at(-1)?.end];
+  const isWhole = !words.length || !(characters.slice(0, start).join("") + characters.slice(end).join("")).trim();
   if (isWhole) return [];
   const [from, to, all] = [start + 1, end, characters.length].map(formatCount);
-  return [make("p", { className: "note" }, `글이 길어 ${all}자 가운데 ${from}~${to}번째 글자만 살펴봤습니다.`)];
+  return [make("p", { className: "note" }, say("why_part", { from, to, all }))];
 }
 
-// The text cut at its tokens. Positions count whole characters, as in Python; JavaScript's strings count halves of some.
-function markTokens(text, tokens, strongest) {
+function markWords(text, words, strongest) {
   const characters = [...text];
   const slice = (start, end) => characters.slice(start, end).join("");
   const pieces = [];
   let position = 0;
-  for (const token of [...tokens].sort((a, b) => a.start - b.start)) {
-    const strength = Math.abs(token.score) / strongest;
-    if (strength < WEAKEST_MARKED || token.start < position || token.end <= token.start) continue;
-    pieces.push(slice(position, token.start));
-    const properties = { className: token.score < 0 ? "against" : "for", title: formatScore(token.score) };
-    const mark = make("mark", properties, slice(token.start, token.end));
+  for (const { start, end, score, text: word } of words) {
+    const strength = Math.abs(score) / strongest;
+    if (strength < WEAKEST_MARKED) continue;
+    const mark = make("mark", { className: score < 0 ? "against" : "for", title: formatScore(score) }, word);
     mark.style.setProperty("--strength", strength.toFixed(3));
-    pieces.push(mark);
-    position = token.end;
+    pieces.push(slice(position, start), mark);
+    position = end;
   }
   return [...pieces, slice(position)];
 }
 
-// The numbers of the strongest tokens as plain text: for touch, keyboard and screen reader, which have no tooltip.
-function makeStrongest(tokens, name, faintest) {
+// The strongest words as plain text: for touch, keyboard and screen reader, which have no tooltip. Each stands here
+// once, however often it is in the texts: on the side of the sum of its scores.
+function makeStrongest(words, name) {
+  const scores = new Map();
+  for (const { text, score } of words) {
+    const word = text.replace(/^[\p{P}\p{S}]+|[\p{P}\p{S}]+$/gu, "") || text;
+    scores.set(word, (scores.get(word) ?? 0) + score);
+  }
+  const strongest = Math.max(...[...scores.values()].map(Math.abs));
   const makeGroup = ([title, sign]) => {
-    const chosen = tokens.filter(({ score }) => sign * score >= faintest).sort((a, b) => sign * (b.score - a.score));
-    const items = chosen.slice(0, MOST_TOKENS_LISTED).map(({ text, score }) => make("dd", {}, `${text} ${formatScore(score)}`));
+    const chosen = [...scores].filter(([, score]) => sign * score >= WEAKEST_MARKED * strongest);
+    const first = chosen.sort((a, b) => sign * (b[1] - a[1])).slice(0, MOST_LISTED);
+    const items = first.map(([word, score]) => make("dd", {}, isolate(word), ` ${formatScore(score)}`));
     return items.length ? [make("div", {}, make("dt", {}, title), ...items)] : [];
   };
-  return [make("dl", { className: "strongest" }, ...[[`${name} 쪽으로`, 1], ["반대쪽으로", -1]].flatMap(makeGroup))];
+  const groups = [[say("why_for_to", { name }), 1], [say("why_against_to"), -1]];
+  return make("dl", { className: "strongest" }, ...groups.flatMap(makeGroup));
 }

@@ -1,5 +1,5 @@
 // The answers of this visit, until the page is closed or loaded anew.
-import { byId, fields, make, makeButton } from "./dom.js";
+import { byId, fields, isolate, make, makeButton } from "./dom.js";
 
 const MOST_ENTRIES = 20;
 
@@ -9,7 +9,7 @@ export function setUpHistory(runAgain) {
     const button = makeButton("", "entry", () => runAgain(texts));
     const words = fields.map((field) => texts[field.name]).join(" → ");
     const answer = make("span", { className: "entry-answer" }, `${name} ${shown}`);
-    button.append(make("span", { className: "entry-text" }, words), answer);
+    button.append(make("span", { className: "entry-text" }, isolate(words)), answer);
     return make("li", {}, button);
   };
   const show = (wanted) => {

@@ -1,7 +1,7 @@
 // Many at once: inputs are sent in chunks; that can be stopped, and gone on with.
 import { summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
-import { byId, formatCount } from "./dom.js";
+import { byId, formatCount, say } from "./dom.js";
 import { getTitle, readInputs, setTable, setUpSource, showError } from "./source.js";
 import { setUpResults } from "./table.js";
 
@@ -11,7 +11,7 @@ const FIRST_CHUNK = 32;
 const SECONDS_PER_CHUNK = 1.5; // short enough for the progress to move, long enough to batch well
 const MOST_WAITS = 20; // for a busy server, one after the other
 
-let items = []; // { number, texts } and, once answered, summary or error
+let items = []; // { number, texts, row, right } and, once answered, summary or error
 let stopping; // an AbortController while requests are sent
 let showResults;
 
@@ -56,8 +56,8 @@ async function askAll() {
       if (error.status === 413 && chunk.length > 1) size = Math.floor(chunk.length / 2);
       else if (error.status === 413) chunk[0].error = error.message;
       else if (error.waitSeconds && waits++ < MOST_WAITS) {
-        const say = (left) => showProgress(`${error.message} ${left}초 뒤에 이어 갑니다.`);
-        await countDown(error.waitSeconds, say, stopping.signal);
+        const tell = (left) => showProgress(say("many_waits", { message: error.message, left }));
+        await countDown(error.waitSeconds, tell, stopping.signal);
       } else throw error;
     }
     if (stopping.signal.aborted) return;
@@ -68,10 +68,10 @@ async function askAll() {
 
 async function run() {
   if (stopping) return;
-  if (!items.some(isWaiting)) items = readInputs().map((texts, index) => ({ number: index + 1, texts }));
+  if (!items.some(isWaiting)) items = readInputs().map((input, index) => ({ number: index + 1, ...input }));
   showError("");
   if (!items.length) {
-    showError("분석할 글이 없습니다. 한 줄에 하나씩 붙여 넣거나 파일을 골라 주세요.");
+    showError(say("many_nothing"));
     return byId("many-text").focus();
   }
   stopping = new AbortController();
@@ -88,16 +88,16 @@ async function run() {
 function showRunning(isRunning) {
   const left = items.filter(isWaiting).length;
   const failed = items.filter((item) => item.error).length;
-  const failedWords = failed ? ` 그중 ${formatCount(failed)}개는 답을 받지 못했습니다.` : "";
-  const doneWords = `${formatCount(items.length - left)}개를 분석했습니다.${failedWords}`;
+  const failedWords = failed ? ` ${say("many_failed", { failed: formatCount(failed) })}` : "";
+  const doneWords = say("many_done", { done: formatCount(items.length - left) }) + failedWords;
   byId("panel-many").setAttribute("aria-busy", String(isRunning));
   for (const id of ["many-progress", "many-stop"]) byId(id).hidden = !isRunning;
   for (const id of ["many-run", "many-choose", "many-example"]) if (byId(id)) byId(id).hidden = isRunning;
   byId("many-text").readOnly = isRunning;
   for (const one of byId("many-table").querySelectorAll("input, select, button")) one.disabled = isRunning;
   byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
-  byId("many-run").textContent = left ? `남은 ${formatCount(left)}개 이어서 분석하기` : "모두 분석하기";
-  byId("many-status").textContent = isRunning ? `${formatCount(items.length)}개를 분석하고 있습니다.` : doneWords;
+  byId("many-run").textContent = left ? say("analyse_rest", { left: formatCount(left) }) : say("analyse_all");
+  byId("many-status").textContent = isRunning ? say("many_running", { all: formatCount(items.length) }) : doneWords;
   showProgress();
   if (!isRunning) showResults(items, getTitle());
 }
@@ -105,15 +105,15 @@ function showRunning(isRunning) {
 export function setUpMany() {
   const forget = () => {
     items = [];
-    byId("many-run").textContent = "모두 분석하기";
+    byId("many-run").textContent = say("analyse_all");
   };
   showResults = setUpResults(byId("many-result"));
   setUpSource(forget, () => Boolean(stopping));
   byId("many-run").addEventListener("click", run);
   byId("many-stop").addEventListener("click", () => stopping?.abort());
   byId("many-example")?.addEventListener("click", (event) => {
-    const rows = JSON.parse(event.currentTarget.dataset.rows).map(([, ...texts]) => texts);
-    if (rows[0].length > 1) setTable("예문", rows);
+    const rows = JSON.parse(event.currentTarget.dataset.rows);
+    if (rows[0].length > 1) setTable(say("examples"), rows);
     else {
       setTable();
       byId("many-text").value = rows.join("\n");

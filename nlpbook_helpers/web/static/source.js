@@ -1,10 +1,11 @@
 // Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
 import { decode, parseTable } from "./csv.js";
-import { byId, fields, formatCount, getLabel, make, makeButton } from "./dom.js";
+import { byId, fields, formatCount, getLabel, make, makeButton, say } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
 const LONG_PASTE = 100; // lines
 // What a column of single texts is often called; NSMC says "document".
+const LABEL_NAMES = ["label", "gold_label", "정답", "레이블", "라벨"];
 const COLUMN_NAMES = { sentence: ["document", "text", "review", "리뷰", "내용"] };
 
 let table; // { title, rows, hasHeader, columns: { field name: column number } }
@@ -24,7 +25,8 @@ function findColumns(rows) {
     return header.findIndex((cell) => names.includes(cell));
   });
   const columns = fields.map((field, index) => [field.name, found[index] < 0 ? index : found[index]]);
-  return { hasHeader: found.some((column) => column >= 0), columns: Object.fromEntries(columns) };
+  const label = header.findIndex((cell) => LABEL_NAMES.includes(cell));
+  return { hasHeader: found.some((column) => column >= 0), label, columns: Object.fromEntries(columns) };
 }
 
 // Without a table: one text a line, whatever commas and quotes are in it; several texts a line are cells.
@@ -35,12 +37,26 @@ function readLines() {
   return { rows, hasHeader: false, columns };
 }
 
-// The inputs, as the API wants them, by name.
+// The inputs: texts, as the API wants them, by name; and of a table the whole row, and the right label if it has one.
 export function readInputs() {
-  const { rows, hasHeader, columns } = table ?? readLines();
+  const { rows, hasHeader, columns, label = -1 } = table ?? readLines();
   const read = (row) => fields.map(({ name }) => [name, row[columns[name]] ?? ""]);
-  return rows.slice(hasHeader ? 1 : 0).map((row) => Object.fromEntries(read(row)));
+  return rows.slice(hasHeader ? 1 : 0).map((row) => {
+    const right = label < 0 ? undefined : row[label]?.trim() || undefined;
+    return { texts: Object.fromEntries(read(row)), row, right };
+  });
 }
+
+// The names of all columns of the table, and of the one with the right labels; none where lines were pasted.
+export function getColumnNames() {
+  if (!table) return {};
+  const width = countColumns(table);
+  const nameColumn = (_, column) => (table.hasHeader && table.rows[0][column]?.trim()) || say("column", { number: column + 1 });
+  const names = Array.from({ length: width }, nameColumn);
+  return { names, label: names[table.label] };
+}
+
+const countColumns = ({ rows }) => rows.reduce((most, row) => Math.max(most, row.length), fields.length);
 
 export function setTable(title, rows) {
   table = rows && { title, rows, ...findColumns(rows) };
@@ -51,9 +67,9 @@ export function setTable(title, rows) {
 async function readFile(file) {
   if (!file) return;
   announceChange();
-  if (file.size > MOST_BYTES) return showError("파일은 50MB까지 읽습니다. 나누어서 다시 골라 주세요.");
+  if (file.size > MOST_BYTES) return showError(say("file_too_large"));
   const rows = parseTable(decode(new Uint8Array(await file.arrayBuffer())));
-  if (!rows.length) return showError(`${file.name}에 읽을 줄이 없습니다. 다른 파일을 골라 주세요.`);
+  if (!rows.length) return showError(say("file_empty", { name: file.name }));
   setTable(file.name, rows);
 }
 
@@ -71,33 +87,35 @@ function showTable() {
     place.querySelector("input").focus(); // it was drawn anew
   };
   const header = make("input", { type: "checkbox", checked: table.hasHeader, onchange });
-  const remove = makeButton("빼기", "secondary", () => {
+  const remove = makeButton(say("remove"), "secondary", () => {
     byId("many-text").value = "";
     setTable();
     byId("many-text").focus();
   });
   place.replaceChildren(
-    make("p", {}, make("strong", {}, table.title), ` ${formatCount(count)}줄`),
-    ...fields.map(makeColumnChoice),
-    make("label", { className: "check" }, header, "첫 줄은 열 이름입니다"),
+    make("p", {}, make("strong", {}, table.title), ` ${say("rows", { count: formatCount(count) })}`),
+    ...fields.map((field) => makeColumnChoice(say("column_of", { name: getLabel(field) }), table.columns, field.name)),
+    makeColumnChoice(say("label_column"), table, "label", true),
+    make("label", { className: "check" }, header, say("has_header")),
     remove,
   );
 }
 
-function makeColumnChoice(field) {
-  const { rows, hasHeader, columns } = table;
+// A choice of a column; what is chosen is written to place[key].
+function makeColumnChoice(title, place, key, mayBeNone = false) {
+  const { rows, hasHeader } = table;
   const onchange = () => {
-    columns[field.name] = Number(select.value);
+    place[key] = Number(select.value);
     announceChange();
   };
   const select = make("select", { onchange });
-  const width = rows.slice(0, 100).reduce((most, row) => Math.max(most, row.length), fields.length);
-  for (let column = 0; column < width; column++) {
+  if (mayBeNone) select.append(make("option", { value: -1 }, say("no_column")));
+  for (let column = 0; column < countColumns(table); column++) {
     const first = (rows[0][column] ?? "").slice(0, 20);
-    const name = hasHeader && first.trim() ? first : `${column + 1}열${first ? `: ${first}` : ""}`;
-    select.append(make("option", { value: column, selected: column === columns[field.name] }, name));
+    const name = hasHeader && first.trim() ? first : say("column", { number: column + 1 }) + (first ? `: ${first}` : "");
+    select.append(make("option", { value: column, selected: column === place[key] }, name));
   }
-  return make("label", {}, `${getLabel(field)} 열`, select);
+  return make("label", {}, title, select);
 }
 
 // `onChange` is called whenever other texts than before will be read; while `isLocked`, nothing is taken in.
@@ -117,7 +135,7 @@ export function setUpSource(onChange, isLocked) {
   });
   text.addEventListener("input", () => {
     // A tab cannot be typed here: this comes from a spreadsheet.
-    if (/^[^\r\n]*\t/.test(text.value)) setTable("붙여 넣은 표", parseTable(text.value));
+    if (/^[^\r\n]*\t/.test(text.value)) setTable(say("pasted_table"), parseTable(text.value));
     else announceChange();
   });
   byId("many-choose").addEventListener("click", () => picker.click());

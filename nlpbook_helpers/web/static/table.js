@@ -1,23 +1,24 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
-import { formatPercent, makeBar, makeRemark, makeTrack } from "./answer.js";
+import { formatPercent, getShortName, makeBar, makeRemark, makeTrack } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { fields, formatCount, getLabel, make, makeButton } from "./dom.js";
+import { fields, formatCount, getLabel, isolate, make, makeButton, say } from "./dom.js";
+import { getColumnNames } from "./source.js";
 
 const ROWS_AT_FIRST = 100; // any number of rows stays smooth when only these are drawn
-const collator = new Intl.Collator("ko", { numeric: true });
+const collator = new Intl.Collator(document.documentElement.lang, { numeric: true });
 
 function makeColumns(items) {
   const bars = items.find((item) => item.summary)?.summary.bars ?? [];
   const findBar = (item, key) => item.summary?.bars.find((bar) => bar.key === key);
   return [
-    { title: "번호", className: "number", get: (item) => item.number, show: (item) => [String(item.number)] },
+    { title: say("number"), className: "number", get: (item) => item.number, show: (item) => [String(item.number)] },
     ...fields.map((field) => ({
       title: getLabel(field),
       className: "text",
       get: (item) => item.texts[field.name],
-      show: (item) => [make("div", { className: "clamped" }, item.texts[field.name])],
+      show: (item) => [make("div", { className: "clamped", dir: "auto" }, item.texts[field.name])],
     })),
-    { title: "답", className: "verdict", get: (item) => item.summary?.name, show: showVerdict },
+    { title: say("verdict"), className: "verdict", get: (item) => item.summary?.name, show: showVerdict },
     ...bars.map(({ key, name }) => ({
       title: name,
       className: "probability",
@@ -30,9 +31,9 @@ function makeColumns(items) {
 
 function showVerdict({ summary, error }) {
   if (error) return [make("span", { className: "row-error" }, error)];
-  if (!summary) return [make("span", { className: "note" }, "아직")];
+  if (!summary) return [make("span", { className: "note" }, say("pending"))];
   const share = make("span", { className: "share" }, summary.shown);
-  return [make("strong", {}, summary.name), " ", share, ...makeRemark(summary.remark)];
+  return [make("strong", {}, isolate(summary.name)), " ", share, ...makeRemark(summary.remark)];
 }
 
 const showShare = (bar) => (bar ? [bar.words, makeTrack(bar.percent)] : ["–"]);
@@ -61,31 +62,60 @@ function makeTable(items, columns, sorted, sortBy) {
   const makeCells = (item) => columns.map(({ className, show }) => make("td", { className }, ...show(item)));
   const body = make("tbody", {}, ...items.map((item) => make("tr", {}, ...makeCells(item))));
   const table = make("table", {}, makeHead(columns, sorted, sortBy), body);
-  return make("div", { className: "table", role: "region", "aria-label": "결과 표", tabIndex: 0 }, table);
+  return make("div", { className: "table", role: "region", "aria-label": say("table"), tabIndex: 0 }, table);
 }
 
-// How many inputs got which answer, the most frequent first.
+// How many inputs got which answer, the most frequent first; a label that none got is there with 0.
 function makeCounts(items) {
   const answered = items.filter((item) => item.summary);
-  const counts = new Map();
+  const counts = new Map(answered.flatMap(({ summary }) => summary.labels.map((label) => [getShortName(label), 0])));
   for (const { summary } of answered) counts.set(summary.name, (counts.get(summary.name) ?? 0) + 1);
   const bars = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count], index) => {
     const percent = (100 * count) / answered.length;
-    return makeBar(name, `${formatCount(count)}개 · ${formatPercent(percent, 1)}`, percent, index === 0);
+    return makeBar(name, `${say("counted", { count: formatCount(count) })} · ${formatPercent(percent, 1)}`, percent, index === 0);
   });
   return make("ul", { className: "bars" }, ...bars);
 }
 
+// A label as files write it: whole, "긍정 (positive)", one of its two parts, or its place among the labels, "1".
+function findLabel(labels, written) {
+  const isSame = (label, place) => [label, ...label.split(/\s*[()]/), String(place)].includes(written);
+  return labels.find(isSame);
+}
+
+// How many answers agree with the column of right labels, and which is taken for which.
+function makeComparison(items) {
+  const labels = items.find((item) => item.summary)?.summary.labels ?? [];
+  const column = getColumnNames().label;
+  if (!labels.length || !items.some((item) => item.right)) return [];
+  const pairs = items.filter((item) => item.summary).map(({ right, summary }) => [findLabel(labels, right), summary.prediction]);
+  const known = pairs.filter(([right]) => right);
+  const names = labels.map(getShortName);
+  if (!known.length) return [make("p", { className: "remark" }, say("no_label_matches", { column, names: names.join(", ") }))];
+  const right = known.filter(([label, answer]) => label === answer).length;
+  const values = { column, all: formatCount(known.length), right: formatCount(right), percent: formatPercent((100 * right) / known.length, 1) };
+  const count = (row, cell) => formatCount(known.filter(([label, answer]) => label === row && answer === cell).length);
+  const makeHead = (name, scope) => make("th", { scope }, isolate(name));
+  const makeRow = (row, index) => make("tr", {}, makeHead(names[index], "row"), ...labels.map((cell) => make("td", {}, count(row, cell))));
+  const head = make("thead", {}, make("tr", {}, makeHead(say("confusion_head"), "col"), ...names.map((name) => makeHead(name, "col"))));
+  const table = make("table", {}, head, make("tbody", {}, ...labels.map(makeRow)));
+  const box = make("div", { className: "table confusion", role: "region", "aria-label": say("confusion"), tabIndex: 0 }, table);
+  return [make("p", { className: "accuracy" }, say("accuracy", values)), box];
+}
+
+// The columns of the uploaded table, or the texts, and then the answers; no two columns of one name.
 export function makeCsv(items) {
   const bars = items.find((item) => item.summary)?.summary.bars ?? [];
-  // Labels that begin with the same word would be two columns of one name.
   const nameColumn = ({ key, name }) => (bars.some((bar) => bar.name === name && bar.key !== key) ? key : name);
   const remark = items.some((item) => item.summary?.remark) ? ["remark"] : [];
-  const header = [...fields.map((field) => field.name), "prediction", ...bars.map(nameColumn), ...remark, "error"];
-  const makeRow = ({ texts, summary, error }) => {
+  const own = getColumnNames().names;
+  const kept = own ?? fields.map((field) => field.name);
+  const added = ["prediction", ...bars.map(nameColumn), ...remark, "error"];
+  const header = [...kept, ...added.map((name) => (kept.includes(name) ? `model_${name}` : name))];
+  const makeRow = ({ texts, row, summary, error }) => {
+    const cells = own ? own.map((_, column) => row[column]) : fields.map((field) => texts[field.name]);
     const values = bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value);
-    const remarks = remark.map(() => summary?.remark);
-    return [...fields.map((field) => texts[field.name]), summary?.prediction, ...values, ...remarks, error];
+    return [...cells, summary?.prediction, ...values, ...remark.map(() => summary?.remark), error];
   };
   return formatCsv([header, ...items.map(makeRow)]);
 }
@@ -118,11 +148,11 @@ export function setUpResults(place) {
     };
     const left = shown.length - rows.length;
     const isDone = shown.every((item) => item.summary || item.error);
-    const save = makeButton("CSV로 저장", "secondary", () => download(shown, fileName));
-    const more = makeButton(`${formatCount(left)}줄 더 있습니다`, "secondary", showMore);
+    const save = makeButton(say("save"), "secondary", () => download(shown, fileName));
+    const more = makeButton(say("more_rows", { left: formatCount(left) }), "secondary", showMore);
     place.hidden = !shown.length;
     place.replaceChildren(
-      ...(isDone ? [makeCounts(shown)] : []),
+      ...(isDone ? [makeCounts(shown), ...makeComparison(shown)] : []),
       makeTable(rows, columns, sorted, sortBy),
       make("div", { className: "send" }, ...(left ? [more] : []), save),
     );

@@ -1,0 +1,134 @@
+"""How do files of one's own become a training? Columns, encoding and labels are found, and shown before it begins."""
+
+import csv
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
+from nlpbook_helpers.encoders import check_model_name
+from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, find_path, guess_encoding, read_rows
+from nlpbook_helpers.resuming import STATE_NAME
+from nlpbook_helpers.runtime import get_profile
+
+USUAL_LABELS = ("label", "gold_label", "category", "class", "sentiment", "레이블", "라벨", "감정", "분류", "정답")
+LARGE, EMBEDDED = "beomi/kcbert-base", "nlpbook-mini"
+# What a first training without any option should have; rare classes count as much as frequent ones.
+DEFAULTS = {
+    "validation_size": 0.2,
+    "epochs": 10,
+    "early_stopping_patience": 3,
+    "monitor": "max val_macro_f1",
+    "seed": 7,
+}
+FOR_EMBEDDED = {"learning_rate": 3e-4, "batch_size": 16}  # a small encoder learns from larger steps
+
+
+def prepare_training(files: Sequence[str | Path], **given: Any) -> ClassificationTrainArguments:
+    """Return arguments of a training on files of one's own, having said what was found in them.
+
+    Args:
+        files: The first is the corpus; the others, such as the corrections that a page has collected, add to it and
+            replace what it says of the same texts. Where they lack its columns, the usual ones are read.
+        given: Arguments of the training; what is missing is found out. `text_columns`, `label_column` and `encoding`
+            are those of the files.
+
+    Returns:
+        Arguments whose corpus is a copy of all rows, in `downstream_model_dir`: `nlpbook/` and the first file's name,
+        or the next such folder in which no training has ended.
+
+    Raises:
+        CorpusError: A file is not there, its columns or encoding are unclear, or a row is malformed.
+    """
+    paths = [find_path(str(file)) for file in files]
+    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0]))
+    first = _open(paths[0], given)
+    rows, columns, later = first.get_examples(paths[0].parent, "train"), first.text_columns, []
+    for path in paths[1:]:
+        later += _open(path, given, first.get_labels()).get_examples(path.parent, "train")
+    corrected = {_strip(row) for row in later}
+    rows = [*(row for row in rows if _strip(row) not in corrected), *later]
+    header = [*columns, first.label_column]
+    _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
+    counts = ", ".join(f"{label} {number:,}" for label, number in Counter(row.label for row in rows).most_common())
+    print(f"{len(rows):,} rows, {len(later):,} of them from later files; labels in {header[-1]!r}: {counts}")
+    encoder = given.get("pretrained_model_name") or _choose_encoder()
+    settings: dict[str, Any] = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
+    settings |= {
+        "pretrained_model_name": encoder,
+        "downstream_task_name": f"{'pair' if len(columns) == 2 else 'document'}-classification",
+        "downstream_corpus_name": paths[0].name,
+        "downstream_corpus_root_dir": str(model_dir / "corpus"),
+        "downstream_model_dir": str(model_dir),
+        "text_columns": list(columns),
+        "label_column": header[-1],
+        "encoding": "utf-8",
+        "quoting": True,
+    }
+    return ClassificationTrainArguments(**settings)
+
+
+def _strip(row: ClassificationExample) -> tuple[str, ...]:
+    return tuple((text or "").strip() for text in row[:2])
+
+
+def _find_free_folder(name: str) -> Path:
+    """Return a folder in which no training has ended: a new one, or that of an interrupted one."""
+    folders = (Path("nlpbook") / (name if number == 1 else f"{name}-{number}") for number in count(1))
+    return next(one for one in folders if (one / STATE_NAME).exists() or not list(one.glob("*.ckpt")))
+
+
+def _choose_encoder() -> str:
+    """Return the large encoder where it can be trained and had; else the one that ships."""
+    try:
+        if get_profile() == "full":
+            check_model_name(LARGE)
+            return LARGE
+        reason = "there is no GPU here"
+    except ValueError:
+        reason = "the Hugging Face Hub cannot be reached"
+    print(f"encoder: {EMBEDDED}, which ships with this package, since {reason}; --pretrained_model_name names another")
+    return EMBEDDED
+
+
+def _open(path: Path, given: dict[str, Any], labels: list[str] | None = None) -> CsvCorpus:
+    """Find out how a file is to be read, and say it; `labels` are those of the first file, if this is a later one."""
+    if not path.is_file():
+        raise CorpusError(f"expected a file at {path}, found none: correct the path")
+    encoding, is_text = None if labels else given.get("encoding"), path.suffix.lower() not in (".gz", ".parquet")
+    if not encoding and is_text:
+        with path.open("rb") as file:
+            encoding = guess_encoding(file.read(SAMPLE_BYTES))
+    reading = {"encoding": encoding or "utf-8", "quoting": given.get("quoting", True)}
+    named = [*(given.get("text_columns") or ()), *filter(None, [given.get("label_column")])]
+    _, row = next(read_rows(path, [] if labels else named, keep_errors=True, **reading), (0, {}))
+    texts, label = _find_columns(path, list(row), given)
+    print(f"{path.name}: encoding {reading['encoding']}, texts in {', '.join(map(repr, texts))}, labels in {label!r}")
+    skip, name = given.get("skip_bad_rows", False), {"train": [path.name]}
+    return CsvCorpus(texts, label, labels=labels or given.get("labels"), files=name, skip_bad_rows=skip, **reading)
+
+
+def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[list[str], str]:
+    """Return the columns of texts and label: those that were named, else usual ones, else the only one that is left."""
+    labels = [name for name in (given.get("label_column"), *USUAL_LABELS) if name in found]
+    if not labels:
+        raise CorpusError(f"{path}: expected a column of labels, found {found}: name it with --label (label_column)")
+    left = [name for name in found if name != labels[0]]
+    usual = [given.get("text_columns") or (), *USUAL_COLUMNS[2], *USUAL_COLUMNS[1]]
+    texts = next((list(names) for names in usual if names and set(names) <= set(left)), left)
+    if texts is left and len(left) != 1:
+        raise CorpusError(f"{path}: expected a column of texts, found {left}: name it with --text (text_columns)")
+    return texts, labels[0]
+
+
+def _write(path: Path, header: Sequence[str], rows: Sequence[ClassificationExample]) -> None:
+    """Write a corpus, whole or not at all: of several processes, each writes the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *([text for text in row if text is not None] for row in rows)])
+    os.replace(file.name, path)
