@@ -34,7 +34,7 @@ def build() -> None:
         for project in (copy, copy / "checkpoints"):
             run(sys.executable, "-m", "build", "--outdir", DIST, project)
     with zipfile.ZipFile(DIST / "notebooks.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted((ROOT / "notebooks").glob("0*.ipynb")):
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
             archive.write(path, f"notebooks/{path.name}")
 
 

@@ -5,21 +5,25 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT / "notebooks"))
 from set_repo import get_repository  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+SOLUTIONS = ROOT / "notebooks" / "solutions.ipynb"
+LESSONS = [path for path in NOTEBOOKS if not path.name.startswith("07")]  # 07 is an appendix, told in larger steps
 CHECK = "nbval-check-output"
 # training notebooks have the cells 0 to 14, deploying ones 0 to 11; the others are not in the book
 CODE_CELLS = {"01": 15, "02": 12, "03": 15, "04": 12}
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(params=[*NOTEBOOKS, SOLUTIONS], ids=lambda path: path.stem)
 def path(request) -> Path:
     return request.param
 
@@ -98,9 +102,84 @@ def test_the_badge_and_the_install_cell_name_this_repository(path, cells):
     assert f'REPOSITORY = "https://github.com/{repository}"' in text
 
 
-def test_three_questions_with_folded_answers_stand_at_the_end(cells):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_three_questions_with_folded_answers_stand_at_the_end(path, cells):
     text = "\n".join(join(cell["source"]) for cell in cells)
-    assert text.count("<details><summary>") == text.count("</details>") == 3
+    assert text.count("<details><summary><b>") == 3
+    assert text.count("<details>") == text.count("</details>")
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_option_of_a_question_is_explained_and_one_is_right(path, cells):
+    text = "\n".join(join(cell["source"]) for cell in cells)
+    questions = re.findall(r"^\*\*고르기 \d+\.\*\*.*?\n\n(.*?)\n\n<details>.*?\n\n(.*?)\n</details>", text, re.S | re.M)
+    assert len(questions) == 3
+    for options, answers in questions:
+        marks = re.findall("[①-⑨]", options)
+        explained = re.findall(r"^- ([①-⑨]) (\*\*)?", answers, re.M)
+        assert [mark for mark, _ in explained] == marks, options
+        assert sum(bool(is_right) for _, is_right in explained) == 1, answers
+
+
+@pytest.fixture
+def install_cell(path, code_cells, tmp_path, monkeypatch):
+    """A function that runs the install cell as Colab would, and the commands it has given to pip."""
+    (source,) = [source for cell in code_cells if "REPOSITORY = " in (source := join(cell["source"]))]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    asked: list[str] = []
+    names: dict = {}
+
+    class Shell:
+        def run_line_magic(self, name: str, line: str) -> None:
+            asked.append(line.format_map(names))
+
+    def run(address: str = get_repository()) -> list[str]:
+        code = source.replace(get_repository(), address)
+        names.update({"get_ipython": Shell, "os": os, "Path": Path, "find_spec": find_spec})
+        exec(TransformerManager().transform_cell(code), names)
+        return asked
+
+    return run
+
+
+@pytest.mark.parametrize("path", [*LESSONS, SOLUTIONS], ids=lambda path: path.stem)
+def test_an_installation_that_failed_ends_with_what_to_do(path, install_cell, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "nlpbook_helpers", None)  # as if it were not installed
+    with pytest.raises(RuntimeError, match="설치하지 못했습니다. 위의 '설치가 되지 않으면'을 보세요"):
+        install_cell("someone/notebooks")
+    assert "자리표시자" not in capsys.readouterr().out
+    with pytest.raises(RuntimeError, match="설치하지 못했습니다"):
+        install_cell("your_account/notebooks")
+    assert "REPOSITORY가 아직 자리표시자입니다." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [*LESSONS, SOLUTIONS], ids=lambda path: path.stem)
+def test_the_address_or_what_was_uploaded_is_installed(path, install_cell, tmp_path):
+    (asked,) = install_cell("someone/notebooks")
+    assert " git+https://github.com/someone/notebooks " in asked
+    wheels = [tmp_path / f"nlpbook_{name}-0.1.0-py3-none-any.whl" for name in ("helpers", "checkpoints")]
+    for wheel in wheels:
+        wheel.touch()
+    asked = install_cell()[-1]
+    assert "git+" not in asked
+    assert all(f" {wheel.as_uri()} " in asked for wheel in wheels)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_every_exercise_is_solved(path, cells):
+    (exercises,) = re.findall(r"연습 문제\n\n(.*?)\n## ", "\n".join(join(cell["source"]) for cell in cells), re.S)
+    numbers = re.findall(r"^(\d+)\. ", exercises, re.M)
+    solutions = "\n".join(join(cell["source"]) for cell in json.loads(SOLUTIONS.read_text("utf-8"))["cells"])
+    assert numbers and re.findall(rf"^### {path.name[:2]}-(\d+)\. ", solutions, re.M) == numbers
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in LESSONS if path.name[:2] in ("01", "03")], ids=lambda path: path.stem
+)
+def test_what_was_measured_over_seeds_is_written_down(path, code_cells):
+    (measured,) = [join(cell["source"]) for cell in code_cells if cell["id"] == "measured"]
+    assert len(re.findall(r"\[0\.\d+(?:, 0\.\d+){2,}\]", measured)) >= 3, "run notebooks/measure.py"
 
 
 def test_links_between_notebooks_lead_somewhere(cells):

@@ -1,0 +1,128 @@
+"""Measure what the lessons claim, over several seeds, and write it into them: `measure.py [01 03] [--seeds 7 8 9]`.
+
+A notebook's own cells are run once for every seed, with nothing changed but the seed; the scores go into its cell
+`measured`, the one place of a notebook with figures that no reader's run has made. In the quick profile on two quiet
+cores a seed takes about five minutes. Run it again whenever the embedded encoder or a sample corpus has changed.
+"""
+
+import argparse
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+# cells that only show something, or need Colab's magics, and on which no later cell of the measurement depends
+SKIPPED = {
+    "01": ["cell-002", "cell-004", "cell-063", "cell-065", "color", "color-show", "random-heads", "dice", "full"],
+    "03": ["cell-002", "cell-003", "cell-062", "cell-064", "color", "color-show", "heat", "full"],
+}
+
+
+def run_cells(path: Path, seed: int, last: str, replace: dict[str, str]) -> dict[str, Any]:
+    """Run a notebook's cells up to one of them in this process, in a folder that is thrown away.
+
+    Args:
+        path: The notebook.
+        seed: Put into the cell of the arguments, where 7 stands.
+        last: Id of the last cell to run.
+        replace: Further texts and what stands in their place.
+
+    Returns:
+        The notebook's variables.
+
+    Raises:
+        ValueError: A text to replace is in no cell: the notebook has changed, and with it what would be measured.
+    """
+    cells = nbformat.read(path, as_version=4).cells
+    number = next(i for i, cell in enumerate(cells) if cell.id == last)
+    code = [c for c in cells[: number + 1] if c.cell_type == "code" and c.id not in SKIPPED[path.name[:2]]]
+    source = "\n".join(f"# {cell.id}\n{cell.source}" for cell in code)
+    for old, new in {"    seed=7,": f"    seed={seed},", **replace}.items():
+        if old not in source:
+            raise ValueError(f"{path.name}: expected a cell with {old.strip()!r}, found none: correct measure.py")
+        source = source.replace(old, new)
+    variables: dict[str, Any] = {}
+    home = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            exec(compile(source, path.name, "exec"), variables)  # noqa: S102
+        finally:
+            os.chdir(home)
+    return variables
+
+
+def measure_reviews(seed: int) -> dict[str, dict[int, float]]:
+    """Return test accuracies of notebook 01 by model and number of reviews; the last number is the whole."""
+    (path,) = HERE.glob("01*.ipynb")
+    limit = "if not torch.cuda.is_available():\n    del repeats[1000]"
+    run = run_cells(path, seed, "race", {limit: "if False:\n    pass"})
+    whole = len(run["train_dataset"])
+    scores = {name: dict(by_size) for name, by_size in run["curve"].items()}
+    scores["낱말만"][whole] = run["words_test"]
+    scores["난수 인코더"][whole] = run["learn_encoder"](False, range(whole), run["args"].epochs, seed)
+    scores["사전학습 인코더"][whole] = run["bert_test"]
+    return scores
+
+
+def measure_pairs(seed: int) -> dict[str, float]:
+    """Return test accuracies of notebook 03 by what was read."""
+    (path,) = HERE.glob("03*.ipynb")
+    run = run_cells(path, seed, "cell-074", {})
+    names = ("가설의 낱말만", "가설만 읽은 BERT", "둘 다 읽은 BERT")
+    return {name: run["scores"][name] for name in names}
+
+
+def write_reviews(runs: list[dict[str, dict[int, float]]]) -> str:
+    """Return the cell's source: a list of accuracies, in the order of the seeds, by model and number of reviews."""
+    lines = ["measured = {"]
+    for name, by_size in runs[0].items():
+        lines.append(f'    "{name}": {{')
+        for size in by_size:
+            lines.append(f"        {size}: {[round(float(run[name][size]), 3) for run in runs]},")
+        lines.append("    },")
+    return "\n".join([*lines, "}"])
+
+
+def write_pairs(runs: list[dict[str, float]]) -> str:
+    """Return the cell's source: a list of accuracies, in the order of the seeds, by what was read."""
+    rows = [f'    "{name}": {[round(float(run[name]), 3) for run in runs]},' for name in runs[0]]
+    return "\n".join(["measured = {", *rows, "}"])
+
+
+MEASURES: dict[str, tuple[Callable[[int], Any], Callable[[list], str]]] = {
+    "01": (measure_reviews, write_reviews),
+    "03": (measure_pairs, write_pairs),
+}
+
+
+def main() -> None:
+    """Measure the notebooks named on the command line and store the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", default=list(MEASURES), choices=list(MEASURES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9])
+    options = parser.parse_args()
+    os.environ.setdefault("NLPBOOK_PROFILE", "quick")
+    os.environ.setdefault("MPLBACKEND", "agg")
+    for number in options.notebooks:
+        measure, write = MEASURES[number]
+        runs = [measure(seed) for seed in tqdm(options.seeds, desc=number, unit="seed")]
+        (path,) = HERE.glob(f"{number}*.ipynb")
+        notebook = nbformat.read(path, as_version=4)
+        (cell,) = (cell for cell in notebook.cells if cell.id == "measured")
+        cell.source = write(runs)
+        (prose,) = (cell for cell in notebook.cells if "씨앗을 바꾸어 재어 둔 값" in cell.source)
+        named = ", ".join(f"`{seed}`" for seed in options.seeds)
+        prose.source = re.sub(r"씨앗 (`\d+`(?:, )?)+", f"씨앗 {named}", prose.source)
+        nbformat.write(notebook, path)
+        print(cell.source)
+
+
+if __name__ == "__main__":
+    main()
