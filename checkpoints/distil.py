@@ -36,6 +36,7 @@ SHARES = {"pairs": 0.35, "reviews": 0.45, "others": 0.2}
 WORD_SHARES = {"pairs": 0.15, "reviews": 0.75, "others": 0.1}
 HIDDEN_SHARE = 0.15
 SAVE_EVERY = 200  # steps
+DROPOUT = 0.1  # for whoever fine-tunes; nothing drops out here
 
 Text = tuple[str, ...]  # one text, or the two of a pair
 Batch = dict[str, torch.Tensor]
@@ -137,12 +138,13 @@ def make_student(teacher: Any) -> BertForMaskedLM:
     return student.train()
 
 
-def cut_positions(student: BertForMaskedLM) -> None:
-    """Keep the vectors of the first POSITIONS places: no text of the training was longer than a quarter of them."""
+def finish(student: BertForMaskedLM) -> None:
+    """Keep the vectors of the first POSITIONS places, four times as many as any text had; fine-tuning drops out."""
     embeddings = student.bert.embeddings
     kept = embeddings.position_embeddings.weight.detach()[:POSITIONS].clone()
     embeddings.position_embeddings = torch.nn.Embedding.from_pretrained(kept, freeze=False)
     student.config.max_position_embeddings = POSITIONS
+    student.config.hidden_dropout_prob = student.config.attention_probs_dropout_prob = DROPOUT
 
 
 def find_rate(step: int) -> float:
@@ -213,7 +215,7 @@ def distil(teacher_folder: Path, output: Path) -> None:
             print(f"step {step + 1:,}: loss {mean:.4f}, {time.monotonic() - begin:.0f} s", flush=True)
         if (step + 1) % SAVE_EVERY == 0:
             save_state(output / "state.pt", student, optimizer, step + 1)
-    cut_positions(student)
+    finish(student)
     student.save_pretrained(output)
     tokenizer.save_pretrained(output)
 
