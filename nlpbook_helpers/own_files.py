@@ -33,10 +33,9 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     """Return arguments of a training on files of one's own, having said what was found in them.
 
     Args:
-        files: The first is the corpus; the others, such as the corrections that a page has collected, add to it and
-            replace what it says of the same texts. Where they lack its columns, the usual ones are read.
-        given: Arguments of the training; what is missing is found out. `text_columns`, `label_column` and `encoding`
-            are those of the files.
+        files: The first is the corpus; the others, such as a page's corrections, add to it and replace what it says of
+            the same texts. Where they lack its columns, the usual ones are read.
+        given: Arguments of the training; what is missing is found out.
 
     Returns:
         Arguments whose corpus is a copy of all rows, in `downstream_model_dir`: `nlpbook/` and the first file's name,

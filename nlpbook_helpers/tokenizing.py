@@ -104,8 +104,7 @@ def encode_examples(
         )
     kinds = KINDS if len(tokenizer) <= 2**16 else KINDS | {"input_ids": np.int32}
     parts = [{name: np.zeros(0, kind) for name, kind in kinds.items()}]
-    stream, count = iter(examples), 0
-    due = time.monotonic() + SILENT_SECONDS
+    stream, count, due = iter(examples), 0, time.monotonic() + SILENT_SECONDS
     while chunk := list(islice(stream, CHUNK_SIZE)):
         columns = _encode_chunk(tokenizer, chunk, label_ids, max_seq_length, stride)
         parts.append({name: np.fromiter(column, kinds[name]) for name, column in columns.items()})

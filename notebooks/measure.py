@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def run_cells(path: Path, seed: int, last: str, replace: dict[str, str]) -> dict
         if old not in source:
             raise ValueError(f"{path.name}: expected a cell with {old.strip()!r}, found none: correct measure.py")
         source = source.replace(old, new)
-    variables: dict[str, Any] = {}
+    variables: dict[str, Any] = {"os": os, "Path": Path, "find_spec": find_spec}  # what the skipped cells import
     home = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

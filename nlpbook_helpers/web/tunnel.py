@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 VARIABLE = "NGROK_AUTHTOKEN"
 DASHBOARD = "https://dashboard.ngrok.com/get-started/your-authtoken"
 START_TIMEOUT = 15  # seconds
+NO_ANSWER = (PyngrokError, OSError, ValueError)  # the agent is gone, or is going and answers half a line
 WATCH_SECONDS = 2  # how often an open tunnel is looked after
 COLAB_RULES = (
     "Colab's rules: a free runtime is for work in the notebook, and one used mainly through a web page may be "
@@ -52,7 +53,7 @@ class Tunnel:
         try:
             is_running = process.is_process_running(self.config.ngrok_path)
             return is_running and any(one.public_url == self.public_url for one in ngrok.get_tunnels(self.config))
-        except (PyngrokError, OSError):
+        except NO_ANSWER:
             return False
 
     def close(self) -> None:
@@ -61,7 +62,7 @@ class Tunnel:
             if self.public_url:
                 ngrok.disconnect(self.public_url, self.config)
             is_used = process.is_process_running(self.config.ngrok_path) and ngrok.get_tunnels(self.config)
-        except (PyngrokError, OSError):  # the agent is gone or does not answer
+        except NO_ANSWER:
             is_used = False
         if not is_used:
             ngrok.kill(self.config)
