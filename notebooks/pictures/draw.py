@@ -240,7 +240,7 @@ def draw_windows() -> Picture:
 
 def draw_series() -> Picture:
     """노트북 일곱 권의 지도: 01과 02는 영화 리뷰, 03과 04는 문장 쌍을 학습하고 띄우며,
-    05와 06은 같은 일을 다른 도구로, 07은 인코더를 사전학습한다.
+    05와 06은 같은 일을 다른 도구로, 07은 출발점인 인코더가 만들어진 이야기이다.
     """
     picture = Picture(470)
     boxes = (
@@ -260,7 +260,7 @@ def draw_series() -> Picture:
     for y in (90, 200):
         picture.line(228, y, 250, y, QUIET, 2, arrow=True)
     picture.line(121, 130, 121, 158, QUIET, 2, arrow=True)
-    picture.cell(16, 394, 448, 58, "07 출발점인 작은 인코더를 사전학습하기", size=18, bold=True)
+    picture.cell(16, 394, 448, 58, "07 출발점인 작은 인코더가 만들어진 이야기", size=18, bold=True)
     return picture
 
 
