@@ -8,13 +8,13 @@ import json
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
-
 # Number of texts → what their columns are usually called.
 USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
     1: [*zip(["document", "sentence", "text", "review", "comment", "문장", "내용", "리뷰", "댓글", "제목"])],
@@ -113,7 +113,7 @@ def read_rows(
                 if isinstance(row, BadRow) and not keep_errors:
                     raise CorpusError(f"{path}, line {number}: {row.reason}")
                 yield number, row
-        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, csv.Error) as error:
+        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeError, csv.Error) as error:
             raise CorpusError(f"{path}: {error}: expected a whole file with a header, write it again") from error
 
 
@@ -157,8 +157,7 @@ def _to_text(name: str, value: Any) -> str:
 
 def _decode(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[str]:
     """Yield lines; refuse a file that is no text or surely in another encoding. What is likely is said, not assumed."""
-    sample = file.peek(SAMPLE_BYTES)
-    if not sample:
+    if not (sample := file.peek(SAMPLE_BYTES)):
         raise CorpusError(f"{path} is empty: write it again, or delete it and call download_downstream_dataset(args)")
     begin = sample.lstrip(codecs.BOM_UTF8 + b" \r\n\t").lower()
     if found := next((what for mark, what in NO_TEXT.items() if begin.startswith(mark)), None):
@@ -169,8 +168,7 @@ def _decode(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[str]
     except (LookupError, ValueError, TypeError):
         raise CorpusError(f"encoding: expected a name like 'utf-8' or 'cp949', got {encoding!r}") from None
     # what is called EUC-KR is Windows' superset of it, to browsers too (https://encoding.spec.whatwg.org)
-    name = {"utf-8": "utf-8-sig", "euc_kr": "cp949"}.get(name, name)
-    likely = guess_encoding(sample)
+    name, likely = {"utf-8": "utf-8-sig", "euc_kr": "cp949"}.get(name, name), guess_encoding(sample)
     fits = likely and _decode_sample(sample, name) == _decode_sample(sample, likely)
     # UTF can be told from others; what else a reader names is believed, since many encodings take any byte
     if not fits and (name == "utf-8-sig" or str(likely).startswith("utf")):
@@ -197,7 +195,9 @@ def guess_encoding(sample: bytes) -> str | None:
 
 def _decode_sample(sample: bytes, encoding: str) -> str:
     decoder = codecs.getincrementaldecoder(encoding)("replace")  # leaves out a character that is cut at the end
-    return decoder.decode(sample).removeprefix("\ufeff")
+    with suppress(UnicodeError):  # UTF-16 and UTF-32 begin with a mark
+        return decoder.decode(sample).removeprefix("\ufeff")
+    return ""
 
 
 def _read_separated(

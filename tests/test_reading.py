@@ -100,8 +100,9 @@ def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name)
     with pytest.raises(CorpusError, match=rf"not in the encoding 'utf-8'; it looks like {likely}: encoding='{likely}'"):
         list(read_rows(path, ["sentence"], keep_errors=True))
     assert next(read_rows(path, ["sentence"], encoding=encoding))[1]["sentence"] == "비가 온다"
-    with pytest.raises(CorpusError, match="not in the encoding 'cp949'; it looks like utf-8"):
-        list(read_rows(write(path, text), ["sentence"], encoding="cp949"))
+    for other in ("cp949", "utf-16", "utf-32"):
+        with pytest.raises(CorpusError, match=f"not in the encoding '{other}'; it looks like utf-8"):
+            list(read_rows(write(path, text), ["sentence"], encoding=other))
     for name in ("utf9", "hex", None):
         with pytest.raises(CorpusError, match=f"encoding: expected a name like 'utf-8' or 'cp949', got {name!r}"):
             list(read_rows(path, ["sentence"], encoding=name))

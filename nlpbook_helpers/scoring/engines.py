@@ -100,7 +100,8 @@ def _start_ray(address: str | None) -> tuple[Any, bool]:
     except ImportError as error:
         raise ScoringError(f'engine "ray": {error}: pip install "ray[data]"') from error
     except Exception as error:  # Ray raises Exception itself, when its processes do not start in time for example
-        raise ScoringError(f"Ray cannot start ({error}): correct the address, or choose engine 'local'") from error
+        remedy = f"correct the address {address}" if address else "try again"
+        raise ScoringError(f"Ray cannot start ({error}): {remedy}, or choose engine 'local'") from error
     return ray, True
 
 
