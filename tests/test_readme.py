@@ -47,7 +47,7 @@ def test_every_target_command_and_option_named_is_there(text):
     shown = re.findall(r"^(?:\S+=\S+ )?nlpbook (\w+)( [^#\n]*)", text, re.MULTILINE)
     assert {name for name, _ in shown} == set(COMMANDS)
     for name, options in shown:
-        known = COMMANDS[name].__annotations__ if name != "train" else {"epochs"}
+        known = COMMANDS[name].__annotations__ if name != "train" else {"epochs", "text", "label", "serve"}
         assert set(re.findall(r"--([a-z-]+)", options)) <= set(known), options
 
 
