@@ -50,9 +50,9 @@ def test_every_cell_was_executed_in_order(code_cells):
     assert [cell["execution_count"] for cell in code_cells] == list(range(1, len(code_cells) + 1))
 
 
-def test_checked_cells_have_outputs_to_compare(code_cells):
+def test_checked_cells_have_outputs_to_compare(path, code_cells):
     checked = [cell for cell in code_cells if CHECK in get_tags(cell)]
-    assert len(checked) >= 5
+    assert len(checked) >= 5 or path == SOLUTIONS  # the solutions train too long to be run with every change
     for cell in checked:
         assert cell["outputs"], join(cell["source"])
 
