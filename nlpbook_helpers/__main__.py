@@ -115,7 +115,7 @@ def serve(
 
     Args:
         checkpoint: files or folders, or names of shipped ones, as doccls; a page for each
-        port: of the first page, 0 for free ones; default 5000, or free ones if it is taken
+        port: of the first page, the others follow; 0 for free ones; default 5000, or a free one if it is taken
         host: address to listen on; 0.0.0.0 or :: lets in all who can reach this machine and have the key
         tunnel: also open public addresses, with keys
         key: access key; better NLPBOOK_SERVE_KEY, as all users of a machine can read command lines
@@ -137,9 +137,11 @@ def serve(
         how = {"feedback_file": file, "public_feedback": public_feedback}
         apps.append(nlpbook.get_web_service_app(function, **settings, **how))
     with ExitStack() as servers, suppress(KeyboardInterrupt):
-        for number, app in enumerate(apps):
-            own_port, own_key = port + number if port else port, key or "auto"
-            servers.enter_context(nlpbook.serve(app, own_port, tunnel, own_key, "Ctrl-C ends it", host, access_log))
+        own_port = port
+        for app in apps:
+            how = (own_port, tunnel, key or "auto", "Ctrl-C ends it", host, access_log)
+            server = servers.enter_context(nlpbook.serve(app, *how))
+            own_port = server.port + 1 if port != 0 else 0  # beside the page before, wherever that found room
         while True:
             time.sleep(60)
     print("closed")

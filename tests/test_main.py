@@ -108,16 +108,22 @@ def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsy
 def test_serve_answers_until_ctrl_c_on_a_console_without_hangul(tmp_path):
     begin = time.monotonic()
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
-    with start("serve", "--port", "0", "--checkpoint", "doccls", cwd=tmp_path, env=environment) as process:
+    asked = {
+        "doccls": ({"sentence": "정말 재미있는 영화"}, "긍정 (positive)"),
+        "paircls": ({"premise": "새가 난다", "hypothesis": "새가 난다"}, "참 (entailment)"),
+    }
+    with start("serve", "--checkpoint", *asked, cwd=tmp_path, env=environment) as process:
         assert process.stdout.readline().startswith(b"loading doccls")
         assert time.monotonic() - begin < 2
-        line = process.stdout.readline().decode("cp1252")
-        url = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert url, line
-        body = json.dumps({"sentence": "정말 재미있는 영화"}).encode()
-        request = Request(url.group() + "/api", body, {"Content-Type": "application/json"})
-        with urlopen(request, timeout=10) as response:
-            assert json.load(response)["prediction"] == "긍정 (positive)"
+        said = [process.stdout.readline().decode("cp1252") for _ in asked]
+        if said[0].startswith("Port 5000 cannot be used"):
+            said = [*said[1:], process.stdout.readline().decode("cp1252")]
+        for line, (texts, answer) in zip(said, asked.values(), strict=True):
+            url = re.search(r"http://127\.0\.0\.1:\d+", line)
+            assert url, line
+            request = Request(url.group() + "/api", json.dumps(texts).encode(), {"Content-Type": "application/json"})
+            with urlopen(request, timeout=10) as response:
+                assert json.load(response)["prediction"] == answer
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"closed\n"
         assert process.wait(10) == 0
