@@ -26,7 +26,8 @@ DEFAULTS = {
     "monitor": "max val_macro_f1",
     "seed": 7,
 }
-FOR_EMBEDDED = {"learning_rate": 3e-4, "batch_size": 16}  # a small encoder learns from larger steps
+# a small encoder learns from larger steps, if they begin small
+FOR_EMBEDDED = {"learning_rate": 2e-4, "batch_size": 16, "scheduler": "linear", "warmup_ratio": 0.1}
 
 
 def prepare_training(files: Sequence[str | Path], **given: Any) -> ClassificationTrainArguments:
