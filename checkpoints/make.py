@@ -1,32 +1,27 @@
 """Make the shipped encoder and classifiers: `python checkpoints/make.py nlpbook-mini|doccls|paircls`.
 
 `nlpbook-mini`: a multilingual encoder cut to Korean (convert.py), then to half its layers (distil.py).
-`doccls`: `nlpbook-mini`, fine-tuned on the whole of NSMC with the package's own trainer; the checkpoint is chosen on a
-held-out slice.
-`paircls`: the encoder of convert.py with all its layers, fine-tuned on inference pairs (finetune_pairs.py).
+`doccls`: `nlpbook-mini`, fine-tuned on film reviews (finetune.py).
+`paircls`: the encoder of convert.py with all its layers, fine-tuned on inference pairs (finetune.py).
 
 Each classifier is scored once on the official test file and written with configuration, tokenizer and figures beside
 it; its weights lie in 8 bits with a scale for each output, which `load_checkpoint` undoes. The encoder's are 8-bit
 floats, which transformers' `from_pretrained` reads as they are. What is in `checkpoints/build/` of an earlier run is
-not made again; an interrupted distillation goes on.
+not made again; an interrupted run goes on.
 """
 
 import argparse
 import json
-import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import finetune_pairs
 import torch
 from convert import convert
 from distil import distil
-from finetune_pairs import finetune
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from finetune import RECIPES, finetune
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers.checkpoints import METADATA_KEY, pack_weights
@@ -34,21 +29,26 @@ from nlpbook_helpers.runtime import find_versions
 
 HERE = Path(__file__).parent
 ENCODER = HERE / "nlpbook-mini"
-RECIPES = {
-    "doccls": {
-        "corpus": nlpbook.NsmcCorpus, "downstream_corpus_name": "nsmc",
-        "downstream_task_name": "document-classification", "max_seq_length": 128, "epochs": 2,
-        "learning_rate": 2e-4, "batch_size": 64, "validation_size": 5_000,
-        "monitor": "max val_acc",
-    },
-}  # fmt: skip
-CORPORA = {"doccls": ("nsmc", nlpbook.NsmcCorpus), "paircls": ("klue-nli", nlpbook.KlueNLICorpus)}
-TASKS = {"doccls": "document-classification", "paircls": "pair-classification"}
-TEST_CORPORA = {"doccls": "NSMC test", "paircls": "KLUE-NLI dev"}
-TRAIN_EXAMPLES = {"doccls": 145_000, "paircls": 24_998 + 2_490}  # NSMC's but 5,000; KLUE-NLI's, and XNLI's Korean ones
-KEPT = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "nlpbook")
 BUILD = HERE / "build"  # of what is only on the way, not kept in the repository
-AVERAGE_OVER = 500  # steps; the mean of the last weights is steadier than the last weights
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a shipped classifier says of itself."""
+
+    task: str
+    corpus_name: str
+    corpus: nlpbook.ClassificationCorpus
+    test_corpus: str
+    train_examples: int
+
+
+CLASSIFIERS = {
+    "doccls": Shipped("document-classification", "nsmc", nlpbook.NsmcCorpus(), "NSMC test", 0),
+    "paircls": Shipped(
+        "pair-classification", "klue-nli", nlpbook.KlueNLICorpus(), "KLUE-NLI dev", 24_998 + 2_490
+    ),
+}  # fmt: skip
 
 
 def make_converted() -> Path:
@@ -80,29 +80,6 @@ def shorten(tokenizer: bytes) -> bytes:
     return json.dumps(json.loads(tokenizer), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def train(name: str, encoder: Path, work_dir: str) -> tuple[Path, nlpbook.ClassificationTrainArguments]:
-    """Fine-tune one recipe; return the best checkpoint and the arguments."""
-    recipe = dict(RECIPES[name])
-    corpus = recipe.pop("corpus")()
-    args = nlpbook.ClassificationTrainArguments(str(encoder), downstream_model_dir=work_dir, seed=7, **recipe)
-    nlpbook.set_seed(args)
-    nlpbook.download_downstream_dataset(args)
-    tokenizer = AutoTokenizer.from_pretrained(encoder)
-    config = AutoConfig.from_pretrained(encoder, num_labels=corpus.num_labels)
-    model = AutoModelForSequenceClassification.from_pretrained(encoder, config=config)
-    data, held_out = (nlpbook.ClassificationDataset(args, corpus, tokenizer, mode) for mode in ("train", "val"))
-    sampler = LengthGroupedSampler(args.batch_size, lengths=data.lengths)
-    trainer = nlpbook.get_trainer(args)
-    trainer.callbacks.append(EMAWeightAveraging(decay=1 - 1 / AVERAGE_OVER))
-    trainer.checkpoint_callback.save_weights_only = False  # else the averaged weights are measured but not saved
-    trainer.fit(
-        nlpbook.ClassificationTask(model, args),
-        train_dataloaders=DataLoader(data, args.batch_size, sampler=sampler, collate_fn=nlpbook.data_collator),
-        val_dataloaders=DataLoader(held_out, 256, collate_fn=nlpbook.data_collator),
-    )
-    return Path(trainer.checkpoint_callback.best_model_path), args
-
-
 def ship(checkpoint: dict[str, Any], name: str, file_name: str, arguments: dict[str, Any]) -> None:
     """Write a checkpoint with its weights in 8 bits, configuration and tokenizer beside it, and its figures."""
     folder = HERE / name
@@ -122,16 +99,18 @@ def ship(checkpoint: dict[str, Any], name: str, file_name: str, arguments: dict[
 
 def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str, Any]) -> None:
     """Score a classifier on the official test file, as it is shipped, and write the figures beside it."""
+    shipped = CLASSIFIERS[name]
     args = nlpbook.ClassificationTrainArguments(
-        downstream_corpus_name=CORPORA[name][0], max_seq_length=classifier.max_seq_length,
-        downstream_task_name=TASKS[name],
+        downstream_corpus_name=shipped.corpus_name, max_seq_length=classifier.max_seq_length,
+        downstream_task_name=shipped.task,
     )  # fmt: skip
-    dataset = nlpbook.ClassificationDataset(args, CORPORA[name][1](), classifier.tokenizer, "test")
-    report = nlpbook.evaluate(classifier.model, dataset)
+    report = nlpbook.evaluate(
+        classifier.model, nlpbook.ClassificationDataset(args, shipped.corpus, classifier.tokenizer, "test")
+    )
     print(f"{name}: {report}\n{report.per_class.round(4)}")
     figures = {
-        "train_examples": TRAIN_EXAMPLES[name],
-        "test_corpus": TEST_CORPORA[name],
+        "train_examples": shipped.train_examples,
+        "test_corpus": shipped.test_corpus,
         "test_accuracy": round(report.accuracy, 4),
         "test_macro_f1": round(report.macro_f1, 4),
         "test_examples": len(report.probabilities),
@@ -144,30 +123,20 @@ def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str
     )
 
 
-def make_doccls() -> None:
-    """Fine-tune `nlpbook-mini` on NSMC."""
-    with tempfile.TemporaryDirectory() as work_dir:
-        best, args = train("doccls", ENCODER, work_dir)
-        checkpoint = nlpbook.load_checkpoint(best)
-        recipe = {key: value for key, value in RECIPES["doccls"].items() if key != "corpus"}
-        ship({key: checkpoint[key] for key in KEPT}, "doccls", best.name, recipe)
-
-
-def make_paircls() -> None:
-    """Fine-tune the converted encoder on inference pairs; what is there of earlier steps is not made again."""
-    encoder, finetuned = make_converted(), BUILD / "paircls"
+def make_classifier(name: str, encoder: Path) -> None:
+    """Fine-tune an encoder and write the classifier; what is there of an earlier run is not made again."""
+    finetuned, shipped, recipe = BUILD / name, CLASSIFIERS[name], RECIPES[name]
     if not (finetuned / "config.json").exists():
-        finetune(encoder, finetuned)
+        finetune(name, encoder, finetuned)
     model = AutoModelForSequenceClassification.from_pretrained(finetuned)
-    corpus = nlpbook.KlueNLICorpus()
     metadata = {
         "pretrained_model_name": encoder.name,
-        "task": "pair-classification",
-        "corpus": "klue-nli",
-        "max_seq_length": finetune_pairs.MAX_SEQ_LENGTH,
-        "labels": corpus.get_labels(),
-        "label_names": corpus.label_names,
-        "text_columns": list(corpus.text_columns),
+        "task": shipped.task,
+        "corpus": shipped.corpus_name,
+        "max_seq_length": recipe.max_seq_length,
+        "labels": shipped.corpus.get_labels(),
+        "label_names": shipped.corpus.label_names,
+        "text_columns": list(shipped.corpus.text_columns),
         "versions": find_versions(),
         "config": json.dumps(model.config.to_diff_dict() | {"model_type": model.config.model_type}),
         "tokenizer_files": {
@@ -176,14 +145,17 @@ def make_paircls() -> None:
         },
     }
     weights = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
-    recipe = {key.lower(): getattr(finetune_pairs, key) for key in ("EPOCHS", "BATCH_SIZE", "LEARNING_RATE", "SEED")}
-    epoch = f"epoch={finetune_pairs.EPOCHS - 1}.ckpt"
-    ship({"state_dict": weights, METADATA_KEY: metadata}, "paircls", epoch, recipe)
+    arguments = {key: value for key, value in asdict(recipe).items() if key not in ("read", "labels")}
+    ship({"state_dict": weights, METADATA_KEY: metadata}, name, f"{name}.ckpt", arguments)
 
 
 def main() -> None:
     """Make what is named on the command line."""
-    makers = {"nlpbook-mini": make_encoder, "doccls": make_doccls, "paircls": make_paircls}
+    makers = {
+        "nlpbook-mini": make_encoder,
+        "doccls": lambda: make_classifier("doccls", ENCODER),
+        "paircls": lambda: make_classifier("paircls", make_converted()),
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=makers)
     for name in parser.parse_args().names:
