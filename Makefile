@@ -9,6 +9,8 @@ READY := $(VENV)/.ready-notebooks
 READY_TESTS := $(VENV)/.ready-tests
 PINS := requirements.txt requirements.lock setup.py
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
+# one process a core, each with one thread: two that spin for the same core take ten times as long
+PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadgroup --nbval-lax
 export NLPBOOK_PROFILE ?= quick
 
 .PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock notebooks measure bench screenshots release set-repo clean
@@ -22,15 +24,16 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
 ## unit, web, browser and notebook tests
+test test-floors test-newest: export OMP_NUM_THREADS := 1
 test: $(READY_TESTS)
-	$(BIN)/python -m pytest --nbval-lax tests $(NOTEBOOKS)
+	$(BIN)/python $(PYTEST) tests $(NOTEBOOKS)
 
 ## the same with the oldest and with the newest versions that setup.py allows (make test-newest PYTHON=python3.14)
 test-floors: .venv-floors/.ready
-	.venv-floors/bin/python -m pytest --nbval-lax tests $(NOTEBOOKS)
+	.venv-floors/bin/python $(PYTEST) tests $(NOTEBOOKS)
 
 test-newest: .venv-newest/.ready
-	.venv-newest/bin/python -m pytest --nbval-lax tests $(NOTEBOOKS)
+	.venv-newest/bin/python $(PYTEST) tests $(NOTEBOOKS)
 
 ## training through XLA on its CPU backend, with the torch and torch_xla of Colab's TPU runtime; 7 GB
 test-tpu: .venv-tpu/.ready

@@ -100,6 +100,7 @@ setup(
         "test": [
             "tensorboard>=2.18",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "pytest-socket>=0.7",
             "nbval>=0.11",
             "playwright>=1.60",
