@@ -22,7 +22,7 @@ from nlpbook_helpers.runtime import get_cache_dir
         ({"max_seq_length": 2}, "max_seq_length: expected a whole number from 5"),
         ({"monitor": "max val_f1"}, "monitor: expected one of min val_loss, max val_loss, .*got 'max val_f1'"),
         ({"save_top_k": 0}, "save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved"),
-        ({"validation_size": 1}, "validation_size: expected a share below 1 or a number of rows above 1, got 1"),
+        ({"validation_size": 1}, "validation_size: expected a share below 1, or rows, got 1"),
         ({"validation_size": -0.1}, "validation_size: expected a number from 0"),
         ({"downstream_task_name": "ner"}, "downstream_task_name: expected one of .*document-classification"),
         ({"pretrained_model_name": " "}, "pretrained_model_name: expected a name or path"),

@@ -85,11 +85,9 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     foreign = [name for name in names if name != "onnx" and (name.endswith(".ckpt") or (folder / name).is_dir())]
     is_export = "config.json" in names and not foreign
     if folder.exists() and not (folder.is_dir() and not names or is_export and overwrite):
+        expected = "expected a new or empty folder, or an earlier export and overwrite=True"
         found = f"which holds {(foreign or names)[0]}" if names else "a file"
-        raise FileExistsError(
-            "folder: expected a new or empty folder, or an earlier export and overwrite=True, got "
-            f"{folder}, {found}: choose another"
-        )
+        raise FileExistsError(f"folder: {expected}, got {folder}, {found}: choose another")
 
 
 def _write_model(parts: Restored, folder: Path, onnx: bool) -> None:
