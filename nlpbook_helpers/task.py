@@ -190,8 +190,10 @@ class ClassificationTask(LightningModule):
     def _check_number(self, name: str, loss: torch.Tensor) -> None:
         """Stop a training that has come apart, before it writes a checkpoint that answers nothing."""
         if not loss.isfinite():
-            remedy = f"train again with a learning_rate below {self.args.learning_rate:g} and resume=False"
-            raise ValueError(f"{name}: expected a number, got {loss.item()} in epoch {self.current_epoch}: {remedy}")
+            raise ValueError(
+                f"{name}: expected a number, got {loss.item()} in epoch {self.current_epoch}: train again with a "
+                f"learning_rate below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only."""
