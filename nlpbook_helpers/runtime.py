@@ -205,7 +205,7 @@ def lock(path: Path, busy: str = "") -> Iterator[None]:
 
 @contextmanager
 def create(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; what is there in the end moves to `path`: whole, or not at all."""
+    """Give a path beside `path` to write a file or folder to, which in the end moves to `path`: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         partial = Path(folder) / path.name
