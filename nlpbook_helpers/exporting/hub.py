@@ -26,14 +26,9 @@ GRAPH_NAME = "onnx/model.onnx"
 
 
 def export(
-    checkpoint: str | Path,
-    folder: str | Path,
-    onnx: bool = False,
-    licence: str | None = None,
-    overwrite: bool = False,
-    pretrained_model_name: str | None = None,
-    trust_remote_code: bool = False,
-) -> Path:
+    checkpoint: str | Path, folder: str | Path, onnx: bool = False, licence: str | None = None,
+    overwrite: bool = False, pretrained_model_name: str | None = None, trust_remote_code: bool = False,
+) -> Path:  # fmt: skip
     """Write a classifier in Hugging Face layout: weights in float32 as safetensors, labels, tokenizer and model card.
 
     `pipeline("text-classification", folder, truncation=True)` loads it and answers alike, `Classifier.from_checkpoint`
