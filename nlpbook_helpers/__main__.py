@@ -48,8 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Lightning tidies up after Ctrl-C and leaves by a SystemExit of its own
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        words = "\nstopped: run again (without --overwrite), train and predict go on with what is done"
-        print(words, file=sys.stderr)
+        print("\nstopped: run again (without --overwrite), train and predict go on with what is done", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -66,11 +65,10 @@ def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
     speaks = not ranks or ranks[0] == "0"  # of several processes the first one
     with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
-        given: dict[str, Any] = {}
-        for file in (file for file in files if file.suffix == ".json"):
-            given |= read_arguments(file)
+        given, data = {}, [file for file in files if file.suffix != ".json"]
+        for file in files:
+            given |= {} if file in data else read_arguments(file)
         given |= settings or {}
-        data = [file for file in files if file.suffix != ".json"]
         best = nlpbook.train(nlpbook.prepare_training(data, **given) if data else ClassificationTrainArguments(**given))
         if serve and best:
             COMMANDS["serve"](checkpoint=[str(best)])
@@ -169,10 +167,7 @@ def export(
         overwrite: replace an earlier export
     """
     _announce(f"loading {checkpoint}")
-    try:
-        print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
-    except nlpbook.QuantizationError as error:
-        raise ValueError(error) from error
+    print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
 
 
 COMMANDS = {"train": train, "predict": predict, "serve": serve, "export": export}

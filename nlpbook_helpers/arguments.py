@@ -36,9 +36,8 @@ def get_embedded_path(name: str) -> str:
     # A clone has the checkpoints beside the package, what was installed from one inside it; published, they are a wheel
     # of their own, which may lie in another folder than the package.
     places = [PACKAGE_DIR.parent / "checkpoints", PACKAGE_DIR / "checkpoints_data", SAMPLES_DIR]
-    roots = [
-        place for place in [*places, *(Path(entry, "nlpbook_checkpoints") for entry in sys.path)] if place.is_dir()
-    ]
+    places += [Path(entry, "nlpbook_checkpoints") for entry in sys.path]
+    roots = [place for place in places if place.is_dir()]
     for root in roots:
         if (root / name).is_dir():
             return str(root / name)
@@ -61,7 +60,7 @@ def get_default_corpus_dir(corpus_name: str) -> str:
     folder = os.path.expanduser(os.environ.get("NLPBOOK_CORPUS_DIR", usual))
     if folder.startswith("~"):  # as in a container
         raise ValueError(
-            "downstream_corpus_root_dir: this user has no home folder for corpora: give one, or set NLPBOOK_CORPUS_DIR"
+            "downstream_corpus_root_dir: this user has no home folder: give one, or set NLPBOOK_CORPUS_DIR"
         )
     return folder
 
@@ -108,15 +107,9 @@ class ClassificationTrainArguments:
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
     early_stopping_patience: int | None = _doc(None, "stop after so many epochs without a better monitor", 1, 10_000)
-    class_weights: list[float] | Literal["balanced"] | None = _doc(
-        None, "of the training loss: a number per label, or balanced: the rarer a class, the heavier"
-    )
+    class_weights: list[float] | Literal["balanced"] | None = _doc(None, "of the loss: a number per label, or balanced")
     label_smoothing: float = _doc(0.0, "share of the target that is spread over all labels", 0.0, 0.9)
-    scheduler: str = _doc(
-        "exponential",
-        "of the learning rate: the book's times 0.9 an epoch, or to 0, linear or cosine",
-        choices=SCHEDULERS,
-    )
+    scheduler: str = _doc("exponential", "of the learning rate: times 0.9 an epoch, or to 0", choices=SCHEDULERS)
     warmup_ratio: float = _doc(0.0, "share of all steps in which the learning rate rises from 0", 0.0, 0.9)
     weight_decay: float = _doc(0.01, "how strongly AdamW pulls weights towards 0", 0.0, 1.0)
     gradient_clip_val: float | None = _doc(None, "longest gradient of a step", 1e-10, 1e10)
@@ -137,9 +130,7 @@ class ClassificationTrainArguments:
         self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
         _check_values(self)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
-            raise ValueError(
-                f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"
-            )
+            raise ValueError(f"validation_size: expected a share below 1, or rows, got {self.validation_size}")
         if self.save_top_k == 0:
             raise ValueError("save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved")
         _check_class_weights(self.class_weights)
@@ -170,9 +161,7 @@ class ClassificationDeployArguments:
         _check_values(self)
         if self.downstream_model_checkpoint_fpath is None:
             if self.downstream_model_dir is None:
-                raise ValueError(
-                    "expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one"
-                )
+                raise ValueError("expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither")
             self.downstream_model_dir = find_embedded(str(self.downstream_model_dir))
             best = find_best_checkpoint(self.downstream_model_dir, self.pretrained_model_name)
             self.downstream_model_checkpoint_fpath = str(best)

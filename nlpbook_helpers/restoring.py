@@ -259,12 +259,14 @@ def read_figures(path: Path) -> dict[str, Any] | None:
     """
     try:
         known = json.loads(find_figures(path).read_text(encoding="utf-8"))
-        accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
-        trained_on = int(known.get("train_examples", 0))
-    except (OSError, ValueError, TypeError, LookupError):
+        return {
+            "corpus": str(known.get("test_corpus", "")),
+            "accuracy": float(known["test_accuracy"]),
+            "examples": int(known["test_examples"]),
+            "trained_on": int(known.get("train_examples", 0)),
+        }
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
-    corpus = str(known.get("test_corpus", ""))
-    return {"corpus": corpus, "accuracy": accuracy, "examples": examples, "trained_on": trained_on}
 
 
 def _describe_score(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:

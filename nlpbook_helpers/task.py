@@ -44,16 +44,11 @@ class ClassificationTask(LightningModule):
         super().__init__()
         # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise
         if "attention_mask" not in inspect.signature(model.forward).parameters or not hasattr(model, "classifier"):
-            raise ValueError(
-                "model: expected an encoder that takes an attention_mask and answers at its first token, such as BERT, "
-                f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}: choose one of those"
-            )
-        limit = count_positions(model)
-        if limit is not None and args.max_seq_length > limit:
-            raise ValueError(
-                f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
-                f"got {args.max_seq_length}: set it to {limit} or less"
-            )
+            expected = "an encoder that takes an attention_mask, such as BERT, RoBERTa, ELECTRA or DistilBERT"
+            raise ValueError(f"model: expected {expected}, got {type(model).__name__}: choose one of those")
+        if args.max_seq_length > (limit := count_positions(model)):
+            expected = f"expected at most {limit}, the limit of {args.pretrained_model_name}"
+            raise ValueError(f"max_seq_length: {expected}, got {args.max_seq_length}: lower it")
         # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout; and
         # it returns the precision of the file, but weights of 16 bits would lose small steps
         self.model = model.float().train()
@@ -80,15 +75,11 @@ class ClassificationTask(LightningModule):
             check_tokenizer(self.model, dataset.tokenizer)
             outputs, labels = self.model.config.num_labels, dataset.corpus.num_labels
             if outputs != labels:
-                raise ValueError(
-                    f"expected a model with {labels} outputs, one per label of the corpus, got {outputs}: load it with "
-                    "num_labels=corpus.num_labels"
-                )
+                expected = f"expected a model with {labels} outputs, one per label of the corpus"
+                raise ValueError(f"{expected}, got {outputs}: load it with num_labels=corpus.num_labels")
         if "val_" in self.args.monitor and not self.trainer.enable_validation:
-            raise ValueError(
-                f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint, got none: pass them to "
-                "trainer.fit, or set monitor='min train_loss'"
-            )
+            expected = f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint"
+            raise ValueError(f"{expected}, got none: pass them to trainer.fit, or set monitor='min train_loss'")
 
     def _weigh_classes(self, labels: np.ndarray | None) -> torch.Tensor | None:
         """Return what the loss of each class counts: float32, (labels,); None where all count alike."""
@@ -184,9 +175,8 @@ class ClassificationTask(LightningModule):
             columns = right / guessed.clamp_min(1), right / examples.clamp_min(1), f1, examples
             self._per_class = torch.stack(columns, dim=1).tolist()
             self.log("val_macro_f1", f1.mean().float(), prog_bar=True)
-            self.print(
-                f"epoch {self.current_epoch}: val_loss {loss:.4f}, val_acc {accuracy:.4f}, val_macro_f1 {f1.mean():.4f}"
-            )
+            figures = f"val_loss {loss:.4f}, val_acc {accuracy:.4f}, val_macro_f1 {f1.mean():.4f}"
+            self.print(f"epoch {self.current_epoch}: {figures}")
         self._counts.reset()
 
     def on_train_epoch_end(self) -> None:

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from nlpbook_helpers import ClassificationTrainArguments, Classifier
+from nlpbook_helpers import ClassificationTrainArguments
 from nlpbook_helpers.__main__ import COMMANDS, main
 
 has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
@@ -70,8 +70,6 @@ def test_what_is_mistyped_gets_a_hint_and_status_2(arguments, sentence, capsys):
         (["serve", "--checkpoint", "doccls", "--port", "70000"], r"expected a port from 0 to 65535, got 70000"),
         (["predict", "--checkpoint", "doccls", "--input", "gone.csv", "--output", "out.csv"], r"gone\.csv"),
         (["export", "--checkpoint", ".", "--output", "out"], r"no checkpoint"),
-        (["train", "gone.json"], r"gone\.json: expected a JSON file of arguments"),
-        (["train", "--epochs", "0"], r"epochs: expected a whole number from 1 to 10,000, got 0"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_status_1(arguments, sentence, capsys, tmp_path, monkeypatch):
@@ -80,17 +78,6 @@ def test_what_cannot_be_done_is_one_sentence_and_status_1(arguments, sentence, c
     said = capsys.readouterr().err
     assert re.search(sentence, said)
     assert said.count("\n") == 1
-
-
-def test_train_reads_a_file_of_arguments_and_the_command_line_wins(make_args, tmp_path, capsys):
-    given = {name: value for name, value in vars(make_args()).items() if value is not None} | {"epochs": 9}
-    given |= {"validation_size": 2, "fp16": True}
-    (tmp_path / "args.json").write_text(json.dumps(given), encoding="utf-8-sig")  # as Windows' editor writes it
-    arguments = [str(tmp_path / "args.json"), "--epochs", "1", "--no_resume", "--no-fp16", "--batch-size=2"]
-    assert main(["train", *arguments]) == 0
-    assert "set seed: 7" in capsys.readouterr().out
-    (made,) = (tmp_path / "models").glob("epoch=0-*.ckpt")
-    assert Classifier.from_checkpoint(made).labels
 
 
 def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsys, monkeypatch):
