@@ -11,13 +11,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, check_task, find_best_checkpoint, load_checkpoint
+from nlpbook_helpers.checkpoints import (
+    METADATA_KEY,
+    MONITORS,
+    CheckpointError,
+    check_checkpoint,
+    find_best_checkpoint,
+    load_checkpoint,
+)
 
 TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
-METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
-MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
 SCHEDULERS = ("exponential", "linear", "cosine")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
@@ -140,8 +145,8 @@ class ClassificationTrainArguments:
 class ClassificationDeployArguments:
     """What is needed to serve a trained classifier: its encoder's name and its checkpoint.
 
-    Give `downstream_model_checkpoint_fpath` for one file, or `downstream_model_dir` to have the checkpoint with
-    the lowest validation loss chosen. The choice is printed.
+    Give `downstream_model_checkpoint_fpath` for one file, or `downstream_model_dir` to have the best checkpoint
+    chosen, see `find_best_checkpoint`. The choice is printed.
 
     Raises:
         ValueError: A value is out of range or neither place is given.
@@ -165,8 +170,7 @@ class ClassificationDeployArguments:
             self.downstream_model_dir = find_embedded(str(self.downstream_model_dir))
             best = find_best_checkpoint(self.downstream_model_dir, self.pretrained_model_name)
             self.downstream_model_checkpoint_fpath = str(best)
-        if self.downstream_task_name is not None:
-            check_task(self.downstream_model_checkpoint_fpath, self.downstream_task_name)
+        check_checkpoint(self.downstream_model_checkpoint_fpath, self.downstream_task_name)
         if self.pretrained_model_name is None:
             self.pretrained_model_name = _find_encoder(Path(self.downstream_model_checkpoint_fpath))
         print(f"downstream_model_checkpoint_fpath: {self.downstream_model_checkpoint_fpath}")

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
 from nlpbook_helpers.features import Features, encode_examples, find_mostly_unknown, predict_probabilities
@@ -167,7 +166,7 @@ class Classifier:
         examples = [self.make_example(row, position) for position, row in enumerate(rows)]
         # all are checked before the first is scored; the bar is for those who would wait longer than a moment
         starts = tqdm(range(0, len(examples), CHUNK), "predict", delay=2, leave=False, unit_scale=CHUNK, unit="text")
-        answers = [self._score(self.encode(examples[start : start + CHUNK])) for start in starts]
+        answers = [predict_probabilities(self.scorer, self.encode(examples[start : start + CHUNK])) for start in starts]
         return np.concatenate([np.zeros((0, len(self.labels)), np.float32), *answers])
 
     def _predict_frame(self, frame: Any) -> Any:
@@ -219,12 +218,6 @@ class Classifier:
             encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_seq_length, **windows)
         return encoded.encodings[window]
 
-    def _score(self, features: Features) -> np.ndarray:
-        probabilities = predict_probabilities(self.scorer, features)
-        if not np.isfinite(probabilities).all():
-            raise CheckpointError("the model's answer is not a number (nan): choose another checkpoint")
-        return probabilities
-
     def explain(self, texts: str | Sequence[str], label: str | None = None) -> dict[str, Any]:
         """Say which pieces of a text, or of a pair, drove the answer; see `explaining.explain`."""
         from nlpbook_helpers.explaining import explain
@@ -272,7 +265,8 @@ class Classifier:
     def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
         examples = [self.make_example(texts, row) for row, texts in enumerate(inputs)]
         features = self.encode(examples)
-        answers = [self._format_answer(*answer) for answer in zip(examples, self._score(features), strict=True)]
+        probabilities = predict_probabilities(self.scorer, features)
+        answers = [self._format_answer(*answer) for answer in zip(examples, probabilities, strict=True)]
         for row in np.flatnonzero(find_mostly_unknown(self.tokenizer, features)):
             answers[row]["remark"] = REMARK
         return answers

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.runtime import get_cache_dir, is_first_here, lock
 from nlpbook_helpers.tokenizing import (  # noqa: F401  (other rooms know them from here)
@@ -258,6 +259,9 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
 
     Returns:
         float32, (examples, labels), or (documents, labels), averaged over windows; each row sums to one.
+
+    Raises:
+        CheckpointError: The model answers something that is not a number.
     """
     was_training = model.training
     if was_training:  # for one sentence the walk through all modules would take an eighth of the time
@@ -271,6 +275,8 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
     if was_training:
         model.train()
+    if not np.isfinite(probabilities).all():
+        raise CheckpointError("the model's answer is not a number (nan): choose another checkpoint")
     if features.documents is None:
         return probabilities
     starts = np.flatnonzero(np.diff(features.documents, prepend=-1))

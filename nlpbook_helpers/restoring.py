@@ -23,11 +23,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
+    NO_NUMBERS,
     CheckpointError,
     check_metadata,
     find_best_checkpoint,
-    is_finite,
     is_same_encoder,
+    is_sound,
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
@@ -96,8 +97,8 @@ def restore(
         problem = shorten(str(error) or type(error).__name__, 300, placeholder=" …")
         remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
         raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
-    if not is_finite(model.state_dict()):
-        raise CheckpointError(f"{path}: its weights are not numbers (nan): train again with a lower learning_rate")
+    if not is_sound(metadata, model.state_dict()):
+        raise CheckpointError(f"{path}: {NO_NUMBERS}")
     check_tokenizer(model, tokenizer)
     labels, input_names = _get_names(path, metadata, model.config)
     encoder = metadata.get("pretrained_model_name") or name or model.config.model_type

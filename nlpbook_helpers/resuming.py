@@ -207,6 +207,8 @@ class TrainingState(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # so Lightning validates inside an epoch too, and no earlier loss is recorded
         self._tell(trainer, "training", batch_idx, trainer.num_training_batches)
         is_due = time.monotonic() - self._saved >= self._seconds
         if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step

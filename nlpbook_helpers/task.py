@@ -6,7 +6,7 @@ import logging
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from transformers import get_scheduler
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
-from nlpbook_helpers.checkpoints import METADATA_KEY
+from nlpbook_helpers.checkpoints import METADATA_KEY, METRICS, is_sound
 from nlpbook_helpers.examples import choose_examples, find_candidates
 from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
@@ -42,9 +42,11 @@ class ClassificationTask(LightningModule):
 
     def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
         super().__init__()
-        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise
-        if "attention_mask" not in inspect.signature(model.forward).parameters or not hasattr(model, "classifier"):
-            expected = "an encoder that takes an attention_mask, such as BERT, RoBERTa, ELECTRA or DistilBERT"
+        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise, or
+        # give it no bias, from which a checkpoint's labels are counted
+        has_bias = any(name.startswith("classifier.") and name.endswith("bias") for name in model.state_dict())
+        if "attention_mask" not in inspect.signature(model.forward).parameters or not has_bias:
+            expected = "an encoder that takes an attention_mask and answers at its first token, such as BERT or RoBERTa"
             raise ValueError(f"model: expected {expected}, got {type(model).__name__}: choose one of those")
         if args.max_seq_length > (limit := count_positions(model)):
             expected = f"expected at most {limit}, the limit of {args.pretrained_model_name}"
@@ -188,15 +190,24 @@ class ClassificationTask(LightningModule):
         self._check_number("train_loss", self.trainer.callback_metrics["train_loss"])
 
     def _check_number(self, name: str, loss: torch.Tensor) -> None:
-        """Stop a training that has come apart, before it writes a checkpoint that answers nothing."""
         if not loss.isfinite():
-            raise ValueError(
-                f"{name}: expected a number, got {loss.item()} in epoch {self.current_epoch}: train again with a "
-                f"learning_rate below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
-            )
+            self._stop(name, loss.item())
+
+    def _stop(self, name: str, got: float) -> NoReturn:
+        """End a training that has come apart, before it writes a checkpoint that answers nothing."""
+        raise ValueError(
+            f"{name}: expected numbers, got {got} in epoch {self.current_epoch}: train again with a learning_rate "
+            f"below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only."""
+        """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only.
+
+        Raises:
+            ValueError: A weight is not a number, as after a last step that came apart.
+        """
+        if self.device.type != "xla" and not is_sound({}, checkpoint["state_dict"]):
+            self._stop("weights", math.nan)
         arguments = describe_arguments(self.args)
         config = self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}
         config.pop(METADATA_KEY, None)  # of an earlier training, if the encoder was exported after one
@@ -208,7 +219,7 @@ class ClassificationTask(LightningModule):
             "max_seq_length": arguments["max_seq_length"],
             "arguments": arguments,
             "versions": find_versions(),
-            **{name: float(metrics[name]) for name in ("val_loss", "val_acc", "val_macro_f1") if name in metrics},
+            **{name: float(metrics[name]) for name in METRICS if name in metrics},
             "val_per_class": self._per_class,
             "examples": self._choose_examples(),
         }
