@@ -153,7 +153,7 @@ def _name(checkpoint: Path, taken: Container[str]) -> str:
     """Name a checkpoint in addresses: by its folder, with a number where that name is taken."""
     folder = (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
     name = re.sub(r"\s|[/?#]", "-", folder.name)
-    return next(one for one in (name, *(f"{name}-{number}" for number in count(2))) if one not in taken)
+    return next(one for number in count(1) if (one := f"{name}-{number}" if number > 1 else name) not in taken)
 
 
 def _reload_at_sighup(apps: Mapping[str, Any]) -> None:
