@@ -27,7 +27,7 @@ _PUBLIC_NAMES = {
     "scoring": ["ScoringError", "score_file"],
     "exporting.hub": ["export"],
     "exporting.onnx": ["QuantizationError"],
-    "web": ["get_web_service_app", "serve"],
+    "web": ["get_web_service_app", "join_apps", "serve"],
 }
 _ROOM_OF_NAME = {name: room for room, names in _PUBLIC_NAMES.items() for name in names}
 

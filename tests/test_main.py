@@ -93,27 +93,60 @@ def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsy
 
 @has_no_sigint
 def test_serve_answers_until_ctrl_c_on_a_console_without_hangul(tmp_path):
-    begin = time.monotonic()
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     asked = {
         "doccls": ({"sentence": "정말 재미있는 영화"}, "긍정 (positive)"),
         "paircls": ({"premise": "새가 난다", "hypothesis": "새가 난다"}, "참 (entailment)"),
     }
-    with start("serve", "--checkpoint", *asked, cwd=tmp_path, env=environment) as process:
-        assert process.stdout.readline().startswith(b"loading doccls")
-        assert time.monotonic() - begin < 2
-        said = [process.stdout.readline().decode("cp1252") for _ in asked]
-        if said[0].startswith("Port 5000 cannot be used"):
-            said = [*said[1:], process.stdout.readline().decode("cp1252")]
-        for line, (texts, answer) in zip(said, asked.values(), strict=True):
-            url = re.search(r"http://127\.0\.0\.1:\d+", line)
-            assert url, line
-            request = Request(url.group() + "/api", json.dumps(texts).encode(), {"Content-Type": "application/json"})
-            with urlopen(request, timeout=10) as response:
-                assert json.load(response)["prediction"] == answer
+    with start("serve", "--checkpoint", *asked, "--port", "0", cwd=tmp_path, env=environment) as process:
+        assert process.stdout.readline().startswith(b"loading doccls, paircls")
+        url = read_url(process)
+        for name, (texts, answer) in asked.items():
+            assert ask(f"{url}/models/{name}/api", texts)["prediction"] == answer
+        assert ask(f"{url}/api", asked["doccls"][0])["prediction"] == "긍정 (positive)"
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"closed\n"
         assert process.wait(10) == 0
+
+
+@has_no_sigint
+def test_sighup_takes_up_a_checkpoint_that_was_trained_anew(trained, tmp_path):
+    # without a terminal, as a service is started; one that was started in a terminal ends with it
+    with start("serve", "--checkpoint", str(trained), "--port", "0", cwd=tmp_path, start_new_session=True) as process:
+        process.stdout.readline()
+        url = read_url(process)
+        before = ask(f"{url}/api", {"sentence": "영화"})
+        (file,) = trained.glob("*.ckpt")
+        content = file.read_bytes()
+        file.write_bytes(content[:1000])
+        process.send_signal(signal.SIGHUP)
+        assert b"stays as it was" in read_error(process)
+        assert ask(f"{url}/api", {"sentence": "영화"}) == before
+        file.unlink()
+        file.with_name("epoch=7-val_loss=0.01.ckpt").write_bytes(content)
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline().endswith(b"was read anew: epoch=7-val_loss=0.01.ckpt\n")
+        assert ask(f"{url}/api", {"sentence": "영화"}) == before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def read_url(process: subprocess.Popen) -> str:
+    line = process.stdout.readline().decode("cp1252")
+    url = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert url, line
+    return url.group()
+
+
+def read_error(process: subprocess.Popen) -> bytes:
+    """Read the first line of standard error that is not of the access log."""
+    return next(line for line in process.stderr if b"127.0.0.1" not in line)
+
+
+def ask(url: str, texts: dict[str, str]) -> dict:
+    request = Request(url, json.dumps(texts).encode(), {"Content-Type": "application/json"})
+    with urlopen(request, timeout=20) as response:
+        return json.load(response)
 
 
 @has_no_sigint
