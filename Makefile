@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadgroup --nbval-lax
 export NLPBOOK_PROFILE ?= quick
 
-.PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock notebooks measure bench screenshots release set-repo clean
+.PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock docs notebooks measure bench screenshots release set-repo clean
 
 ## open the pages of the classifiers that ship here, reviews and sentence pairs, until Ctrl-C
 demo: $(PAGES)
@@ -47,6 +47,10 @@ lint: $(READY_TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+## the reference of all public names, from their docstrings, as pages in build/docs
+docs: $(READY_TESTS)
+	$(BIN)/pdoc --docformat google --no-include-undocumented --output-directory build/docs nlpbook_helpers '!nlpbook_helpers[.]'
 
 ## renew requirements.lock: the newest of what the pinned packages bring along, for every system and Python
 lock: $(READY_TESTS)

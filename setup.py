@@ -100,6 +100,8 @@ setup(
         "tpu": ["torch==2.9.0", "torch_xla==2.9.0"],  # what Colab's TPU runtime ships; for no other machine
         "test": [
             "tensorboard>=2.18",
+            "pdoc>=15",
+            "peft>=0.17",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "pytest-socket>=0.7",

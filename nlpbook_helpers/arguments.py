@@ -1,5 +1,6 @@
 """What do I set? The arguments of training and of deployment, checked before anything is downloaded."""
 
+import inspect
 import json
 import math
 import os
@@ -75,6 +76,14 @@ def _doc(default: Any, text: str, *limits: float, choices: tuple[str, ...] = ())
     return field(default=default, metadata={"help": text, "range": limits, "choices": choices})
 
 
+def _explain_fields(arguments: type) -> type:
+    """Put what each field means into the docstring, where `help()` and the reference look for it."""
+    lines = [f"    {one.name}: {one.metadata['help']} (default {one.default!r})" for one in fields(arguments)]
+    arguments.__doc__ = "\n".join([inspect.cleandoc(arguments.__doc__ or ""), "", "Attributes:", *lines])
+    return arguments
+
+
+@_explain_fields
 @dataclass
 class ClassificationTrainArguments:
     """Everything that one training run depends on.
@@ -141,6 +150,7 @@ class ClassificationTrainArguments:
         _check_class_weights(self.class_weights)
 
 
+@_explain_fields
 @dataclass
 class ClassificationDeployArguments:
     """What is needed to serve a trained classifier: its encoder's name and its checkpoint.

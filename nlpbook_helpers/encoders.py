@@ -38,11 +38,10 @@ def check_model_name(name: str | Path) -> None:
     except EntryNotFoundError:
         pass  # a tokenizer alone
     except (HTTPError, OfflineModeIsEnabled) as error:
-        raise CheckpointError(
-            f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, which was "
-            f"never downloaded and which the Hub does not give ({shorten(str(error), 200, placeholder=' …')}): correct "
-            "the name, connect, or take get_embedded_path('nlpbook-mini')"
-        ) from error
+        problem = f"never downloaded, and the Hub does not give it ({shorten(str(error), 200, placeholder=' …')})"
+        expected = f"expected a Hugging Face name or an encoder's folder, got {str(name)!r}, which was {problem}"
+        remedy = "correct the name, connect, or take get_embedded_path('nlpbook-mini')"
+        raise CheckpointError(f"pretrained_model_name: {expected}: {remedy}") from error
 
 
 def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:

@@ -1,5 +1,6 @@
 """What is learned? One LightningModule for every classifier, documents and pairs alike."""
 
+import copy
 import inspect
 import json
 import logging
@@ -33,7 +34,7 @@ class ClassificationTask(LightningModule):
     """Fine-tunes a Hugging Face sequence classifier.
 
     Args:
-        model: Any `…ForSequenceClassification`.
+        model: Any `…ForSequenceClassification`, or PEFT's of one (LoRA): checkpoints hold its adapters merged.
         args: Learning rate, length and names; the names are written into every checkpoint.
 
     Raises:
@@ -42,6 +43,9 @@ class ClassificationTask(LightningModule):
 
     def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
         super().__init__()
+        self._merge = getattr(model, "merge_and_unload", None)
+        if self._merge:  # the adapters are in the model itself; PEFT's wrapper around it drops token types in silence
+            model = model.get_base_model()
         # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise,
         # or give it no bias, from which a checkpoint's labels are counted
         has_bias = any(name.startswith("classifier.") and name.endswith("bias") for name in model.state_dict())
@@ -208,6 +212,9 @@ class ClassificationTask(LightningModule):
         """
         if self.device.type != "xla" and not is_sound({}, checkpoint["state_dict"]):
             self._stop("weights", math.nan)
+        if self._merge and "optimizer_states" not in checkpoint:  # for use; a state to go on from keeps adapters apart
+            merged = copy.deepcopy(self._merge.__self__).merge_and_unload()
+            checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in merged.state_dict().items()}
         arguments = describe_arguments(self.args)
         config = self.model.config.to_diff_dict() | {"model_type": self.model.config.model_type}
         config.pop(METADATA_KEY, None)  # of an earlier training, if the encoder was exported after one
