@@ -228,9 +228,7 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             return path
         logger.warning("passed over %s: its loss or weights are not numbers", path.name)
     names = [path.name for path in ranks]
-    raise CheckpointError(
-        f"{folder}: losses or weights of {names} are not numbers (nan): lower learning_rate, and train"
-    )
+    raise CheckpointError(f"{folder}: losses or weights of {names} are not numbers: lower learning_rate, and train")
 
 
 def _rank(records: Mapping[Path, dict[str, Any]]) -> dict[Path, list[float]]:
