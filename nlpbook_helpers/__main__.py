@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import fields
 from itertools import count
@@ -141,7 +141,7 @@ def serve(
             print(f"{kept:,} answers judged by visitors are in {file}")
     how = (port, tunnel, key or "auto", "Ctrl-C ends it", host, access_log)
     with nlpbook.serve(nlpbook.join_apps(apps), *how), suppress(KeyboardInterrupt):
-        _reload_at_sighup(dict(zip(checkpoint, apps.values(), strict=True)))
+        _reload_at_sighup(list(zip(checkpoint, apps.values(), strict=True)))
         while True:
             time.sleep(60)
     print("closed")
@@ -154,14 +154,14 @@ def _name(checkpoint: Path, taken: Container[str]) -> str:
     return next(one for number in count(1) if (one := f"{name}-{number}" if number > 1 else name) not in taken)
 
 
-def _reload_at_sighup(apps: Mapping[str, Any]) -> None:
+def _reload_at_sighup(apps: Sequence[tuple[str, Any]]) -> None:
     """Have SIGHUP take up checkpoints that were trained anew; but it means the end where the terminal is closed."""
     had_terminal = _has_terminal()
 
     def reload(*_: Any) -> None:
         if had_terminal and not _has_terminal():
             raise KeyboardInterrupt
-        for checkpoint, app in apps.items():
+        for checkpoint, app in apps:
             try:
                 classifier = nlpbook.Classifier.from_checkpoint(find_embedded(checkpoint))
                 app.extensions["nlpbook"].replace(classifier.inference_fn)

@@ -323,6 +323,23 @@ def test_many_texts_become_a_table_and_a_file(page: Any, serve_app: Serve, tmp_p
     )
 
 
+def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    analyse_many(page, "좋은 글\n이건 오류")
+    row = page.get_by_role("button", name="좋은 글")
+    row.click()
+    page.wait_for_selector(".legend")
+    assert page.locator("tbody mark").all_inner_texts()[0] == "좋" and row.get_attribute("aria-expanded") == "true"
+    row.click()
+    assert page.locator("tbody tr").count() == 2
+    assert page.get_by_role("button", name="이건 오류").count() == 0, "what got no answer has no reasons"
+    page.goto(serve_app(compare).url)
+    page.get_by_role("tab").nth(1).click()
+    page.get_by_role("button", name="예문으로 해 보기").click()
+    page.locator("#many-status", has_text="를 분석했습니다").wait_for()
+    assert page.locator(".open-row").count() == 0, "nor has what cannot be explained"
+
+
 def test_a_column_of_labels_gives_accuracy(page: Any, serve_app: Serve) -> None:
     page.goto(serve_app(answer).url)
     rows = ["1,좋은 글,1", "2,나쁜 글,긍정 (positive)", "3,다른 글,positive", "4,글,", "5,글,무엇"]

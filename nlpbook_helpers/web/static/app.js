@@ -11,7 +11,6 @@ import { setUpMany } from "./many.js";
 
 const form = byId("form");
 const [submit, result, why, place] = ["submit", "result", "why", "after"].map(byId);
-const canExplain = document.body.dataset.canExplain === "yes";
 let answered; // the texts of the last answer
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
@@ -57,7 +56,7 @@ async function ask() {
     const answer = await post("api", texts);
     const summary = summarize(answer);
     show("done", ...makeAnswer(answer));
-    offerExplanation(why, texts, canExplain);
+    offerExplanation(why, texts);
     place.replaceChildren(...makeFeedback(texts, summary), makeLinkButton(texts));
     remember(texts, summary);
     answered = texts;

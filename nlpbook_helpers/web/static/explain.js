@@ -9,8 +9,10 @@ const WEAKEST_MARKED = 0.08; // of the strongest: fainter ones would only be noi
 
 const formatScore = (score) => `${score < 0 ? "−" : "+"}${Math.abs(score).toFixed(2)}`;
 
+export const canExplain = document.body.dataset.canExplain === "yes";
+
 // Fills `place` with the texts and, where the function can explain itself, the button.
-export function offerExplanation(place, texts, canExplain) {
+export function offerExplanation(place, texts) {
   place.hidden = false;
   place.replaceChildren(...makeQuotes(texts));
   if (!canExplain) return;

@@ -2,6 +2,7 @@
 import { formatPercent, getShortName, makeBar, makeRemark, makeTrack } from "./answer.js";
 import { formatCsv } from "./csv.js";
 import { fields, formatCount, getLabel, isolate, make, makeButton, say } from "./dom.js";
+import { canExplain, offerExplanation } from "./explain.js";
 import { getColumnNames } from "./source.js";
 
 const ROWS_AT_FIRST = 100; // any number of rows stays smooth when only these are drawn
@@ -12,11 +13,11 @@ function makeColumns(items) {
   const findBar = (item, key) => item.summary?.bars.find((bar) => bar.key === key);
   return [
     { title: say("number"), className: "number", get: (item) => item.number, show: (item) => [String(item.number)] },
-    ...fields.map((field) => ({
+    ...fields.map((field, index) => ({
       title: getLabel(field),
       className: "text",
       get: (item) => item.texts[field.name],
-      show: (item) => [make("div", { className: "clamped", dir: "auto" }, item.texts[field.name])],
+      show: (item) => [showText(item, item.texts[field.name], index === 0)],
     })),
     { title: say("verdict"), className: "verdict", get: (item) => item.summary?.name, show: showVerdict },
     ...bars.map(({ key, name }) => ({
@@ -27,6 +28,24 @@ function makeColumns(items) {
       show: (item) => showShare(findBar(item, key)),
     })),
   ];
+}
+
+// The first text of an answered row opens the whole of it below, and why it was answered so.
+function showText({ texts, summary }, words, isFirst) {
+  const text = make("div", { className: "clamped", dir: "auto" }, words);
+  if (!isFirst || !summary || !canExplain) return text;
+  const button = make("button", { type: "button", className: "open-row", title: say("why_note"), "aria-expanded": "false" }, text);
+  button.addEventListener("click", () => {
+    const row = button.closest("tr");
+    const isOpen = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!isOpen));
+    if (isOpen) return row.nextSibling.remove();
+    const place = make("div", { className: "row-why" });
+    offerExplanation(place, texts);
+    row.after(make("tr", {}, make("td", { colSpan: row.cells.length }, place)));
+    place.querySelector(".why").click();
+  });
+  return button;
 }
 
 function showVerdict({ summary, error }) {
