@@ -11,22 +11,30 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from nbclient.output_widget import OutputWidget
 from tqdm import tqdm
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class SilentOutputWidget(OutputWidget):
+    """Collects what is printed into a widget, and keeps it from the kernel.
+
+    nbclient tells the kernel on the very socket on which it waits for the cell's reply, past asyncio's back: a reply
+    that arrives in that moment is never noticed, and the notebook stands still for ever.
+    """
+
+    def _publish_msg(self, *args: Any, **kwargs: Any) -> None:
+        """Send nothing."""
 
 
 class EchoingClient(NotebookClient):
     """Shows what a cell prints while it runs, so that nobody watches a silent screen."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Leave output widgets alone.
-
-        nbclient would answer them on the socket on which it waits for the cell's reply, past asyncio's back: a reply
-        that arrives in that moment is never noticed, and the notebook stands still for ever.
-        """
+        """Have widgets' outputs collected by a widget that does not answer."""
         super().__init__(*args, **kwargs)
-        self.widget_registry = {}
+        self.widget_registry = {"@jupyter-widgets/output": {"OutputModel": SilentOutputWidget}}
 
     def output(self, outs: list, msg: dict, display_id: str, cell_index: int) -> Any:
         """Store a message as usual, and repeat what it says on this terminal."""
@@ -71,8 +79,7 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
             for output in cell.outputs:
                 if output.output_type == "stream":
                     output.text = _drop_progress_bars(output.text)
-            if any(WIDGET in output.get("data", {}) for output in cell.outputs):
-                cell.outputs = []  # nor what a widget shows: without its kernel it is dead
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
 
 
