@@ -42,8 +42,8 @@ class ClassificationTask(LightningModule):
 
     def __init__(self, model: Any, args: ClassificationTrainArguments) -> None:
         super().__init__()
-        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise, or
-        # give it no bias, from which a checkpoint's labels are counted
+        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise,
+        # or give it no bias, by which a checkpoint's labels are counted
         has_bias = any(name.startswith("classifier.") and name.endswith("bias") for name in model.state_dict())
         if "attention_mask" not in inspect.signature(model.forward).parameters or not has_bias:
             raise ValueError(
