@@ -276,8 +276,7 @@ def check_checkpoint(path: str | Path, task: str | None = None) -> None:
     Raises:
         CheckpointError: See above.
     """
-    content = load_checkpoint(path)
-    metadata = content.get(METADATA_KEY, {})
+    metadata = (content := load_checkpoint(path)).get(METADATA_KEY, {})
     if not is_sound(metadata, content["state_dict"]):
         raise CheckpointError(f"{path}: {NO_NUMBERS}")
     recorded = metadata.get("task", task)

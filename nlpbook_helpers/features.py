@@ -5,6 +5,7 @@ import inspect
 import json
 import logging
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -137,6 +138,8 @@ class ClassificationDataset(Dataset):
             if features is None:
                 features = self._build()
                 write_cache(path, features)
+            elif self.corpus.skip_bad_rows:
+                deque(self._read_examples(), maxlen=0)  # which says what is left out
         return features
 
     def _build(self) -> Features:

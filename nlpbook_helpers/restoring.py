@@ -34,6 +34,7 @@ from nlpbook_helpers.checkpoints import (
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.encoders import check_model_name, open_tokenizer
 from nlpbook_helpers.features import check_tokenizer, count_positions
+from nlpbook_helpers.reading import is_blank
 
 logger = logging.getLogger(__name__)
 
@@ -221,10 +222,9 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
     own = [config.id2label.get(index, f"LABEL_{index}") for index in range(config.num_labels)]
     is_named = not all(name.startswith("LABEL_") for name in own)
     labels = metadata.get("label_names") or (own if is_named or book is None else book.label_names)
-    if len(labels) != config.num_labels:
-        raise CheckpointError(
-            f"{path}: expected {config.num_labels} label names, one per output, found {reprlib.repr(labels)}"
-        )
+    if len(labels) != config.num_labels or any(map(is_blank, labels)):
+        found = f"found {reprlib.repr(labels)}"
+        raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")
     if columns := metadata.get("text_columns"):
         texts = len(columns)
     elif book and not is_named and not metadata:

@@ -145,7 +145,9 @@ def _read_launcher() -> tuple[int, int] | None:
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-    if TorchElasticEnvironment.detect():
+    # all of them, or some are left over from another shell
+    has_peers = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
+    if TorchElasticEnvironment.detect() and has_peers:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return local, int(os.environ["WORLD_SIZE"]) // local
     # inside a job, but not through srun: a script of sbatch, or a notebook

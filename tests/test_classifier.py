@@ -1,9 +1,12 @@
 """A checkpoint becomes a classifier, or one clear sentence."""
 
+import contextlib
 import inspect
 import json
 import pickle
 import re
+import socket
+import threading
 import time
 import unicodedata
 from typing import Any
@@ -261,7 +264,9 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
-        ({"label_names": ["하나"]}, "expected 2 label names, one per output, found"),
+        ({"label_names": ["하나"]}, "expected 2 label names to read, one per output, found"),
+        ({"label_names": ["하나", " "]}, "expected 2 label names to read, one per output, found"),
+        ({"label_names": ["\u200b", "둘"]}, "expected 2 label names to read, one per output, found"),
         ({"text_columns": ["a", "b", "c"]}, "expected one text_column or two"),
         ({"config": "{}"}, "does not make a classifier"),
         ({"config": "no json"}, "does not make a classifier"),
@@ -399,6 +404,37 @@ def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare,
             load_tokenizer(name)
         with pytest.raises(CheckpointError, match=sentence):
             Classifier.from_checkpoint(save_bare(), str(name))
+
+
+@pytest.mark.parametrize(
+    ("answer", "pause", "sentence"),
+    [
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 0, "does not give .Server error '500 Oops'"),
+        (
+            b"HTTP/1.1 200 OK\r\nX: " + b"a" * 99,
+            0.5,
+            r"does not give \(no answer within 5 s\): correct the name, connect",
+        ),
+        (b"", 0, "which the Hub does not give"),
+    ],
+)
+def test_a_hub_that_answers_slowly_or_not_is_waited_for_a_moment(monkeypatch, answer, pause, sentence):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/{{repo_id}}/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
+
+        def serve() -> None:
+            with server.accept()[0] as connection, contextlib.suppress(OSError):
+                connection.recv(9_999)
+                for byte in answer:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(pause)
+
+        threading.Thread(target=serve, daemon=True).start()
+        begin = time.monotonic()
+        with pytest.raises(CheckpointError, match=sentence):
+            load_tokenizer("beomi/kcbert-slow")
+        assert time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"test_accuracy": "high", "test_examples": 1}'])

@@ -9,7 +9,7 @@ from nlpbook_helpers import get_trainer, tpu
 from nlpbook_helpers.runtime import choose_hardware, choose_precision
 
 SRUN = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_STEP_ID": "0"}
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6", "RANK": "0", "LOCAL_RANK": "0"}
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +86,11 @@ def test_cores_of_a_tpu_are_taken_as_xla_takes_them(make_args, monkeypatch, capl
 
 def test_lengths_become_few_shapes():
     assert [tpu.choose_bucket(length, 100) for length in (1, 16, 17, 40, 65, 100)] == [16, 16, 32, 64, 100, 100]
+
+
+@pytest.mark.parametrize("left", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"])
+def test_what_torchrun_left_in_the_environment_starts_no_processes(make_args, monkeypatch, left):
+    for name, value in {**TORCHRUN, "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(left)
+    assert get_trainer(make_args()).world_size == 1

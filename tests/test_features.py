@@ -273,3 +273,12 @@ def test_batches_hold_similar_lengths_within_the_budgets_of_tokens_and_padding()
     sizes = {len(batch) for batch in batches}  # few, as each shape of a batch costs a CPU memory
     assert len(batches) < 150 and sizes <= {1, 2, 4, 8, 16, 32} and max(sizes) > 5
     assert [batch.tolist() for batch in iterate_batches(np.array([9, 1, 1]), 100, 0)] == [[0], [1, 2]]
+
+
+def test_what_is_left_out_is_said_also_where_features_come_from_the_cache(make_args, corpora_root, tokenizer, caplog):
+    path = corpora_root / "nsmc" / "ratings_train.txt"
+    path.write_text(path.read_text(encoding="utf-8") + "9\t다른 이름\t7\n", encoding="utf-8")
+    for _ in range(2):
+        caplog.clear()
+        ClassificationDataset(make_args(skip_bad_rows=True), NsmcCorpus(), tokenizer)
+        assert caplog.text.count("ratings_train.txt: skipped 1 malformed rows") == 1
