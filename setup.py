@@ -91,6 +91,7 @@ setup(
     extras_require={
         "embedded": ["nlpbook-checkpoints>=0.1"],  # the encoder and the classifiers of this project
         "fonts": ["koreanize-matplotlib==0.1.1"],  # a Hangul font for plots, where the system has none
+        "metrics": ["prometheus-client>=0.20"],  # /metrics of a page
         "notebooks": ["jupyter>=1.1", "nbclient>=0.10", "accelerate>=1.3"],
         # large encoders in 8 bits on a CPU
         "onnx": ["onnxruntime>=1.24.1", "onnx>=1.18", "onnxscript>=0.5", "torch>=2.10"],
@@ -110,6 +111,7 @@ setup(
             "schemathesis>=4.32",
             "sentencepiece>=0.2",
             "psutil>=6",
+            "prometheus-client>=0.20",
             "onnxruntime>=1.24.1",
             "onnx>=1.18",
             "onnxscript>=0.5",

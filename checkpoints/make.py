@@ -44,7 +44,7 @@ class Shipped:
 
 
 CLASSIFIERS = {
-    "doccls": Shipped("document-classification", "nsmc", nlpbook.NsmcCorpus(), "NSMC test", 0),
+    "doccls": Shipped("document-classification", "nsmc", nlpbook.NsmcCorpus(), "NSMC test", 141_182 + 190_237),
     "paircls": Shipped(
         "pair-classification", "klue-nli", nlpbook.KlueNLICorpus(), "KLUE-NLI dev", 24_998 + 2_490
     ),

@@ -15,15 +15,8 @@ _PUBLIC_NAMES = {
     "tpu": ["count_tpu_cores"],
     "runtime": ["describe_runtime", "get_profile", "set_logger", "set_seed"],
     "download": ["DownloadError", "download_downstream_dataset"],
-    "corpora": [
-        "ClassificationExample",
-        "CorpusError",
-        "CsvCorpus",
-        "KlueNLICorpus",
-        "NsmcCorpus",
-        "make_corpus",
-        "read_rows",
-    ],
+    "corpora": ["ClassificationExample", "CsvCorpus", "KlueNLICorpus", "NsmcCorpus", "make_corpus"],
+    "reading": ["CorpusError", "read_rows"],
     "cleaning": ["clean_examples", "make_data_report"],
     "features": ["ClassificationDataset", "check_tokenizer", "data_collator"],
     "task": ["ClassificationTask"],
@@ -34,7 +27,7 @@ _PUBLIC_NAMES = {
     "scoring": ["ScoringError", "score_file"],
     "exporting.hub": ["export"],
     "exporting.onnx": ["QuantizationError"],
-    "web": ["get_web_service_app", "serve"],
+    "web": ["get_web_service_app", "join_apps", "serve"],
 }
 _ROOM_OF_NAME = {name: room for room, names in _PUBLIC_NAMES.items() for name in names}
 

@@ -7,11 +7,14 @@ takes long to import is imported when it is used, so that `--help` answers at on
 import atexit
 import gc
 import os
+import re
 import signal
 import sys
 import time
-from contextlib import ExitStack, nullcontext, redirect_stdout, suppress
+from collections.abc import Container, Mapping
+from contextlib import nullcontext, redirect_stdout, suppress
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
@@ -48,8 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Lightning tidies up after Ctrl-C and leaves by a SystemExit of its own
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        words = "\nstopped: run again (without --overwrite), train and predict go on with what is done"
-        print(words, file=sys.stderr)
+        print("\nstopped: run again (without --overwrite), train and predict go on with what is done", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -66,11 +68,10 @@ def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
     speaks = not ranks or ranks[0] == "0"  # of several processes the first one
     with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
-        given: dict[str, Any] = {}
-        for file in (file for file in files if file.suffix == ".json"):
-            given |= read_arguments(file)
+        given, data = {}, [file for file in files if file.suffix != ".json"]
+        for file in files:
+            given |= {} if file in data else read_arguments(file)
         given |= settings or {}
-        data = [file for file in files if file.suffix != ".json"]
         best = nlpbook.train(nlpbook.prepare_training(data, **given) if data else ClassificationTrainArguments(**given))
         if serve and best:
             COMMANDS["serve"](checkpoint=[str(best)])
@@ -111,13 +112,13 @@ def serve(
     key: str | None = None, title: str | None = None, trusted_hosts: list[str] | None = None,
     origins: list[str] | None = None, feedback: bool = True, public_feedback: bool = False, access_log: bool = True,
 ) -> None:  # fmt: skip
-    """Open the pages of classifiers on this machine, until Ctrl-C.
+    """Open the pages of classifiers on this machine, until Ctrl-C; SIGHUP reads checkpoints anew.
 
     Args:
-        checkpoint: files or folders, or names of shipped ones, as doccls; a page for each
-        port: of the first page, the others follow; 0 for free ones; default 5000, or a free one if it is taken
+        checkpoint: files or folders, or names of shipped ones, as doccls; several share the port
+        port: 0 for a free one; default 5000, or a free one if it is taken
         host: address to listen on; 0.0.0.0 or :: lets in all who can reach this machine and have the key
-        tunnel: also open public addresses, with keys
+        tunnel: also open a public address, with a key
         key: access key; better NLPBOOK_SERVE_KEY, as all users of a machine can read command lines
         title: heading of the page
         trusted_hosts: names under which a proxy shows the page
@@ -130,25 +131,56 @@ def serve(
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one is unknown on Windows
         signal.signal(getattr(signal, name, signal.SIGINT), signal.default_int_handler)
     settings: dict[str, Any] = {"title": title, "cors_origins": origins or (), "trusted_hosts": trusted_hosts or ()}
-    apps = []
+    apps: dict[str, Any] = {}
     for path in map(find_embedded, checkpoint):
         function = nlpbook.Classifier.from_checkpoint(path).inference_fn
         file = _find_feedback(Path(path)) if feedback else None
         how = {"feedback_file": file, "public_feedback": public_feedback}
-        apps.append(nlpbook.get_web_service_app(function, **settings, **how))
-    with ExitStack() as servers, suppress(KeyboardInterrupt):
-        own_port = port
-        for app in apps:
-            how = (own_port, tunnel, key or "auto", "Ctrl-C ends it", host, access_log)
-            server = servers.enter_context(nlpbook.serve(app, *how))
-            own_port = server.port + 1 if port != 0 else 0  # beside the page before, wherever that found room
+        app = apps[_name(Path(path), apps)] = nlpbook.get_web_service_app(function, **settings, **how)
+        if file and (kept := app.extensions["nlpbook"].feedback.count):
+            print(f"{kept:,} answers judged by visitors are in {file}")
+    how = (port, tunnel, key or "auto", "Ctrl-C ends it", host, access_log)
+    with nlpbook.serve(nlpbook.join_apps(apps), *how), suppress(KeyboardInterrupt):
+        _reload_at_sighup(dict(zip(checkpoint, apps.values(), strict=True)))
         while True:
             time.sleep(60)
     print("closed")
 
 
+def _name(checkpoint: Path, taken: Container[str]) -> str:
+    """Name a checkpoint in addresses: by its folder, with a number where that name is taken."""
+    folder = (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
+    name = re.sub(r"\s|[/?#]", "-", folder.name)
+    return next(one for number in count(1) if (one := f"{name}-{number}" if number > 1 else name) not in taken)
+
+
+def _reload_at_sighup(apps: Mapping[str, Any]) -> None:
+    """Have SIGHUP take up checkpoints that were trained anew; but it means the end where the terminal is closed."""
+    had_terminal = _has_terminal()
+
+    def reload(*_: Any) -> None:
+        if had_terminal and not _has_terminal():
+            raise KeyboardInterrupt
+        for checkpoint, app in apps.items():
+            try:
+                classifier = nlpbook.Classifier.from_checkpoint(find_embedded(checkpoint))
+                app.extensions["nlpbook"].replace(classifier.inference_fn)
+                print(f"{checkpoint} was read anew: {classifier.info['checkpoint']}")
+            except (ValueError, OSError) as error:  # half written, other texts: what was there before goes on
+                print(f"{checkpoint} stays as it was: {error}", file=sys.stderr)
+
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, reload)
+
+
+def _has_terminal() -> bool:
+    with suppress(OSError), open("/dev/tty"):
+        return True
+    return False
+
+
 def _find_feedback(checkpoint: Path) -> Path | None:
-    """Return the file for what visitors say of a checkpoint's answers, and say how much is in it."""
+    """Return the file for what visitors say of a checkpoint's answers."""
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     if not os.access(folder, os.W_OK):
         print(f"no feedback is kept, as {folder} cannot be written")
@@ -169,10 +201,7 @@ def export(
         overwrite: replace an earlier export
     """
     _announce(f"loading {checkpoint}")
-    try:
-        print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
-    except nlpbook.QuantizationError as error:
-        raise ValueError(error) from error
+    print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
 
 
 COMMANDS = {"train": train, "predict": predict, "serve": serve, "export": export}

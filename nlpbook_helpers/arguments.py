@@ -12,13 +12,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, check_task, find_best_checkpoint, load_checkpoint
+from nlpbook_helpers.checkpoints import (
+    METADATA_KEY,
+    MONITORS,
+    CheckpointError,
+    check_checkpoint,
+    find_best_checkpoint,
+    load_checkpoint,
+)
 
 TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
-METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
-MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
 SCHEDULERS = ("exponential", "linear", "cosine")
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
@@ -37,9 +42,8 @@ def get_embedded_path(name: str) -> str:
     # A clone has the checkpoints beside the package, what was installed from one inside it; published, they are a wheel
     # of their own, which may lie in another folder than the package.
     places = [PACKAGE_DIR.parent / "checkpoints", PACKAGE_DIR / "checkpoints_data", SAMPLES_DIR]
-    roots = [
-        place for place in [*places, *(Path(entry, "nlpbook_checkpoints") for entry in sys.path)] if place.is_dir()
-    ]
+    places += [Path(entry, "nlpbook_checkpoints") for entry in sys.path]
+    roots = [place for place in places if place.is_dir()]
     for root in roots:
         if (root / name).is_dir():
             return str(root / name)
@@ -62,7 +66,7 @@ def get_default_corpus_dir(corpus_name: str) -> str:
     folder = os.path.expanduser(os.environ.get("NLPBOOK_CORPUS_DIR", usual))
     if folder.startswith("~"):  # as in a container
         raise ValueError(
-            "downstream_corpus_root_dir: this user has no home folder for corpora: give one, or set NLPBOOK_CORPUS_DIR"
+            "downstream_corpus_root_dir: this user has no home folder: give one, or set NLPBOOK_CORPUS_DIR"
         )
     return folder
 
@@ -117,15 +121,9 @@ class ClassificationTrainArguments:
     test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
     trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
     early_stopping_patience: int | None = _doc(None, "stop after so many epochs without a better monitor", 1, 10_000)
-    class_weights: list[float] | Literal["balanced"] | None = _doc(
-        None, "of the training loss: a number per label, or balanced: the rarer a class, the heavier"
-    )
+    class_weights: list[float] | Literal["balanced"] | None = _doc(None, "of the loss: a number per label, or balanced")
     label_smoothing: float = _doc(0.0, "share of the target that is spread over all labels", 0.0, 0.9)
-    scheduler: str = _doc(
-        "exponential",
-        "of the learning rate: the book's times 0.9 an epoch, or to 0, linear or cosine",
-        choices=SCHEDULERS,
-    )
+    scheduler: str = _doc("exponential", "of the learning rate: times 0.9 an epoch, or to 0", choices=SCHEDULERS)
     warmup_ratio: float = _doc(0.0, "share of all steps in which the learning rate rises from 0", 0.0, 0.9)
     weight_decay: float = _doc(0.01, "how strongly AdamW pulls weights towards 0", 0.0, 1.0)
     gradient_clip_val: float | None = _doc(None, "longest gradient of a step", 1e-10, 1e10)
@@ -146,9 +144,7 @@ class ClassificationTrainArguments:
         self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
         _check_values(self)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
-            raise ValueError(
-                f"validation_size: expected a share below 1 or a number of rows above 1, got {self.validation_size}"
-            )
+            raise ValueError(f"validation_size: expected a share below 1, or rows, got {self.validation_size}")
         if self.save_top_k == 0:
             raise ValueError("save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved")
         _check_class_weights(self.class_weights)
@@ -159,8 +155,8 @@ class ClassificationTrainArguments:
 class ClassificationDeployArguments:
     """What is needed to serve a trained classifier: its encoder's name and its checkpoint.
 
-    Give `downstream_model_checkpoint_fpath` for one file, or `downstream_model_dir` to have the checkpoint with
-    the lowest validation loss chosen. The choice is printed.
+    Give `downstream_model_checkpoint_fpath` for one file, or `downstream_model_dir` to have the best checkpoint
+    chosen, see `find_best_checkpoint`. The choice is printed.
 
     Raises:
         ValueError: A value is out of range or neither place is given.
@@ -180,14 +176,11 @@ class ClassificationDeployArguments:
         _check_values(self)
         if self.downstream_model_checkpoint_fpath is None:
             if self.downstream_model_dir is None:
-                raise ValueError(
-                    "expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither: set one"
-                )
+                raise ValueError("expected downstream_model_dir or downstream_model_checkpoint_fpath, got neither")
             self.downstream_model_dir = find_embedded(str(self.downstream_model_dir))
             best = find_best_checkpoint(self.downstream_model_dir, self.pretrained_model_name)
             self.downstream_model_checkpoint_fpath = str(best)
-        if self.downstream_task_name is not None:
-            check_task(self.downstream_model_checkpoint_fpath, self.downstream_task_name)
+        check_checkpoint(self.downstream_model_checkpoint_fpath, self.downstream_task_name)
         if self.pretrained_model_name is None:
             self.pretrained_model_name = _find_encoder(Path(self.downstream_model_checkpoint_fpath))
         print(f"downstream_model_checkpoint_fpath: {self.downstream_model_checkpoint_fpath}")

@@ -13,6 +13,7 @@ import re
 import reprlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from pickle import PickleError
 from typing import TYPE_CHECKING, Any
@@ -23,18 +24,21 @@ if TYPE_CHECKING:  # reading arguments must not cost a torch import
 logger = logging.getLogger(__name__)
 
 METADATA_KEY = "nlpbook"
+METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
+MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
 METADATA_TYPES: dict[str, type] = {
     **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config"), str),
     **dict.fromkeys(("labels", "label_names", "text_columns"), list),  # of strings
     **dict.fromkeys(("examples", "val_per_class"), list),  # of lists
     **dict.fromkeys((METADATA_KEY, "tokenizer_files", "arguments", "versions"), dict),
-    **dict.fromkeys(("val_loss", "val_acc", "val_macro_f1"), float),
+    **dict.fromkeys(METRICS, float),
     "max_seq_length": int,
 }
 MOST_EXAMPLES, MOST_CHARACTERS = 4, 200  # that a page offers to try, whoever wrote the checkpoint
+NO_NUMBERS = "its weights or losses are not numbers (nan): train again with a lower learning_rate"
 SCALE_SUFFIX = ".scale"
 INT8_MOST = 127
-_VAL_LOSS_IN_NAME = re.compile(r"val_loss=(\d+(?:\.\d+)?)(?:-v\d+)?\.ckpt$")
+_VAL_LOSS_IN_NAME = re.compile(r"val_loss=(\d+(?:\.\d+)?|nan|inf)(?:-v\d+)?\.ckpt$")
 
 
 class CheckpointError(ValueError):
@@ -195,9 +199,9 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
 
 
 def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None = None) -> Path:
-    """Choose the checkpoint with the lowest recorded validation loss.
+    """Choose the checkpoint that its training's `monitor` calls best; the lowest validation loss if they differ in it.
 
-    The loss is read from inside the file; only a checkpoint written by somebody else is judged by its name.
+    The figures are read from inside the file; only a checkpoint written by somebody else is judged by its name.
 
     Args:
         folder: Where training wrote `*.ckpt` files.
@@ -217,17 +221,25 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             f"no checkpoint (*.ckpt) found in {where}: run the training notebook first, or give the folder it printed"
         )
     checkpoints = {path: load_checkpoint(path) for path in paths}  # mapped into memory, not read
-    records = {path: checkpoint.get(METADATA_KEY, {}) for path, checkpoint in checkpoints.items()}
-    losses = {path: _get_val_loss(path, records[path]) for path in _select_comparable(records, pretrained_model_name)}
-    candidates = sorted(losses, key=lambda path: (math.isnan(losses[path]), losses[path]))  # nan would spoil the order
-    for path in candidates:
-        if not math.isnan(losses[path]) and is_finite(checkpoints[path]["state_dict"]):
+    records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
+    ranks = _rank({path: records[path] for path in _select_comparable(records, pretrained_model_name)})
+    for path in sorted(ranks, key=ranks.__getitem__):
+        if is_sound(records[path], checkpoints[path]["state_dict"]):
             return path
         logger.warning("passed over %s: its loss or weights are not numbers", path.name)
-    names = [path.name for path in candidates]
-    raise CheckpointError(
-        f"{folder}: losses or weights of {names} are not numbers (nan): lower learning_rate, and train"
-    )
+    names = [path.name for path in ranks]
+    raise CheckpointError(f"{folder}: losses or weights of {names} are not numbers: lower learning_rate, and train")
+
+
+def _rank(records: Mapping[Path, dict[str, Any]]) -> dict[Path, list[float]]:
+    """Return what checkpoints are sorted by, the best first; one without the figure, or with nan for it, comes last."""
+    monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
+    chosen = monitors.pop() if len(monitors) == 1 else ""
+    mode, metric = (chosen if chosen in MONITORS else MONITORS[0]).split()
+    sign = -1 if mode == "max" else 1
+    figures = {path: (sign * record.get(metric, sign * math.inf), record.get("val_loss", math.inf))
+               for path, record in records.items()}  # fmt: skip
+    return {path: [math.inf if math.isnan(one) else one for one in found] for path, found in figures.items()}
 
 
 def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
@@ -251,20 +263,25 @@ def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None)
     return own
 
 
-def is_finite(state_dict: Mapping[str, "torch.Tensor"]) -> bool:
-    """Whether all weights are numbers: a training that diverged leaves nan, and a classifier would answer it."""
+def is_sound(metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> bool:
+    """Whether all figures and weights are numbers: a training that diverged leaves nan, and a classifier answers it."""
     # one sum instead of a mask of all weights: a nan or an infinity stays in it
-    return all(math.isfinite(tensor.float().sum()) for tensor in state_dict.values())
+    sums = (tensor.float().sum() for tensor in state_dict.values())
+    return all(map(math.isfinite, chain((metadata[name] for name in METRICS if name in metadata), sums)))
 
 
-def check_task(path: str | Path, task: str) -> None:
-    """Refuse a checkpoint that records another task; one that records none passes.
+def check_checkpoint(path: str | Path, task: str | None = None) -> None:
+    """Refuse a checkpoint whose weights or losses are no numbers, or that records another task than this one.
 
     Raises:
-        CheckpointError: The recorded task differs.
+        CheckpointError: See above.
     """
-    recorded = load_checkpoint(path).get(METADATA_KEY, {}).get("task", task)
-    if recorded != task:
+    content = load_checkpoint(path)
+    metadata = content.get(METADATA_KEY, {})
+    if not is_sound(metadata, content["state_dict"]):
+        raise CheckpointError(f"{path}: {NO_NUMBERS}")
+    recorded = metadata.get("task", task)
+    if task and recorded != task:
         raise CheckpointError(f"{path} was trained for {recorded}, expected {task}: choose a checkpoint of that task")
 
 
@@ -273,13 +290,10 @@ def is_same_encoder(one: str, other: str) -> bool:
     return one == other or Path(one).name == Path(other).name
 
 
-def _get_val_loss(path: Path, metadata: dict[str, Any]) -> float:
-    """Return the recorded validation loss; infinity if none is known, so that such a file is chosen last.
+def _read_name(path: Path) -> dict[str, float]:
+    """Return the validation loss in the name of another program's file, the book's for example.
 
-    The name is asked only of a file of another program, and not believed if it says 0.00: that is what Lightning
-    writes where nothing was validated.
+    It is not believed if it says 0.00: that is what Lightning writes where nothing was validated.
     """
-    match = None if metadata else _VAL_LOSS_IN_NAME.search(path.name)
-    if match and float(match.group(1)) > 0:
-        return float(match.group(1))
-    return metadata.get("val_loss", math.inf)
+    match = _VAL_LOSS_IN_NAME.search(path.name)
+    return {"val_loss": float(match[1])} if match and float(match[1]) != 0 else {}

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
 from nlpbook_helpers.features import Features, encode_examples, find_mostly_unknown, predict_probabilities
@@ -23,7 +23,7 @@ from nlpbook_helpers.runtime import supports_bfloat16
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
 CHUNK = 2_048  # texts scored at once by `predict`: sorted by length together, and a step of its bar
-SHOWN_LABELS = 10
+MOST_SHOWN = 200  # characters of all labels together
 NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
@@ -139,9 +139,9 @@ class Classifier:
         stride = min(length // 4, most) if stride == "auto" else stride
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
-        stride, columns = stride if len(names) == 1 else None, parts.text_columns
+        stride = stride if len(names) == 1 else None
         examples = tuple(tuple(one) for one in parts.metadata.get("examples", ()) if len(one) == len(names))
-        own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, columns)
+        own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, parts.text_columns)
         return cls(*own, backend, examples)
 
     def predict(self, texts: Any) -> Any:
@@ -166,13 +166,12 @@ class Classifier:
         examples = [self.make_example(row, position) for position, row in enumerate(rows)]
         # all are checked before the first is scored; the bar is for those who would wait longer than a moment
         starts = tqdm(range(0, len(examples), CHUNK), "predict", delay=2, leave=False, unit_scale=CHUNK, unit="text")
-        answers = [self._score(self.encode(examples[start : start + CHUNK])) for start in starts]
+        answers = [predict_probabilities(self.scorer, self.encode(examples[start : start + CHUNK])) for start in starts]
         return np.concatenate([np.zeros((0, len(self.labels)), np.float32), *answers])
 
     def _predict_frame(self, frame: Any) -> Any:
         known = [list(names) for names in (self.text_columns, self.input_names) if names]
-        columns = next((names for names in known if set(names) <= set(frame.columns)), None)
-        if columns is None:
+        if not (columns := next((names for names in known if set(names) <= set(frame.columns)), None)):
             wanted = " or ".join(map(str, known))
             raise ValueError(f"texts: expected columns {wanted}, got {list(frame.columns)}: rename them")
         probabilities = self.predict(list(frame[columns].itertuples(index=False, name=None)))
@@ -181,11 +180,8 @@ class Classifier:
         return frame.assign(predicted_label=best, predicted_name=[self.labels[one] for one in best], **added)
 
     def _list_facts(self) -> dict[str, str]:
-        more = [f"… ({len(self.labels)})"] if len(self.labels) > SHOWN_LABELS else []
-        return {
-            "labels": ", ".join([*self.labels[:SHOWN_LABELS], *more]),
-            "texts": ", ".join(self.input_names),
-        } | self.info
+        labels = shorten(", ".join(self.labels), MOST_SHOWN, placeholder=f" … ({len(self.labels)})")
+        return {"labels": labels, "texts": ", ".join(self.input_names), **self.info}
 
     def __repr__(self) -> str:
         return f"Classifier({'; '.join(f'{name}: {value}' for name, value in self._list_facts().items())})"
@@ -221,12 +217,6 @@ class Classifier:
         with _tokenizing:
             encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_seq_length, **windows)
         return encoded.encodings[window]
-
-    def _score(self, features: Features) -> np.ndarray:
-        probabilities = predict_probabilities(self.scorer, features)
-        if not np.isfinite(probabilities).all():
-            raise CheckpointError("the model's answer is not a number (nan): choose another checkpoint")
-        return probabilities
 
     def explain(self, texts: str | Sequence[str], label: str | None = None) -> dict[str, Any]:
         """Say which pieces of a text, or of a pair, drove the answer; see `explaining.explain`."""
@@ -265,20 +255,18 @@ class Classifier:
         def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
             return self.explain(bind(*args, **kwargs))
 
-        vars(inference_fn).update(
-            __signature__=signature, batch_fn=batch_fn, info=dict(self.info), examples=self.examples
-        )
+        known: dict[str, Any] = {"batch_fn": batch_fn, "info": dict(self.info), "examples": self.examples}
         if self.tokenizer.is_fast:  # only these know where their tokens stand in the text
-            vars(inference_fn)["explain_fn"] = explain_fn
+            known["explain_fn"] = explain_fn
         vars(explain_fn)["__signature__"] = signature
+        vars(inference_fn).update(known, __signature__=signature)
         return inference_fn
 
     def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
-        if not inputs:
-            return []
         examples = [self.make_example(texts, row) for row, texts in enumerate(inputs)]
         features = self.encode(examples)
-        answers = [self._format_answer(*answer) for answer in zip(examples, self._score(features), strict=True)]
+        probabilities = predict_probabilities(self.scorer, features)
+        answers = [self._format_answer(*answer) for answer in zip(examples, probabilities, strict=True)]
         for row in np.flatnonzero(find_mostly_unknown(self.tokenizer, features)):
             answers[row]["remark"] = REMARK
         return answers

@@ -2,13 +2,11 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.runtime import is_first_here, lock
+from nlpbook_helpers.runtime import create, is_first_here, lock
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class RemoteFile(NamedTuple):
 
 
 _NSMC = "https://raw.githubusercontent.com/e9t/nsmc/master"
-_KLUE = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1"
+_KLUE = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1/klue-nli-v1.1"
 _HATE = "https://raw.githubusercontent.com/kocohub/korean-hate-speech/master/labeled"
 # Files by their names here; KLUE's have the names that Korpora gives them.
 REMOTE_FILES = {
@@ -35,10 +33,8 @@ REMOTE_FILES = {
         "ratings_test.txt": RemoteFile(f"{_NSMC}/ratings_test.txt", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"),
     },
     "klue-nli": {
-        "klue_nli_train.json": RemoteFile(
-            f"{_KLUE}/klue-nli-v1.1_train.json", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"
-        ),
-        "klue_nli_dev.json": RemoteFile(f"{_KLUE}/klue-nli-v1.1_dev.json", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
+        "klue_nli_train.json": RemoteFile(f"{_KLUE}_train.json", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"),
+        "klue_nli_dev.json": RemoteFile(f"{_KLUE}_dev.json", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
     },
     "korean-hate-speech": {
         "train.tsv": RemoteFile(f"{_HATE}/train.tsv", "a7663ec2ee2837b5e38a6c49ca47caee84eea894"),
@@ -65,10 +61,8 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
     folder = Path(str(args.downstream_corpus_root_dir)) / name
     if name not in REMOTE_FILES:
         if not folder.is_dir() or not any(folder.iterdir()):
-            raise ValueError(
-                f"downstream_corpus_name: expected one of {sorted(REMOTE_FILES)} or your own folder, got {name!r}: "
-                f"{folder} is missing or empty: put your corpus there"
-            )
+            expected = f"expected one of {sorted(REMOTE_FILES)} or your own folder"
+            raise ValueError(f"downstream_corpus_name: {expected}, got {name!r}: put your corpus into {folder}")
         logger.info("%s: already there, nothing to download", name)
     for file_name, remote in REMOTE_FILES.get(name, {}).items():
         # of several processes on a machine the first downloads, the others wait and find the file
@@ -89,28 +83,21 @@ def compute_git_blob_id(content: bytes) -> str:
 
 
 def _fetch_verified(target: Path, remote: RemoteFile) -> None:
-    """Download into a folder beside `target` (so that the rename is atomic), verify, rename."""
+    """Download, verify, and only then put in its place."""
     import pooch
     from Korpora.utils import web_download
 
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as temporary:
-            partial = Path(temporary) / target.name
+        with create(target) as partial:
             if target.parent.name == "klue-nli":  # which Korpora does not know
-                pooch.retrieve(remote.url, known_hash=None, fname=target.name, path=temporary, progressbar=True)
+                pooch.retrieve(remote.url, known_hash=None, fname=partial.name, path=partial.parent, progressbar=True)
             else:  # Korpora's downloader, not its loader: the loader asks the server even for files that exist
                 web_download(remote.url, str(partial), corpus_name=target.parent.name, force_download=True)
             found = compute_git_blob_id(partial.read_bytes())
             if found != remote.git_blob:
-                raise ValueError(
-                    f"expected git blob {remote.git_blob}, got {found} ({partial.stat().st_size:,} bytes): the "
-                    "transfer was damaged or the file has changed, try again"
-                )
-            os.replace(partial, target)
+                expected = f"expected git blob {remote.git_blob}, got {found} ({partial.stat().st_size:,} bytes)"
+                raise ValueError(f"{expected}: the transfer was damaged or the file has changed, try again")
     except (OSError, ValueError) as error:  # also of a server that answers without a length
-        raise DownloadError(
-            f"{target.name} is not on disk and could not be fetched ({error}): download {remote.url} in a browser and "
-            f"save it as {target}"
-        ) from error
+        problem = f"{target.name} is not on disk and could not be fetched ({error})"
+        raise DownloadError(f"{problem}: download {remote.url} in a browser and save it as {target}") from error
     logger.info("downloaded and verified %s", target.name)

@@ -69,12 +69,9 @@ class EvaluationReport:
         tables = [self.per_class, self.make_threshold_table()] if len(self.label_names) == 2 else [self.per_class]
         with pd.option_context("display.unicode.east_asian_width", True):
             lines = [str(self), *(table.round(4).to_string() for table in tables)]
-        never = [name for name, count in zip(self.label_names, self.confusion.sum(axis=0), strict=True) if not count]
-        if never:
-            count = f"{len(never)} of {len(self.label_names)} classes are never predicted"
-            lines.append(
-                f"{count}: {', '.join(never)}: train longer, with class_weights='balanced', or on more of them"
-            )
+        if never := [self.label_names[label] for label in np.flatnonzero(self.confusion.sum(axis=0) == 0)]:
+            found = f"{len(never)} of {len(self.label_names)} classes are never predicted: {', '.join(never)}"
+            lines.append(f"{found}: train longer, with class_weights='balanced', or on more of them")
         return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset, Subset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.runtime import get_cache_dir, is_first_here, lock
 from nlpbook_helpers.tokenizing import (  # noqa: F401  (other rooms know them from here)
@@ -75,10 +76,8 @@ class ClassificationDataset(Dataset):
         self.validation_size = 0 if has_val_file else args.validation_size
         self.file_mode = "train" if mode == "val" and self.validation_size else mode
         if mode == "val" and not self.validation_size and not has_val_file:
-            raise ValueError(
-                "mode='val' needs held-out rows, got validation_size=0: set validation_size (0.1 holds out a tenth "
-                "of the training data), or use mode='test' as the book does"
-            )
+            remedy = "set validation_size (0.1 holds out a tenth), or use mode='test' as the book does"
+            raise ValueError(f"mode='val' needs held-out rows, got validation_size=0: {remedy}")
         self.features = self._load_or_build()
         self.rows = self._choose_rows()
         self._log_examples()
@@ -177,14 +176,12 @@ class ClassificationDataset(Dataset):
         try:
             _, held_out = train_test_split(groups, test_size=share, stratify=kinds, random_state=SPLIT_SEED)
         except ValueError:
-            counts = np.unique(kinds, return_counts=True)
-            rare = [self.corpus.get_labels()[kind] for kind, count in zip(*counts, strict=True) if count < 2]
-            least = len(counts[0])
-            raise ValueError(
-                f"validation_size: cannot hold out {size} of {len(rows):,} rows: expected {least} to "
-                f"{len(first) - least} (rows with equal first texts stay together), and each label in at least two rows"
-                + (f", got one of {rare}: add some, or leave that label out" if rare else "")
-            ) from None
+            found, counts = np.unique(kinds, return_counts=True)
+            rare = [self.corpus.get_labels()[kind] for kind in found[counts == 1]]
+            lacking = f", got one of {rare}: add some, or leave that label out" if rare else ""
+            expected = f"expected {len(found)} to {len(first) - len(found)} (rows with equal first texts stay together)"
+            problem = f"cannot hold out {size} of {len(rows):,} rows: {expected}, and each label in at least two rows"
+            raise ValueError(f"validation_size: {problem}{lacking}") from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
 
     def _log_examples(self, count: int = 3) -> None:
@@ -262,6 +259,9 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
 
     Returns:
         float32, (examples, labels), or (documents, labels), averaged over windows; each row sums to one.
+
+    Raises:
+        CheckpointError: The model answers something that is not a number.
     """
     was_training = model.training
     if was_training:  # for one sentence the walk through all modules would take an eighth of the time
@@ -275,6 +275,8 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
         probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
     if was_training:
         model.train()
+    if not np.isfinite(probabilities).all():
+        raise CheckpointError("the model's answer is not a number (nan): choose another checkpoint")
     if features.documents is None:
         return probabilities
     starts = np.flatnonzero(np.diff(features.documents, prepend=-1))

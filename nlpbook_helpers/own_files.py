@@ -1,8 +1,6 @@
 """How do files of one's own become a training? Columns, encoding and labels are found, and shown before it begins."""
 
 import csv
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
@@ -14,18 +12,13 @@ from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.encoders import check_model_name
 from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, find_path, guess_encoding, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
-from nlpbook_helpers.runtime import get_profile
+from nlpbook_helpers.runtime import create, get_profile
 
 USUAL_LABELS = ("label", "gold_label", "category", "class", "sentiment", "레이블", "라벨", "감정", "분류", "정답")
 LARGE, EMBEDDED = "beomi/kcbert-base", "nlpbook-mini"
 # What a first training without any option should have; rare classes count as much as frequent ones.
-DEFAULTS = {
-    "validation_size": 0.2,
-    "epochs": 10,
-    "early_stopping_patience": 3,
-    "monitor": "max val_macro_f1",
-    "seed": 7,
-}
+MONITOR = "max val_macro_f1"
+DEFAULTS = {"validation_size": 0.2, "epochs": 10, "early_stopping_patience": 3, "monitor": MONITOR, "seed": 7}
 # a small encoder learns from larger steps, if they begin small
 FOR_EMBEDDED = {"learning_rate": 2e-4, "batch_size": 16, "scheduler": "linear", "warmup_ratio": 0.1}
 
@@ -134,7 +127,5 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[ClassificationExample]) -> None:
     """Write a corpus, whole or not at all: of several processes, each writes the same one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="") as file:
+    with create(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([header, *([text for text in row if text is not None] for row in rows)])
-    os.replace(file.name, path)

@@ -23,11 +23,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
+    NO_NUMBERS,
     CheckpointError,
     check_metadata,
     find_best_checkpoint,
-    is_finite,
     is_same_encoder,
+    is_sound,
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
@@ -96,8 +97,8 @@ def restore(
         problem = shorten(str(error) or type(error).__name__, 300, placeholder=" …")
         remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
         raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
-    if not is_finite(model.state_dict()):
-        raise CheckpointError(f"{path}: its weights are not numbers (nan): train again with a lower learning_rate")
+    if not is_sound(metadata, model.state_dict()):
+        raise CheckpointError(f"{path}: {NO_NUMBERS}")
     check_tokenizer(model, tokenizer)
     labels, input_names = _get_names(path, metadata, model.config)
     encoder = metadata.get("pretrained_model_name") or name or model.config.model_type
@@ -259,12 +260,14 @@ def read_figures(path: Path) -> dict[str, Any] | None:
     """
     try:
         known = json.loads(find_figures(path).read_text(encoding="utf-8"))
-        accuracy, examples = float(known["test_accuracy"]), int(known["test_examples"])
-        trained_on = int(known.get("train_examples", 0))
-    except (OSError, ValueError, TypeError, LookupError):
+        return {
+            "corpus": str(known.get("test_corpus", "")),
+            "accuracy": float(known["test_accuracy"]),
+            "examples": int(known["test_examples"]),
+            "trained_on": int(known.get("train_examples", 0)),
+        }
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
-    corpus = str(known.get("test_corpus", ""))
-    return {"corpus": corpus, "accuracy": accuracy, "examples": examples, "trained_on": trained_on}
 
 
 def _describe_score(path: Path, metadata: Mapping[str, Any]) -> dict[str, str]:

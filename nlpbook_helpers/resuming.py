@@ -73,10 +73,8 @@ class BatchOrder(Sampler[list[int]]):
         steps, left = divmod(self.count, self.batch_size * self.world)
         needed = self.batch_size * self.world if self.drop_last else self.world
         if self.count < needed:
-            raise ValueError(
-                f"expected at least {needed} examples, one for each process, or a batch where only whole ones are "
-                f"taken (drop_last, or a TPU), got {self.count}: lower batch_size, or train in fewer processes"
-            )
+            expected = f"expected at least {needed} examples, one for each process, or a batch (drop_last, or a TPU)"
+            raise ValueError(f"{expected}, got {self.count}: lower batch_size, or train in fewer processes")
         # fewer than one for each process join the step before them
         return steps if self.drop_last else max(1, steps + (left >= self.world))
 
@@ -157,18 +155,14 @@ class TrainingState(Checkpoint):
         """
         if isinstance(loader, list | tuple | dict):
             if len(loader) > 1:  # one loss has to choose the checkpoint
-                raise ValueError(
-                    f"{name}_dataloaders: expected one loader, got {len(loader)}: join their data sets with "
-                    "torch.utils.data.ConcatDataset, or call trainer.validate with the others afterwards"
-                )
+                remedy = "join their data sets with torch.utils.data.ConcatDataset, or call trainer.validate afterwards"
+                raise ValueError(f"{name}_dataloaders: expected one loader, got {len(loader)}: {remedy}")
             loader = next(iter(loader.values() if isinstance(loader, dict) else loader), None)
         order = find_order(loader)
         if order is None:
             if name == "train" and trainer.world_size > 1:
-                raise ValueError(
-                    "expected a loader with shuffle=True or LengthGroupedSampler where several processes train, got a "
-                    "sampler of your own: pass one of those, or train in one process"
-                )
+                expected = "expected a loader with shuffle=True or LengthGroupedSampler where several processes train"
+                raise ValueError(f"{expected}, got a sampler of your own: pass one of those, or train in one process")
             if name == "train":
                 trainer.print("a sampler of your own orders the batches: an interruption costs the epoch it happens in")
             return loader
@@ -213,6 +207,8 @@ class TrainingState(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # so Lightning validates inside an epoch too, and no earlier loss is recorded
         self._tell(trainer, "training", batch_idx, trainer.num_training_batches)
         is_due = time.monotonic() - self._saved >= self._seconds
         if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step
@@ -275,10 +271,8 @@ class TrainingState(Checkpoint):
         if 0 < epochs <= before["epoch"]:
             changes["epochs"] = f"{before['epoch']} done", epochs
         for name, (old, new) in changes.items():
-            raise CheckpointError(
-                f"{name}: the training that was interrupted in {self.path.parent} had {old}, got {new}: change it "
-                "to go on, or set resume=False to start anew"
-            )
+            expected = f"the training that was interrupted in {self.path.parent} had {old}, got {new}"
+            raise CheckpointError(f"{name}: {expected}: change it to go on, or set resume=False to start anew")
         done = f"{before['epoch']} of {epochs} epochs and {before['batch']:,} steps"
         print(f"going on with an interrupted training: {done} are done")
         return self.path

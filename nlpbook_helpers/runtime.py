@@ -203,6 +203,16 @@ def lock(path: Path, busy: str = "") -> Iterator[None]:
         held.release()
 
 
+@contextmanager
+def create(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write a file or folder to, which in the end moves to `path`: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        partial = Path(folder) / path.name
+        yield partial
+        os.replace(partial, path)
+
+
 def find_version(package: str) -> str | None:
     """Return the version of an installed package; None if it is not installed."""
     try:

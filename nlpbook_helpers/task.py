@@ -7,7 +7,7 @@ import logging
 import math
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from transformers import get_scheduler
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
-from nlpbook_helpers.checkpoints import METADATA_KEY
+from nlpbook_helpers.checkpoints import METADATA_KEY, METRICS, is_sound
 from nlpbook_helpers.examples import choose_examples, find_candidates
 from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
 from nlpbook_helpers.runtime import find_versions
@@ -46,18 +46,15 @@ class ClassificationTask(LightningModule):
         self._merge = getattr(model, "merge_and_unload", None)
         if self._merge:  # the adapters are in the model itself; PEFT's wrapper around it drops token types in silence
             model = model.get_base_model()
-        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise
-        if "attention_mask" not in inspect.signature(model.forward).parameters or not hasattr(model, "classifier"):
-            raise ValueError(
-                "model: expected an encoder that takes an attention_mask and answers at its first token, such as BERT, "
-                f"RoBERTa, ELECTRA or DistilBERT, got {type(model).__name__}: choose one of those"
-            )
-        limit = count_positions(model)
-        if limit is not None and args.max_seq_length > limit:
-            raise ValueError(
-                f"max_seq_length: expected at most {limit}, the limit of {args.pretrained_model_name}, "
-                f"got {args.max_seq_length}: set it to {limit} or less"
-            )
+        # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise,
+        # or give it no bias, from which a checkpoint's labels are counted
+        has_bias = any(name.startswith("classifier.") and name.endswith("bias") for name in model.state_dict())
+        if "attention_mask" not in inspect.signature(model.forward).parameters or not has_bias:
+            expected = "an encoder that takes an attention_mask and answers at its first token, such as BERT or RoBERTa"
+            raise ValueError(f"model: expected {expected}, got {type(model).__name__}: choose one of those")
+        if args.max_seq_length > (limit := count_positions(model)):
+            expected = f"expected at most {limit}, the limit of {args.pretrained_model_name}"
+            raise ValueError(f"max_seq_length: {expected}, got {args.max_seq_length}: lower it")
         # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout; and
         # it returns the precision of the file, but weights of 16 bits would lose small steps
         self.model = model.float().train()
@@ -84,15 +81,11 @@ class ClassificationTask(LightningModule):
             check_tokenizer(self.model, dataset.tokenizer)
             outputs, labels = self.model.config.num_labels, dataset.corpus.num_labels
             if outputs != labels:
-                raise ValueError(
-                    f"expected a model with {labels} outputs, one per label of the corpus, got {outputs}: load it with "
-                    "num_labels=corpus.num_labels"
-                )
+                expected = f"expected a model with {labels} outputs, one per label of the corpus"
+                raise ValueError(f"{expected}, got {outputs}: load it with num_labels=corpus.num_labels")
         if "val_" in self.args.monitor and not self.trainer.enable_validation:
-            raise ValueError(
-                f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint, got none: pass them to "
-                "trainer.fit, or set monitor='min train_loss'"
-            )
+            expected = f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint"
+            raise ValueError(f"{expected}, got none: pass them to trainer.fit, or set monitor='min train_loss'")
 
     def _weigh_classes(self, labels: np.ndarray | None) -> torch.Tensor | None:
         """Return what the loss of each class counts: float32, (labels,); None where all count alike."""
@@ -188,9 +181,8 @@ class ClassificationTask(LightningModule):
             columns = right / guessed.clamp_min(1), right / examples.clamp_min(1), f1, examples
             self._per_class = torch.stack(columns, dim=1).tolist()
             self.log("val_macro_f1", f1.mean().float(), prog_bar=True)
-            self.print(
-                f"epoch {self.current_epoch}: val_loss {loss:.4f}, val_acc {accuracy:.4f}, val_macro_f1 {f1.mean():.4f}"
-            )
+            figures = f"val_loss {loss:.4f}, val_acc {accuracy:.4f}, val_macro_f1 {f1.mean():.4f}"
+            self.print(f"epoch {self.current_epoch}: {figures}")
         self._counts.reset()
 
     def on_train_epoch_end(self) -> None:
@@ -202,15 +194,24 @@ class ClassificationTask(LightningModule):
         self._check_number("train_loss", self.trainer.callback_metrics["train_loss"])
 
     def _check_number(self, name: str, loss: torch.Tensor) -> None:
-        """Stop a training that has come apart, before it writes a checkpoint that answers nothing."""
         if not loss.isfinite():
-            raise ValueError(
-                f"{name}: expected a number, got {loss.item()} in epoch {self.current_epoch}: train again with a "
-                f"learning_rate below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
-            )
+            self._stop(name, loss.item())
+
+    def _stop(self, name: str, got: float) -> NoReturn:
+        """End a training that has come apart, before it writes a checkpoint that answers nothing."""
+        raise ValueError(
+            f"{name}: expected numbers, got {got} in epoch {self.current_epoch}: train again with a learning_rate "
+            f"below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only."""
+        """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only.
+
+        Raises:
+            ValueError: A weight is not a number, as after a last step that came apart.
+        """
+        if self.device.type != "xla" and not is_sound({}, checkpoint["state_dict"]):
+            self._stop("weights", math.nan)
         if self._merge and "optimizer_states" not in checkpoint:  # for use; a state to go on from keeps adapters apart
             merged = copy.deepcopy(self._merge.__self__).merge_and_unload()
             checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in merged.state_dict().items()}
@@ -225,7 +226,7 @@ class ClassificationTask(LightningModule):
             "max_seq_length": arguments["max_seq_length"],
             "arguments": arguments,
             "versions": find_versions(),
-            **{name: float(metrics[name]) for name in ("val_loss", "val_acc", "val_macro_f1") if name in metrics},
+            **{name: float(metrics[name]) for name in METRICS if name in metrics},
             "val_per_class": self._per_class,
             "examples": self._choose_examples(),
         }

@@ -1,8 +1,6 @@
 """How does text become numbers? Columns of token ids, without a Python object per example."""
 
 import logging
-import os
-import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -15,6 +13,7 @@ import torch
 
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.reading import CorpusError, normalize_text
+from nlpbook_helpers.runtime import create
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +97,9 @@ def encode_examples(
         ValueError: The tokenizer's limit is lower, or a label is not one of `label_ids`.
     """
     if max_seq_length > (limit := tokenizer.model_max_length):
+        expected = f"expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it"
         raise ValueError(
-            f"max_seq_length: expected at most {limit}, the encoder's limit, got {max_seq_length}: lower it, or, if "
-            f"the encoder reads more than its tokenizer says, load that with model_max_length={max_seq_length}"
+            f"max_seq_length: {expected}, or load a tokenizer that says too little with model_max_length=…"
         )
     kinds = KINDS if len(tokenizer) <= 2**16 else KINDS | {"input_ids": np.int32}
     parts = [{name: np.zeros(0, kind) for name, kind in kinds.items()}]
@@ -127,19 +126,16 @@ def _encode_chunk(
     """Return columns of some examples or their windows; `documents` are positions in the chunk."""
     texts = [normalize_text(example.text_a) for example in chunk]
     pairs = [normalize_text(example.text_b) for example in chunk if example.text_b is not None]
-    arguments = {"truncation": True, "max_length": max_seq_length, "return_attention_mask": False}
-    owners, first_lengths = range(len(texts)), None
-    if pairs:
-        encoded = tokenizer(texts, pairs, return_token_type_ids=True, **arguments)
-        ids, first_lengths = encoded["input_ids"], (row.count(0) for row in encoded["token_type_ids"])
-    elif stride is None:
-        ids = tokenizer(texts, return_token_type_ids=False, **arguments)["input_ids"]
-    elif tokenizer.is_fast:
-        arguments |= {"stride": stride, "return_overflowing_tokens": True}
-        encoded = tokenizer(texts, return_token_type_ids=False, **arguments)
-        ids, owners = encoded["input_ids"], encoded["overflow_to_sample_mapping"]
+    if stride is not None and not pairs and not tokenizer.is_fast:
+        encoded = _cut_windows(tokenizer, texts, max_seq_length, stride)
     else:
-        ids, owners = _cut_windows(tokenizer, texts, max_seq_length, stride)
+        windows = {} if stride is None or pairs else {"stride": stride, "return_overflowing_tokens": True}
+        encoded = tokenizer(
+            texts, pairs or None, truncation=True, max_length=max_seq_length, return_attention_mask=False,
+            return_token_type_ids=bool(pairs), **windows,
+        )  # fmt: skip
+    ids, owners = encoded["input_ids"], encoded.get("overflow_to_sample_mapping", range(len(texts)))
+    first_lengths = (row.count(0) for row in encoded["token_type_ids"]) if pairs else map(len, ids)
     whole_lengths = [*map(len, ids)]
     # how long it was, only the tokenizer can say of an example that fills its place
     if stride is None and (full := [row for row, length in enumerate(whole_lengths) if length == max_seq_length]):
@@ -149,7 +145,7 @@ def _encode_chunk(
     return {
         "input_ids": chain.from_iterable(ids),
         "lengths": map(len, ids),
-        "first_lengths": first_lengths or map(len, ids),
+        "first_lengths": first_lengths,
         "whole_lengths": whole_lengths,
         "labels": (_get_label_id(chunk[owner].label, label_ids) for owner in owners),
         "groups": (zlib.crc32(texts[owner].encode("utf-8", "surrogatepass")) for owner in owners),
@@ -157,14 +153,14 @@ def _encode_chunk(
     }
 
 
-def _cut_windows(tokenizer: Any, texts: list[str], max_seq_length: int, stride: int) -> tuple[list, list[int]]:
-    """Return overlapping windows, and of which text each is: a slow tokenizer returns what overflows as one piece."""
+def _cut_windows(tokenizer: Any, texts: list[str], max_seq_length: int, stride: int) -> dict[str, list]:
+    """Return overlapping windows as a fast tokenizer does; a slow one returns what overflows as one piece."""
     body = max_seq_length - tokenizer.num_special_tokens_to_add()
     whole = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
     ends = [(owner, max(1, len(ids) - stride)) for owner, ids in enumerate(whole)]
     starts = [(owner, start) for owner, end in ends for start in range(0, end, body - stride)]
     ids = [tokenizer.build_inputs_with_special_tokens(whole[owner][start : start + body]) for owner, start in starts]
-    return ids, [owner for owner, _ in starts]
+    return {"input_ids": ids, "overflow_to_sample_mapping": [owner for owner, _ in starts]}
 
 
 def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
@@ -178,11 +174,9 @@ def check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:
     """Stop when the tokenizer turns much of a corpus into its unknown token: nothing could be learned from it."""
     unknown = float((ids == tokenizer.unk_token_id).mean()) if len(ids) and tokenizer.unk_token_id is not None else 0
     if unknown > MAX_UNKNOWN_SHARE:
-        raise ValueError(
-            f"expected a tokenizer that knows this text, got {unknown:.0%} {tokenizer.unk_token} from "
-            f"{tokenizer.name_or_path}: load it with do_lower_case=False (lower-casing takes Hangul apart), or "
-            "choose an encoder of the text's language"
-        )
+        found = f"got {unknown:.0%} {tokenizer.unk_token} from {tokenizer.name_or_path}"
+        remedy = "load it with do_lower_case=False (lower-casing takes Hangul apart), or choose another encoder"
+        raise ValueError(f"expected a tokenizer that knows this text, {found}: {remedy}")
 
 
 def find_mostly_unknown(tokenizer: Any, features: Features) -> np.ndarray:
@@ -216,20 +210,18 @@ def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
     """
     config = getattr(model_or_config, "config", model_or_config)
     rows, ids = getattr(config, "vocab_size", None) or len(tokenizer), len(tokenizer)
-    problems = []
-    if not ids <= rows <= ids + max(MOST_SPARE_ROWS, rows // 100):
-        problems.append(f"got {ids:,} token ids for {rows:,} embeddings")
+    problem = ""
     for name in ("pad", "unk", "cls", "sep", "mask"):
         expected, got = getattr(config, f"{name}_token_id", None), getattr(tokenizer, f"{name}_token_id")
         if expected and expected < rows and got is not None and expected != got:
-            problems.append(f"whose {name}_token_id is {expected}, got one whose {name}_token_id is {got}")
-    if problems:
+            problem = f"whose {name}_token_id is {expected}, got one whose {name}_token_id is {got}"
+    if not ids <= rows <= ids + max(MOST_SPARE_ROWS, rows // 100):
+        problem = f"got {ids:,} token ids for {rows:,} embeddings"
+    if problem:
         # a folder by its last part: where it lies on this machine is nobody's business
         model, own = (Path(one.name_or_path).name or type(one).__name__ for one in (config, tokenizer))
-        raise ValueError(
-            f"expected a tokenizer that belongs to the model, {problems[0]}: load model ({model}) and "
-            f"tokenizer ({own}) from the same name"
-        )
+        remedy = f"load model ({model}) and tokenizer ({own}) from the same name"
+        raise ValueError(f"expected a tokenizer that belongs to the model, {problem}: {remedy}")
 
 
 def read_cache(path: Path, tokenizer: Any) -> Features | None:
@@ -249,15 +241,12 @@ def read_cache(path: Path, tokenizer: Any) -> Features | None:
 
 
 def write_cache(path: Path, features: Features) -> None:
-    """Write beside and rename, so that an interrupted run leaves no half a cache; a full disk only costs the cache."""
+    """Write features whole or not at all; a full disk only costs the cache."""
     from safetensors.torch import save_file
 
     tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(features, name))) for name in Features.columns}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
-            partial = Path(temporary) / path.name
+        with create(path) as partial:
             save_file(tensors, partial)
-            os.replace(partial, path)
     except (OSError, UnicodeEncodeError) as error:  # a full disk, or a name that is not UTF-8
         logger.warning("features are not cached: %s", error)

@@ -35,10 +35,8 @@ def count_tpu_cores() -> int:
         return 0
     installed, needed = (version(name).split("+")[0].rsplit(".", 1)[0] for name in ("torch", "torch_xla"))
     if installed != needed:
-        raise RuntimeError(
-            f"expected torch and torch_xla of one minor version, got torch {installed} and torch_xla {needed}: "
-            f"restart the TPU runtime, or pip install 'torch=={needed}.*'"
-        )
+        found = f"got torch {installed} and torch_xla {needed}: restart, or pip install 'torch=={needed}.*'"
+        raise RuntimeError(f"expected torch and torch_xla of one minor version, {found}")
     from pytorch_lightning.accelerators import XLAAccelerator
 
     return XLAAccelerator.auto_device_count() if XLAAccelerator.is_available() else 0
@@ -98,13 +96,16 @@ def end_step(device: "torch.device") -> None:
         torch_xla.sync()
 
 
-def make_checkpoint_io() -> Any:
-    """Return what writes checkpoints in a training on a TPU: numbers are fetched from it, files written whole."""
-    from pytorch_lightning.plugins.io import XLACheckpointIO
+def make_checkpoint_io(accelerator: str) -> Any:
+    """Return what writes checkpoints in a training: a TPU's numbers are fetched from it, and files written whole.
+
+    Lightning's own makes them in another folder: on a mounted Drive a full disk leaves half a file under the name.
+    """
+    from pytorch_lightning.plugins.io import TorchCheckpointIO, XLACheckpointIO
     from pytorch_lightning.utilities import move_data_to_device
 
-    class XLACheckpointWriter(XLACheckpointIO):
+    class CheckpointWriter(XLACheckpointIO if accelerator == "tpu" else TorchCheckpointIO):  # type: ignore[misc]
         def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-            save_checkpoint(move_data_to_device(checkpoint, "cpu"), path)
+            save_checkpoint(move_data_to_device(checkpoint, "cpu") if accelerator == "tpu" else checkpoint, path)
 
-    return XLACheckpointWriter()
+    return CheckpointWriter()

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import sys
 from contextlib import nullcontext
 from datetime import datetime
@@ -11,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_fabric.plugins import TorchCheckpointIO
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -22,7 +20,6 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers import runtime, tpu
 from nlpbook_helpers.arguments import LIGHTNING_SETTINGS, PLACES, ClassificationTrainArguments, describe_arguments
-from nlpbook_helpers.checkpoints import save_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import CorpusError, make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
@@ -59,20 +56,17 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
     folder = Path(folder).expanduser().resolve()
     paths = sorted(folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"))
     if not paths:
-        raise FileNotFoundError(
-            f"folder: expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}, found none: train "
-            "first, or give the downstream_model_dir of a training"
-        )
-    runs = {path.parent.relative_to(folder).as_posix(): _read_run(path) for path in paths}
-    table: Any = pd.DataFrame(runs, dtype=object).T
-    measured, given = table.iloc[:, :6].infer_objects(), table.iloc[:, 6:]
-    same = [name for name in given if name in PLACES or name != "state" and given[name].map(repr).nunique() == 1]
-    table = measured.join(given.drop(columns=same)).sort_values("started", kind="stable").rename_axis("run")
-    table["state"] = table.pop("state")  # to the end
-    return table.assign(started=table["started"].dt.floor("s"))
+        expected = f"expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}"
+        raise FileNotFoundError(f"folder: {expected}, found none: train first, or give a training's model folder")
+    index = pd.Index([path.parent.relative_to(folder).as_posix() for path in paths], name="run")
+    measured, arguments = zip(*map(_read_run, paths), strict=True)
+    given: Any = pd.DataFrame(arguments, index, dtype=object)
+    same = [name for name in given if name in PLACES or given[name].map(repr).nunique() == 1]
+    table = pd.DataFrame(measured, index).join(given.drop(columns=same)).sort_values("started", kind="stable")
+    return table.assign(state=table.pop("state"), started=table["started"].dt.floor("s"))
 
 
-def _read_run(path: Path) -> dict[str, Any]:
+def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that."""
     import pandas as pd
     import yaml
@@ -82,7 +76,7 @@ def _read_run(path: Path) -> dict[str, Any]:
     metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc", "val_macro_f1"])
     state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
     started, ended = (pd.to_datetime(record.get(key)) for key in ("started", state))
-    return {
+    measured = {
         "started": started.tz_localize(None),
         "minutes": round((ended - started).total_seconds() / 60, 1) if state in record else math.nan,
         "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
@@ -90,18 +84,8 @@ def _read_run(path: Path) -> dict[str, Any]:
         "val_acc": metrics["val_acc"].max(),
         "val_macro_f1": metrics["val_macro_f1"].max(),
         "state": state,
-    } | record["arguments"]
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints with `save_checkpoint`.
-
-    Lightning's own makes them in another folder: on a mounted Drive a full disk leaves half a file under the name.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        """Write `checkpoint` to `path`, whole or not at all."""
-        save_checkpoint(checkpoint, Path(path))
+    }
+    return measured, record["arguments"]
 
 
 def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "ClassificationTrainer":
@@ -131,7 +115,7 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         "enable_model_summary": False,
         "deterministic": args.seed is not None and hardware["accelerator"] == "cpu",
     } | {name: getattr(args, name) for name in LIGHTNING_SETTINGS}
-    hardware["plugins"].append(tpu.make_checkpoint_io() if hardware["accelerator"] == "tpu" else AtomicCheckpointIO())
+    hardware["plugins"].append(tpu.make_checkpoint_io(hardware["accelerator"]))
     settings = hardware | ours | settings
     callbacks = [_make_model_checkpoint(args), *settings.pop("callbacks", ())]
     if args.early_stopping_patience:

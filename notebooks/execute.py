@@ -19,6 +19,15 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 class EchoingClient(NotebookClient):
     """Shows what a cell prints while it runs, so that nobody watches a silent screen."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Leave output widgets alone.
+
+        nbclient would answer them on the socket on which it waits for the cell's reply, past asyncio's back: a reply
+        that arrives in that moment is never noticed, and the notebook stands still for ever.
+        """
+        super().__init__(*args, **kwargs)
+        self.widget_registry = {}
+
     def output(self, outs: list, msg: dict, display_id: str, cell_index: int) -> Any:
         """Store a message as usual, and repeat what it says on this terminal."""
         content = msg["content"]
@@ -62,7 +71,8 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
             for output in cell.outputs:
                 if output.output_type == "stream":
                     output.text = _drop_progress_bars(output.text)
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            if any(WIDGET in output.get("data", {}) for output in cell.outputs):
+                cell.outputs = []  # nor what a widget shows: without its kernel it is dead
             cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
 
 

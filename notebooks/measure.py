@@ -20,8 +20,10 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 # cells that only show something, or need Colab's magics, and on which no later cell of the measurement depends
 SKIPPED = {
-    "01": ["cell-002", "cell-004", "cell-063", "cell-065", "color", "color-show", "random-heads", "dice", "full"],
-    "03": ["cell-002", "cell-003", "cell-062", "cell-064", "color", "color-show", "heat", "full"],
+    "01": ["cell-002", "cell-004", "heads", "random-heads", "dice", "cell-063", "cell-065"]
+    + ["moved", "moved-plot", "color", "color-show", "own", "box", "full"],
+    "03": ["cell-002", "cell-003", "heat", "cell-062", "cell-064"]
+    + ["moved", "moved-plot", "well-read", "ladder", "color", "color-show", "own", "box", "full"],
 }
 
 

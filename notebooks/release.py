@@ -58,11 +58,12 @@ def try_pages(folder: Path) -> None:
     print("$", *command, flush=True)
     with subprocess.Popen(command, cwd=folder, env=variables, stdout=subprocess.PIPE, encoding="utf-8") as server:
         try:
-            addresses = []
-            while len(addresses) < 2 and (line := server.stdout.readline()):  # type: ignore[union-attr]
+            address = None
+            while not address and (line := server.stdout.readline()):  # type: ignore[union-attr]
                 print(line, end="", flush=True)
-                addresses += re.findall(r"http://[\d.]+:\d+", line)
-            pages = [urlopen(address, timeout=30).read().decode() for address in addresses]  # noqa: S310
+                address = re.search(r"http://[\d.]+:\d+", line)
+            paths = [f"{address[0]}/models/{name}/" for name in ("doccls", "paircls")] if address else []
+            pages = [urlopen(path, timeout=30).read().decode() for path in paths]  # noqa: S310
         finally:
             server.terminate()
             server.communicate()  # what it says while it closes

@@ -42,13 +42,42 @@ def test_a_checkpoint_of_the_book_is_judged_by_its_name(tmp_path):
     assert find_best_checkpoint(tmp_path).name == "epoch=1-val_loss=0.28.ckpt"
 
 
+@pytest.mark.parametrize(
+    ("monitors", "best"),
+    [
+        (["min val_loss"] * 3, "a"), (["max val_acc"] * 3, "b"), (["max val_macro_f1"] * 3, "c"),
+        (["min train_loss"] * 3, "b"), (["max val_acc", "max val_acc", "min val_loss"], "a"),
+        ([None] * 3, "a"), (["max luck"] * 3, "a"), ([["max val_acc"]] * 3, "a"),
+    ],
+)  # fmt: skip
+def test_what_the_training_monitored_chooses(tmp_path, monitors, best):
+    figures = {
+        "a": {"val_loss": 0.3, "val_acc": 0.80, "val_macro_f1": 0.5, "train_loss": 0.3},
+        "b": {"val_loss": 0.4, "val_acc": 0.90, "val_macro_f1": 0.6, "train_loss": 0.2},
+        "c": {"val_loss": 0.5, "val_acc": 0.85, "val_macro_f1": 0.7, "train_loss": 0.3},
+    }
+    for (name, found), monitor in zip(figures.items(), monitors, strict=True):
+        save(tmp_path / f"{name}.ckpt", arguments={"monitor": monitor}, **found)
+    save(tmp_path / "unvalidated.ckpt", arguments={"monitor": monitors[0]}, task="document-classification")
+    assert find_best_checkpoint(tmp_path).name == f"{best}.ckpt"
+
+
 def test_what_is_not_a_number_is_never_chosen(tmp_path):
-    save(tmp_path / "a.ckpt", val_loss=NAN)
-    save(tmp_path / "b.ckpt", {"model.classifier.bias": torch.tensor([0.0, NAN])}, val_loss=0.1)
-    with pytest.raises(CheckpointError, match=r"\['b.ckpt', 'a.ckpt'\] are not numbers \(nan\): lower learning_rate"):
+    for name, value in (("a", NAN), ("b", float("inf")), ("c", -float("inf"))):
+        save(tmp_path / f"{name}.ckpt", val_loss=value)
+        save(tmp_path / f"{name}-weights.ckpt", {"model.classifier.bias": torch.tensor([0.0, value])}, val_loss=0.1)
+    save(tmp_path / "f1.ckpt", val_loss=0.1, val_macro_f1=NAN)
+    for name in ("nan", "inf"):
+        save(tmp_path / f"epoch=0-val_loss={name}.ckpt")
+    with pytest.raises(CheckpointError, match=r"weights of \[.*\] are not numbers \(nan\): lower learning_rate"):
         find_best_checkpoint(tmp_path)
-    save(tmp_path / "c.ckpt", val_loss=0.6)
-    assert find_best_checkpoint(tmp_path).name == "c.ckpt"
+    for name in ("a", "b", "a-weights", "b-weights", "f1"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}.ckpt: its weights or losses are not numbers \(nan\): train"
+        ):
+            ClassificationDeployArguments(downstream_model_checkpoint_fpath=str(tmp_path / f"{name}.ckpt"))
+    save(tmp_path / "z.ckpt", val_loss=0.6)
+    assert find_best_checkpoint(tmp_path).name == "z.ckpt"
 
 
 def test_trainings_that_cannot_be_compared_are_refused(tmp_path):

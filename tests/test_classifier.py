@@ -311,6 +311,11 @@ def test_weights_that_are_no_numbers_are_not_served(trained):
     for checkpoint in (trained, path):
         with pytest.raises(CheckpointError, match=r"are not numbers \(nan\)"):
             Classifier.from_checkpoint(checkpoint)
+    signs = torch.tensor([1.0, -1.0] * 16)
+    weights = {"model.bert.pooler.dense.bias": 1e30 * signs, "model.classifier.bias": torch.zeros(2)}
+    weights |= {"model.classifier.weight": 2e37 * torch.stack([signs, -signs])}  # numbers; a product of 32 is none
+    with pytest.raises(CheckpointError, match=r"the model's answer is not a number \(nan\): choose another"):
+        Classifier.from_checkpoint(change(trained, "state_dict", **weights)).predict(["영화"])
 
 
 def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, encoder_dir):

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from nlpbook_helpers import ClassificationTrainArguments, Classifier
+from nlpbook_helpers import ClassificationTrainArguments
 from nlpbook_helpers.__main__ import COMMANDS, main
 
 has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
@@ -70,8 +70,6 @@ def test_what_is_mistyped_gets_a_hint_and_status_2(arguments, sentence, capsys):
         (["serve", "--checkpoint", "doccls", "--port", "70000"], r"expected a port from 0 to 65535, got 70000"),
         (["predict", "--checkpoint", "doccls", "--input", "gone.csv", "--output", "out.csv"], r"gone\.csv"),
         (["export", "--checkpoint", ".", "--output", "out"], r"no checkpoint"),
-        (["train", "gone.json"], r"gone\.json: expected a JSON file of arguments"),
-        (["train", "--epochs", "0"], r"epochs: expected a whole number from 1 to 10,000, got 0"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_status_1(arguments, sentence, capsys, tmp_path, monkeypatch):
@@ -80,17 +78,6 @@ def test_what_cannot_be_done_is_one_sentence_and_status_1(arguments, sentence, c
     said = capsys.readouterr().err
     assert re.search(sentence, said)
     assert said.count("\n") == 1
-
-
-def test_train_reads_a_file_of_arguments_and_the_command_line_wins(make_args, tmp_path, capsys):
-    given = {name: value for name, value in vars(make_args()).items() if value is not None} | {"epochs": 9}
-    given |= {"validation_size": 2, "fp16": True}
-    (tmp_path / "args.json").write_text(json.dumps(given), encoding="utf-8-sig")  # as Windows' editor writes it
-    arguments = [str(tmp_path / "args.json"), "--epochs", "1", "--no_resume", "--no-fp16", "--batch-size=2"]
-    assert main(["train", *arguments]) == 0
-    assert "set seed: 7" in capsys.readouterr().out
-    (made,) = (tmp_path / "models").glob("epoch=0-*.ckpt")
-    assert Classifier.from_checkpoint(made).labels
 
 
 def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsys, monkeypatch):
@@ -106,27 +93,60 @@ def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsy
 
 @has_no_sigint
 def test_serve_answers_until_ctrl_c_on_a_console_without_hangul(tmp_path):
-    begin = time.monotonic()
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
     asked = {
         "doccls": ({"sentence": "정말 재미있는 영화"}, "긍정 (positive)"),
         "paircls": ({"premise": "새가 난다", "hypothesis": "새가 난다"}, "참 (entailment)"),
     }
-    with start("serve", "--checkpoint", *asked, cwd=tmp_path, env=environment) as process:
-        assert process.stdout.readline().startswith(b"loading doccls")
-        assert time.monotonic() - begin < 2
-        said = [process.stdout.readline().decode("cp1252") for _ in asked]
-        if said[0].startswith("Port 5000 cannot be used"):
-            said = [*said[1:], process.stdout.readline().decode("cp1252")]
-        for line, (texts, answer) in zip(said, asked.values(), strict=True):
-            url = re.search(r"http://127\.0\.0\.1:\d+", line)
-            assert url, line
-            request = Request(url.group() + "/api", json.dumps(texts).encode(), {"Content-Type": "application/json"})
-            with urlopen(request, timeout=10) as response:
-                assert json.load(response)["prediction"] == answer
+    with start("serve", "--checkpoint", *asked, "--port", "0", cwd=tmp_path, env=environment) as process:
+        assert process.stdout.readline().startswith(b"loading doccls, paircls")
+        url = read_url(process)
+        for name, (texts, answer) in asked.items():
+            assert ask(f"{url}/models/{name}/api", texts)["prediction"] == answer
+        assert ask(f"{url}/api", asked["doccls"][0])["prediction"] == "긍정 (positive)"
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"closed\n"
         assert process.wait(10) == 0
+
+
+@has_no_sigint
+def test_sighup_takes_up_a_checkpoint_that_was_trained_anew(trained, tmp_path):
+    # without a terminal, as a service is started; one that was started in a terminal ends with it
+    with start("serve", "--checkpoint", str(trained), "--port", "0", cwd=tmp_path, start_new_session=True) as process:
+        process.stdout.readline()
+        url = read_url(process)
+        before = ask(f"{url}/api", {"sentence": "영화"})
+        (file,) = trained.glob("*.ckpt")
+        content = file.read_bytes()
+        file.write_bytes(content[:1000])
+        process.send_signal(signal.SIGHUP)
+        assert b"stays as it was" in read_error(process)
+        assert ask(f"{url}/api", {"sentence": "영화"}) == before
+        file.unlink()
+        file.with_name("epoch=7-val_loss=0.01.ckpt").write_bytes(content)
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline().endswith(b"was read anew: epoch=7-val_loss=0.01.ckpt\n")
+        assert ask(f"{url}/api", {"sentence": "영화"}) == before
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def read_url(process: subprocess.Popen) -> str:
+    line = process.stdout.readline().decode("cp1252")
+    url = re.search(r"http://127\.0\.0\.1:\d+", line)
+    assert url, line
+    return url.group()
+
+
+def read_error(process: subprocess.Popen) -> bytes:
+    """Read the first line of standard error that is not of the access log."""
+    return next(line for line in process.stderr if b"127.0.0.1" not in line)
+
+
+def ask(url: str, texts: dict[str, str]) -> dict:
+    request = Request(url, json.dumps(texts).encode(), {"Content-Type": "application/json"})
+    with urlopen(request, timeout=20) as response:
+        return json.load(response)
 
 
 @has_no_sigint

@@ -1,6 +1,7 @@
 """Training does what its arguments say, or says why it does not."""
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -15,7 +16,17 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 from transformers import AutoModelForSequenceClassification as AutoModel
-from transformers import BartConfig, GPT2Config, LlamaConfig, RobertaConfig, T5Config, XLNetConfig
+from transformers import (
+    BartConfig,
+    BloomConfig,
+    CTRLConfig,
+    GPT2Config,
+    LlamaConfig,
+    OPTConfig,
+    RobertaConfig,
+    T5Config,
+    XLNetConfig,
+)
 
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers import data_collator
@@ -29,6 +40,9 @@ OTHERS = [
     T5Config(d_model=8, num_layers=1, num_heads=1, d_ff=8, d_kv=8, **SMALL),
     BartConfig(d_model=16, encoder_layers=1, decoder_layers=1, **SMALL),
     XLNetConfig(d_model=8, n_layer=1, n_head=1, d_inner=8, **SMALL),
+    CTRLConfig(n_embd=8, n_layer=1, n_head=1, dff=8, **SMALL),
+    BloomConfig(hidden_size=8, n_layer=1, n_head=1, **SMALL),
+    OPTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, ffn_dim=8, word_embed_proj_dim=8, **SMALL),
 ]  # fmt: skip
 
 
@@ -100,7 +114,6 @@ def test_what_an_argument_cannot_be_is_said(make_args, fit, changes, sentence):
 
 
 def test_lightning_s_own_settings_go_through_by_their_names(make_args, fit):
-    assert fit(make_args(max_steps=3)).global_step == 3
     logger = CSVLogger("elsewhere")
     trainer = nlpbook.get_trainer(make_args(gradient_clip_val=1.0), accumulate_grad_batches=4, logger=logger)
     assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches, trainer.loggers) == (1.0, 4, [logger])
@@ -188,13 +201,52 @@ def test_the_limit_of_an_encoder_is_what_it_has_positions_for(make_args, make_mo
         nlpbook.ClassificationTask(AutoModel.from_config(roberta), make_args(max_seq_length=33))
 
 
-@pytest.mark.parametrize("monitor", ["min val_loss", "min train_loss"])
-def test_a_loss_that_is_no_number_stops_the_training(make_args, fit, make_model, tmp_path, monitor):
-    model = make_model()
-    model.classifier.bias.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="train_loss: expected a number, got nan in epoch 0: .* learning_rate below"):
-        fit(make_args(monitor=monitor), model)
-    assert not list((tmp_path / "models").glob("*.ckpt"))
+class Poison(Callback):
+    """Puts a value among the weights or the gradients, at one moment of one epoch."""
+
+    def __init__(self, moment: str, epoch: int, value: float) -> None:
+        self.moment, self.epoch, self.value = moment, epoch, value
+
+    def _spoil(self, trainer, pl_module, moment: str) -> None:
+        if moment == self.moment and trainer.current_epoch == self.epoch:
+            pl_module.model.classifier.bias.data.fill_(self.value)
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self._spoil(trainer, pl_module, "first step")
+
+    def on_validation_start(self, trainer, pl_module) -> None:
+        self._spoil(trainer, pl_module, "validation")
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        if self.moment == "last step" and trainer.current_epoch == self.epoch and trainer.is_last_batch:
+            pl_module.model.classifier.bias.grad.fill_(self.value)
+
+
+@pytest.mark.parametrize(
+    ("moment", "epoch", "value", "monitor", "name"),
+    [
+        ("first step", 0, math.nan, "min val_loss", "train_loss: expected numbers, got nan in epoch 0"),
+        ("first step", 1, math.nan, "min train_loss", "train_loss: expected numbers, got nan in epoch 1"),
+        ("first step", 1, math.inf, "max val_acc", "train_loss: expected numbers, got nan in epoch 1"),
+        ("validation", 0, math.nan, "max val_macro_f1", "val_loss: expected numbers, got nan in epoch 0"),
+        ("validation", 1, -math.inf, "min val_loss", "val_loss: expected numbers, got nan in epoch 1"),
+        ("last step", 0, math.nan, "min train_loss", "weights: expected numbers, got nan in epoch 0"),
+        ("last step", 1, math.nan, "min val_loss", "val_loss: expected numbers, got nan in epoch 1"),
+    ],
+)
+def test_what_is_no_number_stops_the_training(make_args, fit, tmp_path, moment, epoch, value, monitor, name):
+    is_validated = {} if "val_" in monitor else {"val": None}
+    args = make_args(epochs=2 if epoch else 1, monitor=monitor, save_top_k=-1)
+    with pytest.raises(ValueError, match=f"{name}: train again with a learning_rate below 0.001 and resume=False"):
+        fit(args, callbacks=[Poison(moment, epoch, value)], **is_validated)
+    assert len(list((tmp_path / "models").glob("*.ckpt"))) == epoch
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 1), (3, 2), (9, 3)])
+def test_what_ends_inside_an_epoch_is_validated_too(make_args, fit, tmp_path, steps, epochs):
+    trainer = fit(make_args(max_steps=steps, save_top_k=-1))
+    losses = {torch.load(path)["nlpbook"]["val_loss"] for path in (tmp_path / "models").glob("*.ckpt")}
+    assert (trainer.global_step, len(losses)) == (min(steps, STEPS), epochs)
 
 
 def test_a_sampler_of_one_s_own_trains_and_its_cost_is_said(make_args, fit, loaders, capsys):

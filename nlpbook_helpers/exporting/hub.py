@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError
 from nlpbook_helpers.exporting.onnx import write_graph
 from nlpbook_helpers.restoring import Restored, find_figures, read_figures, restore
+from nlpbook_helpers.runtime import create
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +26,9 @@ GRAPH_NAME = "onnx/model.onnx"
 
 
 def export(
-    checkpoint: str | Path,
-    folder: str | Path,
-    onnx: bool = False,
-    licence: str | None = None,
-    overwrite: bool = False,
-    pretrained_model_name: str | None = None,
-    trust_remote_code: bool = False,
-) -> Path:
+    checkpoint: str | Path, folder: str | Path, onnx: bool = False, licence: str | None = None,
+    overwrite: bool = False, pretrained_model_name: str | None = None, trust_remote_code: bool = False,
+) -> Path:  # fmt: skip
     """Write a classifier in Hugging Face layout: weights in float32 as safetensors, labels, tokenizer and model card.
 
     `pipeline("text-classification", folder, truncation=True)` loads it and answers alike, `Classifier.from_checkpoint`
@@ -60,23 +55,15 @@ def export(
     _check_target(folder, overwrite)
     parts = restore(checkpoint, pretrained_model_name, trust_remote_code=trust_remote_code)
     try:
-        _write_folder(parts, folder, onnx, licence)
+        with create(folder) as written:
+            _write_model(parts, written, onnx)
+            make_card(parts, folder.name, written, licence).save(written / "README.md")
+            if folder.exists():
+                os.replace(folder, written.with_name("earlier"))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"could not write {folder} ({error}): free some space, or choose another") from error
     logger.info("%s: %s", folder.name, ", ".join(sorted(path.name for path in folder.iterdir())))
     return folder
-
-
-def _write_folder(parts: Restored, folder: Path, onnx: bool, licence: str | None) -> None:
-    """Write everything beside its place and rename it: whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as work_dir:
-        written = Path(work_dir) / "written"
-        _write_model(parts, written, onnx)
-        make_card(parts, folder.name, written, licence).save(written / "README.md")
-        if folder.exists():
-            os.replace(folder, Path(work_dir) / "earlier")
-        os.replace(written, folder)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
@@ -85,11 +72,9 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     foreign = [name for name in names if name != "onnx" and (name.endswith(".ckpt") or (folder / name).is_dir())]
     is_export = "config.json" in names and not foreign
     if folder.exists() and not (folder.is_dir() and not names or is_export and overwrite):
+        expected = "expected a new or empty folder, or an earlier export and overwrite=True"
         found = f"which holds {(foreign or names)[0]}" if names else "a file"
-        raise FileExistsError(
-            "folder: expected a new or empty folder, or an earlier export and overwrite=True, got "
-            f"{folder}, {found}: choose another"
-        )
+        raise FileExistsError(f"folder: {expected}, got {folder}, {found}: choose another")
 
 
 def _write_model(parts: Restored, folder: Path, onnx: bool) -> None:

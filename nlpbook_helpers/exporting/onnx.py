@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 
 from nlpbook_helpers.features import select_model_inputs
-from nlpbook_helpers.runtime import find_version, get_cache_dir, supports_int8
+from nlpbook_helpers.runtime import create, find_version, get_cache_dir, supports_int8
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +27,7 @@ TOLERANCE = 1e-3  # between the model's logits and its graph's, before rounding 
 REMEDY = "use backend='torch', and export without onnx"
 
 
-class QuantizationError(RuntimeError):
+class QuantizationError(ValueError):
     """A model cannot be expressed as an ONNX graph; the message says what to do."""
 
 
@@ -87,8 +85,8 @@ def choose_scorer(model: Any, backend: str) -> Any:
             has instructions for it and no GPU beside it.
 
     Raises:
-        ValueError: There is no such backend, or its packages are missing.
-        QuantizationError: "onnx" was asked for, and the model cannot be expressed so.
+        ValueError: There is no such backend.
+        QuantizationError: "onnx" was asked for, and its packages are missing, or the model cannot be expressed so.
     """
     if backend not in ("auto", "torch", "onnx"):
         raise ValueError(f"backend: expected 'auto', 'torch' or 'onnx', got {backend!r}")
@@ -121,17 +119,14 @@ def quantize(model: Any) -> QuantizedModel:
     Raises:
         QuantizationError: There is no such graph, it answers otherwise, or the disk is full.
     """
-    _check_packages()
     with _explaining_failure(model):
         path = get_cache_dir() / f"int8-{_make_fingerprint(model)}.onnx"
         if not path.exists():
             logger.info("making an 8-bit graph of the model, once: this may take half a minute")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                exact, rounded = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
+            with create(path) as partial:
+                exact = partial.with_name("exact.onnx")
                 write_graph(model, exact)
-                _round_weights(exact, rounded)
-                os.replace(rounded, path)  # beside and renamed: a graph in the cache is whole
+                _round_weights(exact, partial)
         return QuantizedModel(path, model.config)
 
 
@@ -143,10 +138,13 @@ def write_graph(model: Any, path: Path) -> None:
         path: The file to write; the weights of a model above 1.5 GB lie beside it.
 
     Raises:
-        QuantizationError: There is no such graph, or its logits differ from the model's by more than `TOLERANCE`.
-        ValueError: A package of the extra `onnx` is missing.
+        QuantizationError: There is no such graph, its logits differ from the model's by more than `TOLERANCE`, or a
+            package of the extra `onnx` is missing.
     """
-    _check_packages()
+    if missing := _find_missing():
+        raise QuantizationError(
+            f"an ONNX graph needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}"
+        )
     with _explaining_failure(model):
         inputs = _make_inputs(model, batch=2, tokens=16)
         dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -162,11 +160,6 @@ def write_graph(model: Any, path: Path) -> None:
     if not change <= TOLERANCE:
         wanted = f"expected an ONNX graph of {type(model).__name__} that answers like it"
         raise QuantizationError(f"{wanted}, got logits that differ by {change:.3g}: {REMEDY}")
-
-
-def _check_packages() -> None:
-    if missing := _find_missing():
-        raise ValueError(f"an ONNX graph needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}")
 
 
 @contextmanager

@@ -143,10 +143,9 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
     if path.exists() and not overwrite:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         if changed := [f"{key} ({earlier[key]} → {run[key]})" for key in run if earlier.get(key, run[key]) != run[key]]:
-            raise ScoringError(
-                f"{folder}: expected the run that was interrupted, got another {', '.join(changed)}: repeat it as it "
-                "was, or overwrite=True (--overwrite) starts anew"
-            )
+            remedy = "repeat it as it was, or overwrite=True (--overwrite) starts anew"
+            found = f"got another {', '.join(changed)}"
+            raise ScoringError(f"{folder}: expected the run that was interrupted, {found}: {remedy}")
     elif taken := [job.output for job in jobs if job.output.exists() and not overwrite]:
         raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
     else:

@@ -103,8 +103,10 @@ IS_TUNNELLED = "nlpbook.is_tunnelled"
 """The same for whether a tunnel is open."""
 REQUEST_ID = "nlpbook.request_id"
 """The same for what names the request in header and log."""
-LOGGED_SINCE = "nlpbook.logged_since"
-"""The same for when the request came, if there is a log of them; else None."""
+BEGAN = "nlpbook.began"
+"""The same for when the request came, in seconds of `time.monotonic`."""
+IS_LOGGED = "nlpbook.is_logged"
+"""The same for whether there is a log of requests."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 COLAB_HOSTS = (".colab.dev", ".googleusercontent.com")
 """Names under which Colab's proxy shows a port; anybody may have such a name, so it counts in Colab alone."""
@@ -157,6 +159,12 @@ def get_address() -> str:
     """Return the address a request comes from; through the tunnel, the one that its agent adds last, as it saw it."""
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
     return (request.environ.get(IS_TUNNELLED) and forwarded) or request.remote_addr or ""
+
+
+def is_at_this_machine() -> bool:
+    """Tell whether the request was made here, and not handed on by a tunnel or a proxy."""
+    is_handed_on = request.environ.get(IS_TUNNELLED) or {"X-Forwarded-For", "Forwarded"} & set(request.headers.keys())
+    return request.remote_addr in LOCAL_HOSTS and not is_handed_on
 
 
 def name_visitor() -> str:

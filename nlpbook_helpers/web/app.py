@@ -1,37 +1,26 @@
-"""The page and the API: one Flask app for any inference function, whatever its inputs are called."""
+"""The page and the API: one Flask app for any inference function, and one for several."""
 
-import inspect
 import mimetypes
+import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify, render_template, request, session
+from flask import Flask
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from nlpbook_helpers.web import access
-from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, get_address, is_limited, name_visitor
-from nlpbook_helpers.web.batching import Batcher
-from nlpbook_helpers.web.feedback import Feedback
-from nlpbook_helpers.web.language import SENTENCES, WORDS, find_words, get_api_language
-from nlpbook_helpers.web.openapi import describe_api
-from nlpbook_helpers.web.requests import BATCH_LIMIT, ApiError, check, describe_error, make_models, read, try_to_check
-from nlpbook_helpers.web.responses import answer_error, check_answer, finish, hash_static_files
+from nlpbook_helpers.web.language import find_words
+from nlpbook_helpers.web.metrics import show_metrics
+from nlpbook_helpers.web.responses import answer_error, finish, hash_static_files
+from nlpbook_helpers.web.service import Service
 
 API_PATHS = ("/api", "/api/batch", "/api/explain", "/api/feedback")
-BATCH_BYTES = 4 * 2**20
-"""Longest body of `POST /api/batch`: 1,000 texts of 4,000 bytes."""
-THREADS = 4
-"""Inputs answered at a time by a function that takes one only."""
-MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
-"""Most requests waiting or being answered; the server has more threads, so that some are free to refuse."""
-WRONG_KEYS_PER_MINUTE = 30
-CREDITS_PER_INPUT, CREDITS_PER_EXPLANATION = 0.1, 5
-"""What an input of a batch and an explanation cost a visitor of a public page; a request costs 1."""
 
 # Windows may call scripts text/plain; browsers then refuse to run them.
 mimetypes.add_type("text/javascript", ".js")
@@ -47,138 +36,19 @@ def say(words: str) -> None:
 class WebServiceApp(Flask):
     """The Flask app of an inference function; `app.extensions["nlpbook"]` is its `Service`."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Stand alone: `join_apps` adds others, by the path below which they are found."""
+        super().__init__(*args, **options)
+        self.joined: dict[str, Flask] = {}
+
+    def wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        """Hand what is below the path of another to it."""
+        return DispatcherMiddleware(super().wsgi_app, self.joined)(environ, start_response)
+
     def run(self, *args: Any, **options: Any) -> None:
         """Run Flask's own server, as the book does, and say how this page gets a public address."""
         say("app.run() serves this machine alone, until it is interrupted; serve(app) can give a public address.")
         super().run(*args, **options)
-
-
-class Service:
-    """What stands behind an app: checks inputs, has them answered, counts what visitors ask for.
-
-    Args:
-        inference_fn: see `get_web_service_app`, as for the other arguments.
-    """
-
-    def __init__(
-        self, inference_fn: Callable[..., Any], title: str | None, max_chars: int, requests_per_minute: int,
-        feedback_file: str | Path | None, public_feedback: bool,
-    ) -> None:  # fmt: skip
-        """Read off the function what it takes and what it carries."""
-        batch_fn, explain_fn = (getattr(inference_fn, name, None) for name in ("batch_fn", "explain_fn"))
-        self.names = _get_field_names(inference_fn)
-        self.own_title, self.title = title, title or WORDS[f"title_{min(2, len(self.names))}"][0]
-        self.max_chars, self.info = max_chars, dict(getattr(inference_fn, "info", {}))
-        self.examples = [list(texts) for texts in getattr(inference_fn, "examples", ())]
-        self.input_model, self.batch_model, self.feedback_model = make_models(self.names, max_chars)
-        checkpoint = self.info.get("checkpoint", "")
-        self.feedback = Feedback(Path(feedback_file), self.names, checkpoint) if feedback_file else None
-        self._public_feedback = public_feedback
-        self.limit = RateLimit(requests_per_minute)
-        threads = 1 if batch_fn else THREADS
-        self.answers = Batcher(lambda fields: inference_fn(**fields), batch_fn, threads, MAX_REQUESTS)
-        self.can_explain = explain_fn is not None
-        self.explanations = Batcher(lambda fields: explain_fn(**fields), max_requests=MAX_EXPLANATIONS)  # type: ignore[misc]
-
-    def answer(self, batcher: Batcher, values: Sequence[Any]) -> list[Any]:
-        """Check inputs and have them answered; what is wrong with one stands in the place of its answer."""
-        checked = [try_to_check(value, self.input_model) for value in values]
-        good = [fields for fields in checked if isinstance(fields, dict)]
-        answers = iter(batcher.answer(good, request.environ.get("waitress.client_disconnected")))
-        return [check_answer(next(answers)) if isinstance(one, dict) else one for one in checked]
-
-    def ask(self, batcher: Batcher, value: Any) -> Any:
-        """Check one input and have it answered, or raise what is wrong with it."""
-        (result,) = self.answer(batcher, [value])
-        if isinstance(result, ApiError):
-            raise result
-        return result
-
-    def answer_one(self, batcher: Batcher, credits: float) -> Response:
-        """Answer the request's one input."""
-        with self.admit():
-            self.charge(credits - 1)
-            return jsonify(self.ask(batcher, read(request, self.input_model)))
-
-    def explain(self) -> Response:
-        """Explain the request's one input, if the function can."""
-        if not self.can_explain:
-            raise ApiError("cannot_explain")
-        return self.answer_one(self.explanations, CREDITS_PER_EXPLANATION)
-
-    def answer_batch(self) -> Response:
-        """Answer or refuse each input of the request on its own, in their order."""
-        request.max_content_length = max(BATCH_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
-        with self.admit():
-            batch = read(request, self.batch_model)
-            self.charge(len(batch["inputs"]) * CREDITS_PER_INPUT)
-            results = self.answer(self.answers, batch["inputs"])
-        language = get_api_language()
-        described = [{"error": describe_error(one, language)} if isinstance(one, ApiError) else one for one in results]
-        return jsonify({"results": described})
-
-    @property
-    def takes_feedback(self) -> bool:
-        """Whether feedback is kept: of strangers only if the owner asked for it."""
-        return self.feedback is not None and (self._public_feedback or not is_limited())
-
-    def keep_feedback(self) -> Response:
-        """Write down the right label of a text, beside the answer that it gets here and now."""
-        if self.feedback is None or not self.takes_feedback:
-            raise ApiError("no_feedback")
-        with self.admit():
-            given = read(request, self.feedback_model)
-            fields = check(given["input"], self.input_model)
-            answer = self.ask(self.answers, fields)
-            labels = list(answer.get("probabilities", [answer.get("prediction")]))
-            if given["label"] not in labels:
-                raise ApiError("unknown_label", "label", labels=labels, got=given["label"][:40])
-            count = self.feedback.add(list(fields.values()), given["label"], str(answer.get("prediction")))
-        return jsonify({"count": count})
-
-    def show_page(self) -> str:
-        """Show the page, and give visitors who share a key a signed cookie to be told apart by; else, all are one."""
-        if is_limited() and "visitor" not in session and not self.limit.charge(f"visits at {get_address()}", 1):
-            session["visitor"] = secrets.token_urlsafe(9)
-            self.limit.welcome(session["visitor"], get_address())
-        fields = [(field.alias, field.title) for field in self.input_model.model_fields.values()]
-        return self._render("index.html", fields=fields, batch_limit=BATCH_LIMIT)
-
-    def show_docs(self) -> str:
-        """Show the API for people."""
-        return self._render("docs.html", document=self.describe(), sentences=SENTENCES)
-
-    def _render(self, template: str, **values: Any) -> str:
-        static = f"{current_app.static_url_path}/"[1:]  # relative: it may be shown below a proxy's path
-        return render_template(template, service=self, static=static, **values)
-
-    def describe(self) -> dict[str, Any]:
-        """Describe the API for programs."""
-        models: dict[str, Any] = {"/api": self.input_model, "/api/batch": self.batch_model}
-        models |= {"/api/explain": self.input_model} if self.can_explain else {}
-        models |= {"/api/feedback": self.feedback_model} if self.takes_feedback else {}
-        return describe_api(self.title, models, bool(request.environ.get(ACCESS_KEY)))
-
-    def admit(self) -> AbstractContextManager[None]:
-        """Let a request in, for one credit where strangers can reach the page."""
-        return self.limit.admit(name_visitor(), get_address()) if is_limited() else nullcontext()
-
-    def charge(self, credits: float) -> None:
-        """Make a visitor who has been admitted pay for more than a request."""
-        if is_limited():
-            self.limit.charge(name_visitor(), credits, must_have=False)
-            self.limit.charge(f"all at {get_address()}", credits, must_have=False, size=2)
-
-    def is_ready(self) -> dict[str, str]:
-        """Say that requests are answered, unless the function hangs."""
-        if self.answers.is_stuck():
-            raise ApiError(503, retry_after=60)
-        return {"status": "ready"}
-
-    def close(self) -> None:
-        """Stop the threads; a later request starts them anew."""
-        self.answers.close()
-        self.explanations.close()
 
 
 def get_web_service_app(
@@ -222,11 +92,40 @@ def get_web_service_app(
     return app
 
 
+def join_apps(apps: Mapping[str, Flask]) -> Flask:
+    """Put several pages on one port: `serve(join_apps({"reviews": app, "pairs": other}))`.
+
+    Each is found at `/models/NAME/`, and the first one at `/` too. Their heads link to each other; where two read as
+    many texts, one page can show the answers of both. A visitor's limits, cookies and wrong keys hold for all together.
+
+    Args:
+        apps: from `get_web_service_app`, each with the name that stands in its addresses.
+
+    Returns:
+        The first app, which now leads to the others too.
+
+    Raises:
+        ValueError: there is no app, or a name cannot stand in an address.
+    """
+    if not apps or not all(re.fullmatch(r"(?!\.+$)[^/?#\s]+", name) for name in apps):
+        raise ValueError(f"join_apps: expected apps by names without '/', '?', '#' and spaces, got {list(apps)}")
+    first = next(iter(apps.values()))
+    together = [app.extensions["nlpbook"] for app in apps.values()]
+    for name, app in apps.items():
+        service: Service = app.extensions["nlpbook"]
+        service.name, service.together = name, together
+        service.limit, service.wrong_keys = together[0].limit, together[0].wrong_keys
+        app.secret_key, cookie = first.secret_key, "SESSION_COOKIE_NAME"
+        app.config[cookie] = first.config[cookie]
+    # A WSGI server gives paths as bytes, written as characters of Latin-1.
+    vars(first)["joined"] = {f"/models/{name}".encode().decode("latin-1"): app for name, app in apps.items()}
+    return first
+
+
 def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[str]) -> None:
     """Set what holds for every request: who may come in, how much may be sent, which headers an answer has."""
     service: Service = app.extensions["nlpbook"]
-    # JSON may spell a character as two \uXXXX escapes: 12 bytes.
-    app.config["MAX_CONTENT_LENGTH"] = 4096 + 12 * service.max_chars * len(service.names)
+    app.config["MAX_CONTENT_LENGTH"] = service.max_bytes
     # Browsers keep one jar for all ports of a host: a second page must not overwrite the first one's cookie.
     cookie = f"nlpbook_session_{secrets.token_hex(4)}"
     app.config |= {"SESSION_COOKIE_NAME": cookie, "SESSION_COOKIE_SAMESITE": "Lax"}
@@ -237,8 +136,7 @@ def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[
         options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
         CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
     app.before_request(lambda: access.check_host(trusted_hosts))
-    wrong_keys = RateLimit(WRONG_KEYS_PER_MINUTE)
-    app.before_request(lambda: access.require_key(wrong_keys))
+    app.before_request(lambda: access.require_key(service.wrong_keys))
     app.after_request(finish)
     app.context_processor(find_words)
     app.register_error_handler(HTTPException, answer_error)
@@ -249,22 +147,10 @@ def _add_paths(app: Flask, service: Service) -> None:
     app.add_url_rule("/", "page", service.show_page)
     app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
     app.add_url_rule("/readyz", "readyz", service.is_ready)
+    app.add_url_rule("/metrics", "metrics", lambda: show_metrics(service.together))
     app.add_url_rule("/docs", "docs", service.show_docs)
     app.add_url_rule("/openapi.json", "openapi", service.describe)
     app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])
     app.add_url_rule("/api/batch", "batch", service.answer_batch, methods=["POST"])
     app.add_url_rule("/api/explain", "explain", service.explain, methods=["POST"])
     app.add_url_rule("/api/feedback", "feedback", service.keep_feedback, methods=["POST"])
-
-
-def _get_field_names(inference_fn: Callable[..., Any]) -> list[str]:
-    """Read the names of the texts a function wants off its signature."""
-    parameters = inspect.signature(inference_fn).parameters.values()
-    wanted = [parameter for parameter in parameters if parameter.default is parameter.empty]
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    if not wanted or any(parameter.kind not in by_name for parameter in wanted):
-        got = inspect.signature(inference_fn)
-        raise ValueError(
-            f"expected an inference function with named text parameters, as inference_fn(sentence), got {got}"
-        )
-    return [parameter.name for parameter in wanted]

@@ -65,7 +65,7 @@ class Batcher:
         self._queue: list[_Place] = []  # a heap
         self._clock, self._number = 0.0, itertools.count()  # characters: the turn of what was taken last
         self._changed = threading.Condition()
-        self._requests, self._inputs = 0, 0  # of those inside `answer`
+        self._requests, self.inputs = 0, 0  # of those inside `answer`
         self._working = 0  # threads that look after the queue
         self._began: dict[int, float] = {}  # by thread, when the batch at hand
         self._last_size, self._last_seconds = 1, 0.0  # of the batch before
@@ -85,10 +85,10 @@ class Batcher:
         """
         answers: list[Any] = []
         with self._changed:
-            if self._requests >= self._max_requests or self._inputs + len(inputs) > MAX_INPUTS:
-                seconds = self._inputs * self._last_seconds / self._last_size
+            if self._requests >= self._max_requests or self.inputs + len(inputs) > MAX_INPUTS:
+                seconds = self.inputs * self._last_seconds / self._last_size
                 raise ApiError(503, retry_after=min(60, math.ceil(seconds) + 1))
-            self._requests, self._inputs = self._requests + 1, self._inputs + len(inputs)
+            self._requests, self.inputs = self._requests + 1, self.inputs + len(inputs)
         try:
             while len(answers) < len(inputs):
                 # Requests take turns because each has only a few of its inputs in the queue; alone, a whole batch.
@@ -97,7 +97,7 @@ class Batcher:
             return answers
         finally:
             with self._changed:
-                self._requests, self._inputs = self._requests - 1, self._inputs - len(inputs)
+                self._requests, self.inputs = self._requests - 1, self.inputs - len(inputs)
 
     def _take_turn(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None) -> list[Any]:
         """Put inputs into the queue and wait until they are answered."""

@@ -2,9 +2,10 @@
 
 import csv
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from nlpbook_helpers.web.requests import ApiError
 
@@ -19,16 +20,15 @@ class Feedback:
         path: CSV file in UTF-8; what is in it already is kept.
         names: of the texts, as the inference function calls them. They are the first columns, but a single one is
             called "text", so that `train` needs no `text_columns`.
-        checkpoint: what answered, for the last column.
 
     Raises:
         ValueError: the file has other columns, as another classifier's would.
         OSError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], checkpoint: str) -> None:
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
         """Count what is there."""
-        self.path, self.count, self._checkpoint, self._lock = path, 0, checkpoint, threading.Lock()
+        self.path, self.count, self._lock = path, 0, threading.Lock()
         self._columns = [*(names if len(names) > 1 else ["text"]), "label", "answer", "time", "checkpoint"]
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
@@ -38,7 +38,7 @@ class Feedback:
             if header != self._columns:
                 raise ValueError(f"{path}: expected columns {self._columns}, got {header}: choose another file")
 
-    def add(self, texts: Sequence[str], label: str, answer: str) -> int:
+    def add(self, texts: Sequence[str], label: str, answer: Mapping[str, Any], checkpoint: str) -> int:
         """Write down what would have been right; returns how many rows there are.
 
         Raises:
@@ -54,7 +54,7 @@ class Feedback:
                     if file.tell() > MAX_BYTES:
                         raise ApiError("feedback_is_full")
                     rows = [] if file.tell() else [self._columns]
-                    csv.writer(file).writerows([*rows, [*safe, label, answer, now, self._checkpoint]])
+                    csv.writer(file).writerows([*rows, [*safe, label, answer.get("prediction"), now, checkpoint]])
             except OSError:
                 raise ApiError("feedback_failed") from None
             self.count += 1

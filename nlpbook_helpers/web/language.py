@@ -1,6 +1,7 @@
 """In which language do page and API speak? Korean and English; their words are data, in `templates/`."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,16 @@ def get_api_language() -> str:
     return choose_language(request.headers.get("Accept-Language"))
 
 
+def get_title_key(names: Sequence[str]) -> str:
+    """Return which of `WORDS` is the title of a page without one of its own."""
+    return f"title_{min(2, len(names))}"
+
+
 def find_words() -> dict[str, Any]:
     """Return what templates speak with: in the language of the page's switch, else of the browser."""
     chosen = request.args.get("lang") or request.cookies.get("nlpbook_language")
     language = chosen if chosen in LANGUAGES else get_api_language()
     words = {key: both[LANGUAGES.index(language)] for key, both in WORDS.items()}
-    return {"language": language, "words": words, "say": lambda key, **values: words[key].format(**values)}
+    get_title = lambda service: service.own_title or words[get_title_key(service.names)]  # noqa: E731
+    say = lambda key, **values: words[key].format(**values)  # noqa: E731
+    return {"language": language, "words": words, "say": say, "get_title": get_title}

@@ -26,6 +26,7 @@ class Error(BaseModel):
     code: str = Field(description="short English name, for programs; it never changes")
     message: str = Field(description="what was expected, what came and what to do; Korean or English")
     field: str | None = Field(description="name of the input at fault")
+    request_id: str | None = Field(None, description="as in the header X-Request-Id and in the server's log")
 
 
 class Refusal(BaseModel):

@@ -10,8 +10,9 @@ from typing import Any
 from flask import Response, current_app, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.web.access import LOGGED_SINCE, REQUEST_ID
+from nlpbook_helpers.web.access import BEGAN, IS_LOGGED, REQUEST_ID
 from nlpbook_helpers.web.language import find_words, get_api_language
+from nlpbook_helpers.web.metrics import count_request
 from nlpbook_helpers.web.requests import ApiError, describe_error
 
 LOCAL = "http://localhost:* http://127.0.0.1:*"
@@ -37,11 +38,12 @@ def hash_static_files() -> str:
 def finish(response: Response) -> Response:
     """Add the headers of every answer, and compress a long one for those who can read it so."""
     response.headers.update(SECURITY_HEADERS)
-    number, began = request.environ.get(REQUEST_ID, ""), request.environ.get(LOGGED_SINCE)
-    response.headers["X-Request-Id"] = number
-    if began:  # without the query, which may hold the key
-        now, took = time.strftime("%Y-%m-%dT%H:%M:%S%z"), f"{1000 * (time.monotonic() - began):.0f} ms"
-        what = f"{request.method} {request.path!a} {response.status_code}"
+    response.headers["X-Request-Id"] = number = request.environ.get(REQUEST_ID, "")
+    count_request(current_app.extensions["nlpbook"].name, response.status_code)
+    if request.environ.get(IS_LOGGED):  # without the query, which may hold the key
+        seconds = time.monotonic() - request.environ[BEGAN]
+        now, took = time.strftime("%Y-%m-%dT%H:%M:%S%z"), f"{1000 * seconds:.0f} ms"
+        what = f"{request.method} {request.script_root + request.path!a} {response.status_code}"
         print(now, request.remote_addr, what, took, number, file=sys.stderr, flush=True)
     if request.endpoint == "static" and response.status_code in (200, 304):
         response.headers["Cache-Control"] = FOREVER
@@ -78,6 +80,7 @@ def answer_error(error: HTTPException) -> Response:
     as_page = wants_page and not is_api
     language = find_words()["language"] if as_page else get_api_language()
     status, described = error.code or 500, describe_error(error, language)
+    described["request_id"] = request.environ.get(REQUEST_ID)
     body = render_template("error.html", status=status, **described) if as_page else jsonify({"error": described})
     response = current_app.make_response((body, status))
     response.headers.extend((name, value) for name, value in error.get_headers() if name != "Content-Type")

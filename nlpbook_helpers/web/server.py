@@ -20,11 +20,12 @@ from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
 from waitress.task import ErrorTask
 
-from nlpbook_helpers.web.access import ACCESS_KEY, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, LOGGED_SINCE, REQUEST_ID
-from nlpbook_helpers.web.app import MAX_EXPLANATIONS, MAX_REQUESTS, say
+from nlpbook_helpers.web.access import ACCESS_KEY, BEGAN, IS_LOGGED, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, REQUEST_ID
+from nlpbook_helpers.web.app import say
 from nlpbook_helpers.web.language import choose_language
 from nlpbook_helpers.web.requests import ApiError, describe_error
 from nlpbook_helpers.web.responses import SECURITY_HEADERS
+from nlpbook_helpers.web.service import MAX_EXPLANATIONS, MAX_REQUESTS, Service
 from nlpbook_helpers.web.tunnel import Tunnel, add_key, open_tunnel
 
 PORT = 5000
@@ -47,9 +48,12 @@ class _JsonErrorTask(ErrorTask):
     def execute(self) -> None:
         error = self.request.error
         language = choose_language(self.request.headers.get("ACCEPT_LANGUAGE", ""))
-        body = json.dumps({"error": describe_error(ApiError(error.code), language)}).encode()
+        number = secrets.token_hex(4)
+        described = describe_error(ApiError(error.code), language) | {"request_id": number}
+        body = json.dumps({"error": described}).encode()
         self.status = f"{error.code} {error.reason}"
-        self.response_headers = [("Content-Type", "application/json"), *SECURITY_HEADERS.items()]
+        headers = {"Content-Type": "application/json", "X-Request-Id": number, **SECURITY_HEADERS}
+        self.response_headers = list(headers.items())
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -115,6 +119,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
         host: str = WILDCARDS.get(self.host, self.host)
         self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
         self._app, self.tunnel, self.closed = app, None, threading.Event()
+        self._services: list[Service] = app.extensions["nlpbook"].together
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._sockets: dict[int, Any] = {}  # waitress keeps its own in it
@@ -124,12 +129,12 @@ class Server(contextlib.AbstractContextManager["Server"]):
             sockets=[listener],
             server_name=self.host,
             # A request waits for its answer in a thread: more of these than may wait, so that some are free to refuse.
-            threads=MAX_REQUESTS + MAX_EXPLANATIONS + 8,
+            threads=(MAX_REQUESTS + MAX_EXPLANATIONS) * len(self._services) + 8,
             channel_timeout=30,  # seconds
             connection_limit=2 * MAX_UNFINISHED,
             channel_request_lookahead=1,  # without it nobody notices that a client has hung up
             max_request_header_size=2**16,
-            max_request_body_size=max(MAX_BODY_BYTES, 2 * (app.config["MAX_CONTENT_LENGTH"] or 0)),
+            max_request_body_size=max(MAX_BODY_BYTES, *(2 * service.max_bytes for service in self._services)),
             # X-Forwarded-Proto must reach the app, where it decides whether a cookie is Secure and nothing else.
             clear_untrusted_proxy_headers=False,
             asyncore_use_poll=True,
@@ -146,7 +151,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
         is_tunnelled = self.public_url is not None
         environ |= {ACCESS_KEY: self.key, IS_TUNNELLED: is_tunnelled, REQUEST_ID: secrets.token_hex(4)}
         environ[IS_PUBLIC] = is_tunnelled or self.host not in LOCAL_HOSTS
-        environ[LOGGED_SINCE] = time.monotonic() if self._access_log else None
+        environ |= {IS_LOGGED: self._access_log, BEGAN: time.monotonic()}
         return self._app(environ, start_response)
 
     @property
@@ -169,9 +174,9 @@ class Server(contextlib.AbstractContextManager["Server"]):
         with contextlib.suppress(OSError):
             self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._sockets, ignore_all=True))
         self._thread.join(timeout=5)
-        service = self._app.extensions.get("nlpbook")
-        if service and all(server._app is not self._app for server in _open_servers):
-            service.close()
+        if all(server._app is not self._app for server in _open_servers):
+            for service in self._services:
+                service.close()
 
     def __exit__(self, *error: object) -> None:
         """Close."""
@@ -220,8 +225,8 @@ def serve(
     server = Server(app, listener, wanted, None if key == "auto" else key, access_log)
     open_tunnel(server, tunnel, wants_random_key=key == "auto")
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
-    name = f'"{app.extensions["nlpbook"].title}"' if "nlpbook" in app.extensions else app.name
-    say(f"Serving {name} at {add_key(server.url, server.key)} ({stop_hint})")
+    names = ", ".join(f'"{service.title}"' for service in app.extensions["nlpbook"].together)
+    say(f"Serving {names} at {add_key(server.url, server.key)} ({stop_hint})")
     return server
 
 

@@ -13,6 +13,7 @@ from canvas import (
     GREEN,
     HERE,
     INK,
+    LINE,
     ORANGE,
     PLAIN,
     QUIET,
@@ -291,12 +292,75 @@ def draw_shrinking() -> Picture:
     return picture
 
 
+def draw_three_relations() -> Picture:
+    """전제가 참인 장면들의 모임이 가설이 참인 장면들의 모임 안에 통째로 들면 참, 따로
+    떨어지면 거짓, 걸쳐 있으면 중립이라는 그림 셋.
+    """
+    picture = Picture(500)
+    rows = (
+        (24, GREEN, "참", "전제가 참이면", "가설도 늘 참", 34),
+        (176, ORANGE, "거짓", "둘이 함께 참일", "수는 없음", -112),
+        (328, BLUE, "중립", "참일 수도", "거짓일 수도", -36),
+    )
+    for y, fill, name, first, second, shift in rows:
+        hypothesis = 182 if shift < -100 else 112
+        picture.box(hypothesis, y, 160, 112, "none", stroke=STRONG[fill], radius=40)
+        picture.text(hypothesis + 80, y + 96, "가설", color=STRONG[fill], bold=True)
+        premise = 56 if shift < -100 else 112 + shift
+        picture.box(premise, y + 18, 92, 58, fill, radius=28)
+        picture.text(premise + 46, y + 47, "전제", bold=True)
+        picture.text(356, y + 26, name, size=20, bold=True, at="start")
+        picture.text(356, y + 58, first, at="start")
+        picture.text(356, y + 84, second, at="start")
+    picture.text(16, 478, "테두리 안: 그 문장이 참인 장면을 모두 모은 것", color=QUIET, at="start")
+    return picture
+
+
+def draw_request_path() -> Picture:
+    """브라우저에 적은 글이 서버에 가서 검사를 받고, 추론 함수 안에서 토큰, 점수, 확률이
+    되어, JSON으로 돌아와 막대가 되는 길. 열쇠가 없거나 글이 비었으면 모델까지 가지 못한다.
+    """
+    picture = Picture(560)
+    picture.box(16, 20, 448, 72, BLUE, radius=12)
+    picture.text(32, 42, "브라우저", size=18, bold=True, at="start")
+    picture.text(32, 70, "글을 적고 분석하기를 누릅니다", at="start")
+    picture.line(150, 96, 150, 138, QUIET, 2, arrow=True)
+    picture.text(164, 116, "POST /api, 글은 JSON", size=15, color=QUIET, at="start")
+    picture.box(16, 142, 448, 296, "#ffffff", stroke=LINE, radius=12)
+    picture.text(32, 166, "서버", size=18, bold=True, at="start")
+    picture.text(82, 166, "serve(app)", size=15, color=QUIET, at="start")
+    picture.cell(32, 188, 236, 44, "열쇠와 글을 검사", fill=ORANGE, bold=True)
+    picture.line(272, 210, 300, 210, STRONG[ORANGE], 2, arrow=True)
+    picture.text(308, 199, "아니면 401, 413,", size=15, color=STRONG[ORANGE], at="start")
+    picture.text(308, 221, "422로 돌려보냄", size=15, color=STRONG[ORANGE], at="start")
+    picture.line(150, 236, 150, 262, QUIET, 2, arrow=True)
+    picture.box(32, 266, 416, 156, GREEN, radius=10)
+    picture.text(48, 290, "inference_fn", size=18, bold=True, at="start")
+    steps = ("토크나이저", "모델", "소프트맥스")
+    for column, (step, result) in enumerate(zip(steps, ("번호", "점수", "확률"), strict=True)):
+        x = 48 + 134 * column
+        picture.cell(x, 310, 112, 40, step, fill="#ffffff")
+        picture.line(x + 56, 354, x + 56, 376, QUIET, 2, arrow=True)
+        picture.text(x + 56, 396, result, bold=True)
+        if column < 2:
+            picture.line(x + 82, 390, x + 140, 354, QUIET, 2, arrow=True)
+    picture.line(150, 442, 150, 480, QUIET, 2, arrow=True)
+    picture.text(164, 460, "답도 JSON", size=15, color=QUIET, at="start")
+    picture.box(16, 484, 448, 60, BLUE, radius=12)
+    picture.text(32, 514, "브라우저", size=18, bold=True, at="start")
+    picture.box(150, 506, 250, 16, "#ffffff", stroke=LINE)
+    picture.box(150, 506, 190, 16, STRONG[GREEN])
+    return picture
+
+
 # A drawing's docstring is its alternative text: who cannot see the picture hears it.
 PICTURES = {
     "review-to-answer": draw_review_to_answer,
     "padding-and-mask": draw_padding_and_mask,
     "three-splits": draw_three_splits,
+    "three-relations": draw_three_relations,
     "pair-segments": draw_pair_segments,
+    "request-path": draw_request_path,
     "windows": draw_windows,
     "series": draw_series,
     "shrinking": draw_shrinking,

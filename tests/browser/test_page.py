@@ -12,7 +12,7 @@ import pytest
 from web_client import KEY, answer_sentence, explain_sentence
 
 from nlpbook_helpers import web
-from nlpbook_helpers.web import Server, get_web_service_app
+from nlpbook_helpers.web import Server, get_web_service_app, join_apps
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 # Playwright speaks to its driver and to Chromium; the page to loopback only.
@@ -213,6 +213,50 @@ def test_right_and_wrong_are_kept(page: Any, serve_app: Serve, tmp_path: Path) -
         assert [row["label"] for row in csv.DictReader(file)] == ["긍정 (positive)", "부정 (negative)"]
 
 
+def join(**functions: Any) -> Any:
+    return join_apps({name: get_web_service_app(function) for name, function in functions.items()})
+
+
+def test_two_classifiers_answer_the_same_text_beside_each_other(page: Any, serve_app: Serve) -> None:
+    def other(text: str) -> dict[str, Any]:
+        if "오류" in text:
+            raise ValueError("저는 못 읽습니다.")
+        return answer(f"나쁜 {text}")
+
+    url = serve_app(join(reviews=answer, harsh=other, pairs=compare)).url
+    page.goto(url)
+    ask(page, "좋은 글")
+    choice, beside = page.get_by_label("함께 볼 분류기"), page.locator("#beside-answer")
+    assert choice.locator("option").all_inner_texts() == ["없음", "harsh"], "one of pairs cannot read this text"
+    choice.select_option("harsh")
+    expect(beside.locator(".prediction")).to_have_text("부정이에요 75%")
+    assert page.locator("#result .prediction").inner_text() == "긍정이에요 98.8%"
+    left, right = page.locator("#result").bounding_box(), beside.bounding_box()
+    assert left["x"] + left["width"] < right["x"] and abs(left["y"] - right["y"]) < 100
+    ask(page, "다른 글")
+    beside.get_by_role("link", name="harsh 페이지에서 보기").click()
+    page.wait_for_selector("[data-state=done]")
+    assert page.url.startswith(f"{url}/models/harsh/#text=") and page.locator("blockquote").inner_text() == "다른 글"
+    page.get_by_label("함께 볼 분류기").select_option("reviews")
+    expect(beside.locator(".prediction")).to_have_text("긍정이에요 98.8%")
+    page.get_by_label("문장", exact=True).or_(page.get_by_label("text", exact=True)).fill("오류")
+    page.locator("#submit").click()
+    expect(beside).to_contain_text("이 문장은 다룰 수 없습니다.")
+    expect(page.locator("#result")).to_contain_text("저는 못 읽습니다.")
+
+
+def test_the_picker_takes_the_text_along_and_the_way_back_finds_it(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(join(reviews=answer, pairs=compare)).url)
+    field = page.get_by_label("문장", exact=True)
+    field.fill("비가 온다 & 춥다")
+    page.get_by_role("link", name="문장 관계 분류기 pairs").click()
+    expect(page.get_by_label("전제")).to_have_value("비가 온다 & 춥다")
+    assert page.get_by_label("가설").input_value() == "" and page.locator("#result[data-state=empty]").count() == 1
+    assert page.locator("#beside").count() == 0
+    page.go_back()
+    expect(field).to_have_value("비가 온다 & 춥다")
+
+
 def test_pieces_are_added_up_to_words_and_each_word_stands_once(page: Any, serve_app: Serve) -> None:
     def explain(sentence: str) -> dict[str, Any]:
         places = [(0, 2, 1.0), (2, 4, 0.5), (5, 7, 1.0), (7, 8, -3.0), (10, 12, 0.25), (12, 14, 0.25)]
@@ -358,3 +402,8 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
     check("with a result, why, history and code")
     analyse_many(page, file=b"text,label\na,1\n,0\n")
     check("with a table")
+    page.goto(serve_app(join(reviews=answer, harsh=lambda text: answer(f"나쁜 {text}"), pairs=compare)).url)
+    ask(page, "글")
+    page.locator("#beside").select_option("harsh")
+    page.wait_for_selector("#beside-answer .prediction")
+    check("two beside each other")

@@ -68,7 +68,7 @@ def test_bad_input_gets_one_sentence(serve_app: Serve, case: Any) -> None:
         assert (answer.status, answer.error["code"], answer.error["field"]) == (status, code, field), path
         assert re.search(match, answer.error["message"])
     if status == 422 and paths == ONE:
-        assert call(f"{url}/api/batch", {"inputs": [body]}).json["results"] == [answer.json], "as a single one"
+        assert call(f"{url}/api/batch", {"inputs": [body]}).json["results"] == [answer.as_result]
 
 
 def fail(sentence: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_an_error_of_the_function_is_its_inputs_own(serve_app: Serve, caplog: py
     singles = {text: call(f"{url}/api", {"sentence": text}) for text in expected}
     assert {text: answer.status for text, answer in singles.items()} == expected
     batch = call(f"{url}/api/batch", {"inputs": [{"sentence": text} for text in expected]})
-    assert batch.json["results"] == [answer.json for answer in singles.values()] and "secret" not in batch.text
+    assert batch.json["results"] == [answer.as_result for answer in singles.values()] and "secret" not in batch.text
     assert singles["독"].error["message"] == "독은 ? 읽지 않습니다" and "secret.ckpt" in caplog.text
     assert "서버 안에서 오류가 났습니다" in singles["탈"].text and re.search("숫자가 아닌 값.NaN", singles["수"].text)
 
@@ -131,7 +131,7 @@ def test_messages_follow_the_language_and_codes_do_not(serve_app: Serve, accepte
     single = call(f"{url}/api", {"sentence": ""}, **language)
     batch = call(f"{url}/api/batch", {"inputs": [{"sentence": ""}]}, **language)
     assert single.error["code"] == "empty_text" and match in single.error["message"]
-    assert batch.json["results"] == [single.json]
+    assert batch.json["results"] == [single.as_result]
 
 
 def test_every_sentence_is_there_in_both_languages() -> None:

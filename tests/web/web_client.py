@@ -31,9 +31,17 @@ class Answer(NamedTuple):
     @property
     def error(self) -> dict[str, Any]:
         """The error, which must have the form that all errors have."""
-        assert list(self.json) == ["error"] and list(self.json["error"]) == ["code", "message", "field"]
+        assert list(self.json) == ["error"]
+        assert list(self.json["error"]) == ["code", "message", "field", "request_id"]
+        assert self.json["error"]["request_id"] == self.headers["X-Request-Id"]
         assert self.json["error"]["message"] and "Traceback" not in self.text and ".py" not in self.text
         return self.json["error"]
+
+    @property
+    def as_result(self) -> Any:
+        """The same as a batch has it among its results: the number belongs to the request."""
+        error = None if self.status == 200 else {name: self.error[name] for name in ("code", "message", "field")}
+        return {"error": error} if error else self.json
 
 
 def call(url: str, body: Any = None, method: str | None = None, **headers: str) -> Answer:

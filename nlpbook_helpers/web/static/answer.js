@@ -3,7 +3,7 @@ import { fields, getLabel, isEnglish, isolate, make, say, translate } from "./do
 
 const PARTS_OF_NAME = /^(.*\S)\s*\(([^()]+)\)$/s; // "긍정 (positive)"
 const UNSURE_BELOW = 60; // percent
-const WEAK = document.body.dataset.weak; // how often in 100 a model errs that errs often
+const OFTEN = 20; // times in 100: a model that errs as often says so with each answer
 
 // Each X_width ("98.76%") of the answer with its X_data ("긍정 0.9876") is a bar.
 export function readBars(answer) {
@@ -75,14 +75,15 @@ export function makeBar(name, words, percent, isTop) {
   return make("li", { className: isTop ? "bar top-bar" : "bar" }, make("p", {}, label, " ", value), makeTrack(percent));
 }
 
-export function makeAnswer(answer) {
+// `errors`: how often in 100 the model errs that gave the answer.
+export function makeAnswer(answer, { errors } = document.body.dataset) {
   const { bars, top, name, share, shown, english, remark } = summarize(answer);
   if (!bars.length && !name) return [make("pre", {}, JSON.stringify(answer, null, 2))];
   const headline = make("p", { className: "prediction" }, isolate(describePrediction(name, share ?? 100)));
   if (shown) headline.append(" ", make("span", { className: "share" }, shown));
   const label = make("p", { className: "label" }, english ? `${say("answer")} · ${english}` : say("answer"));
   const list = make("ul", { className: "bars" }, ...bars.map((bar) => makeBar(bar.name, bar.words, bar.percent, bar === top)));
-  return [label, headline, ...makeRemark(remark), ...makeRemark(WEAK && say("weak", { errors: WEAK })), list];
+  return [label, headline, ...makeRemark(remark), ...makeRemark(errors >= OFTEN && say("weak", { errors })), list];
 }
 
 // What to keep in mind when reading an answer, such as that most of the text was unknown to the model.

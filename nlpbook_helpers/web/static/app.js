@@ -1,6 +1,7 @@
 // One question: sends the form to the API and shows the answer. The other modules hang on it.
 import { makeAnswer, summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
+import { askBeside, makeHash, setUpBeside } from "./beside.js";
 import { copy, setUpCallsOfForm } from "./calls.js";
 import { byId, fields, formatCount, isBusy, make, makeButton, readTexts, say, setBusy, setUpTabs } from "./dom.js";
 import { offerExplanation } from "./explain.js";
@@ -11,7 +12,7 @@ import { setUpMany } from "./many.js";
 const form = byId("form");
 const [submit, result, why, place] = ["submit", "result", "why", "after"].map(byId);
 const canExplain = document.body.dataset.canExplain === "yes";
-let answered; // the texts of the last answer, as JSON
+let answered; // the texts of the last answer
 const tabs = [...document.querySelectorAll("[role=tab]")];
 
 function show(state, ...children) {
@@ -51,6 +52,7 @@ async function ask() {
   setBusy(submit, true);
   fields.forEach((field) => setFieldError(field, ""));
   show("loading", make("p", { className: "hint" }, say("reading")), makeSkeleton("skeleton"));
+  askBeside(texts);
   try {
     const answer = await post("api", texts);
     const summary = summarize(answer);
@@ -58,7 +60,7 @@ async function ask() {
     offerExplanation(why, texts, canExplain);
     place.replaceChildren(...makeFeedback(texts, summary), makeLinkButton(texts));
     remember(texts, summary);
-    answered = JSON.stringify(texts);
+    answered = texts;
   } catch (error) {
     showError(error);
     // A server that asks for patience gets it: the button counts down and then works again.
@@ -73,7 +75,7 @@ function askAbout(texts) {
   if (isBusy(submit)) return;
   // What was typed and got no answer is not lost: the history keeps it.
   const typed = readTexts();
-  const isUnanswered = JSON.stringify(typed) !== answered && Object.values(typed).join("").trim();
+  const isUnanswered = JSON.stringify(typed) !== JSON.stringify(answered) && Object.values(typed).join("").trim();
   if (isUnanswered) remember(typed, { name: say("unanswered"), shown: "" });
   for (const field of fields) field.value = texts[field.name];
   fields.forEach(updateCount);
@@ -82,12 +84,13 @@ function askAbout(texts) {
   ask();
 }
 
-// What follows the # is never sent to a server: the link carries the texts, and opening it asks about them.
-const makeHash = (texts) => `#${new URLSearchParams(texts)}`;
-
+// Asks about the texts that the address carries; if some are missing, there is something left to write.
 function askAboutHash() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  if (fields.every((field) => given.has(field.name))) askAbout(Object.fromEntries(given));
+  const given = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  if (fields.every((field) => given[field.name])) return askAbout(given);
+  for (const field of fields) field.value ||= given[field.name] ?? "";
+  fields.forEach(updateCount);
+  updateCalls();
 }
 
 function makeLinkButton(texts) {
@@ -112,6 +115,7 @@ const remember = setUpHistory(askAbout);
 const updateCalls = setUpCallsOfForm();
 setUpTabs(tabs);
 setUpMany();
+setUpBeside(readTexts, () => answered);
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
