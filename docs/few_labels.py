@@ -1,7 +1,7 @@
 """How good is a classifier with 8, 16 or 64 labelled texts per class? The measurement of few-labels.md.
 
     pip install setfit
-    NLPBOOK_CORPUS_DIR=… python docs/few_labels.py     # the folder with nsmc/; a quarter of an hour on one core
+    NLPBOOK_CORPUS_DIR=… python docs/few_labels.py     # the folder with nsmc/; some 20 minutes of one core
 
 Texts to learn from are drawn by a seed from NSMC's training file; all answer the same 2,000 rows of its test file.
 """
@@ -90,7 +90,7 @@ def use_setfit(train: Rows, test: list[str], seed: int) -> np.ndarray:
     """Draw texts of one class together and those of two apart, then learn a logistic regression over vectors."""
     texts, labels = zip(*train, strict=True)
     model = SetFitModel.from_pretrained(ENCODER, local_files_only=True)
-    model.model_body.float().max_seq_length = LENGTH
+    model.model_body.max_seq_length = LENGTH
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             output_dir=folder, batch_size=16, num_epochs=1, num_iterations=max(2, 160 // len(train)),
