@@ -47,9 +47,11 @@ class ClassificationTask(LightningModule):
         if self._merge:  # the adapters are in the model itself; PEFT's wrapper around it drops token types in silence
             model = model.get_base_model()
         # encoders answer through a `classifier`; decoders, encoder-decoders and XLNet call their last layer otherwise,
-        # or give it no bias, from which a checkpoint's labels are counted
+        # or give it no bias, from which a checkpoint's labels are counted; DeBERTa 1 hides padding by a float32 number,
+        # which is too large for the 16 bits that it is multiplied in
         has_bias = any(name.startswith("classifier.") and name.endswith("bias") for name in model.state_dict())
-        if "attention_mask" not in inspect.signature(model.forward).parameters or not has_bias:
+        hides_padding = "attention_mask" in inspect.signature(model.forward).parameters
+        if not (has_bias and hides_padding) or model.config.model_type == "deberta":
             expected = "an encoder that takes an attention_mask and answers at its first token, such as BERT or RoBERTa"
             raise ValueError(f"model: expected {expected}, got {type(model).__name__}: choose one of those")
         if args.max_seq_length > (limit := count_positions(model)):

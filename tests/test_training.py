@@ -20,6 +20,7 @@ from transformers import (
     BartConfig,
     BloomConfig,
     CTRLConfig,
+    DebertaConfig,
     GPT2Config,
     LlamaConfig,
     OPTConfig,
@@ -41,6 +42,7 @@ OTHERS = [
     BartConfig(d_model=16, encoder_layers=1, decoder_layers=1, **SMALL),
     XLNetConfig(d_model=8, n_layer=1, n_head=1, d_inner=8, **SMALL),
     CTRLConfig(n_embd=8, n_layer=1, n_head=1, dff=8, **SMALL),
+    DebertaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, **SMALL),
     BloomConfig(hidden_size=8, n_layer=1, n_head=1, **SMALL),
     OPTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, ffn_dim=8, word_embed_proj_dim=8, **SMALL),
 ]  # fmt: skip
