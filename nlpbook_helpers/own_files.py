@@ -14,7 +14,9 @@ from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, fi
 from nlpbook_helpers.resuming import STATE_NAME
 from nlpbook_helpers.runtime import create, get_profile
 
-USUAL_LABELS = ("label", "gold_label", "category", "class", "sentiment", "레이블", "라벨", "감정", "분류", "정답")
+USUAL_LABELS = [
+    "label", "gold_label", "category", "class", "sentiment", "레이블", "라벨", "감정", "감성", "분류", "정답",
+]  # fmt: skip
 LARGE, EMBEDDED = "beomi/kcbert-base", "nlpbook-mini"
 # What a first training without any option should have; rare classes count as much as frequent ones.
 MONITOR = "max val_macro_f1"
@@ -105,21 +107,26 @@ def _open(path: Path, given: dict[str, Any], labels: list[str] | None = None) ->
             encoding = guess_encoding(file.read(SAMPLE_BYTES))
     reading = {"encoding": encoding or "utf-8", "quoting": given.get("quoting", True)}
     named = [*(given.get("text_columns") or ()), *filter(None, [given.get("label_column")])]
-    _, row = next(read_rows(path, [] if labels else named, keep_errors=True, **reading), (0, {}))
+    skip, name = given.get("skip_bad_rows", False), {"train": [path.name]}
+    rows = (row for _, row in read_rows(path, [] if labels else named, keep_errors=skip, **reading) if row)
+    if (row := next(rows, None)) is None:
+        raise CorpusError(f"{path}: expected rows below the line that names the columns, found none: add them")
     texts, label = _find_columns(path, list(row), given)
     print(f"{path.name}: encoding {reading['encoding']}, texts in {', '.join(map(repr, texts))}, labels in {label!r}")
-    skip, name = given.get("skip_bad_rows", False), {"train": [path.name]}
     return CsvCorpus(texts, label, labels=labels or given.get("labels"), files=name, skip_bad_rows=skip, **reading)
 
 
 def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[list[str], str]:
     """Return the columns of texts and label: those that were named, else usual ones, else the only one that is left."""
-    labels = [name for name in (given.get("label_column"), *USUAL_LABELS) if name in found]
+    written = {name.lower(): name for name in found}  # "Label" is usual too
+    usual_labels = [written[name] for name in USUAL_LABELS if name in written]
+    labels = [name for name in (given.get("label_column"), *usual_labels) if name in found]
     if not labels:
-        raise CorpusError(f"{path}: expected a column of labels, found {found}: name it with --label (label_column)")
+        expected = "expected a first line that names the columns, and one of labels among them"
+        raise CorpusError(f"{path}: {expected}, found {found}: name it with --label (label_column)")
     left = [name for name in found if name != labels[0]]
-    usual = [given.get("text_columns") or (), *USUAL_COLUMNS[2], *USUAL_COLUMNS[1]]
-    texts = next((list(names) for names in usual if names and set(names) <= set(left)), left)
+    usual = [[written.get(name, name) for name in names] for names in (*USUAL_COLUMNS[2], *USUAL_COLUMNS[1])]
+    texts = next((list(names) for names in (given.get("text_columns"), *usual) if names and {*names} <= {*left}), left)
     if texts is left and len(left) != 1:
         raise CorpusError(f"{path}: expected a column of texts, found {left}: name it with --text (text_columns)")
     return texts, labels[0]

@@ -184,7 +184,7 @@ def guess_encoding(sample: bytes) -> str | None:
     for name, first, second in (("utf-32-be", 0, 1), ("utf-32-le", 3, 2)):  # which of four bytes are 0 there
         if not any(sample[first::4]) and sample[second::4].count(0) > len(sample) / 8:
             return name
-    text, zeros = _decode_sample(sample, "utf-8"), sample.count(0) / len(sample)
+    text, zeros = _decode_sample(sample, "utf-8"), sample.count(0) / max(1, len(sample))
     is_utf8 = 2 * text.count("\ufffd") <= sum(not char.isascii() for char in text)  # single bad bytes are a row's fault
     if zeros > (0.3 if is_utf8 else 0.02):
         likely = "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
@@ -247,7 +247,7 @@ def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:
 
 def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> None:
     if len(set(found)) != len(found):
-        raise CorpusError(f"{place}: expected different column names, found {list(found)}")
+        raise CorpusError(f"{place}: expected different column names, found {list(found)}: rename one")
     if missing := [name for name in columns if normalize_text(name) not in found]:
         raise MissingColumnsError(place, missing, found)
     if bad := [name for name in found if any("\ud800" <= char <= "\udfff" for char in name)]:

@@ -92,7 +92,7 @@ REVIEWS = [(f"{word} {number}", label, str(number)) for label, word in WORDS.ite
         (
             ["리뷰", "종류", "번호"],
             {},
-            r"expected a column of labels, found \['리뷰', '종류', '번호'\]: name it with --label",
+            r"one of labels among them, found \['리뷰', '종류', '번호'\]: name it with --label",
         ),
         (["글", "감정", "번호"], {}, r"expected a column of texts, found \['글', '번호'\]: name it with --text"),
         (
@@ -114,6 +114,21 @@ def test_what_is_unclear_in_a_file_is_asked_for(shop, header, given, sentence):
         nlpbook.prepare_training(["own.csv"], **given)
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "own.csv is empty"),
+        ("리뷰,감정\n", "own.csv: expected rows below the line that names the columns, found none"),
+        ('리뷰,감정\n"좋아요,칭찬\n나빠요,불만\n', "own.csv, line 2: .*--no-quoting"),
+        ("좋아요,칭찬\n나빠요,불만\n", r"expected a first line that names the columns.*found \['좋아요', '칭찬'\]"),
+    ],
+)
+def test_a_file_without_a_row_to_learn_from_is_one_sentence(shop, content, sentence):
+    (shop / "own.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(nlpbook.CorpusError, match=sentence):
+        nlpbook.prepare_training(["own.csv"])
+
+
 def test_what_is_found_in_files_is_shown_and_what_is_given_wins(shop, capsys):
     write_csv(shop / "own.csv", ["글", "감정"], [row[:2] for row in REVIEWS])
     write_csv(shop / "feedback.csv", ["sentence", "label"], [("  영화 0", "칭찬"), ("영화 9", "가격")])
@@ -132,6 +147,6 @@ def test_what_is_found_in_files_is_shown_and_what_is_given_wins(shop, capsys):
 
 
 def test_pairs_are_known_by_their_columns(shop):
-    write_csv(shop / "pairs.csv", ["premise", "hypothesis", "gold_label"], [(*row[:2], row[1]) for row in REVIEWS])
+    write_csv(shop / "pairs.csv", ["Premise", "Hypothesis", "Label"], [(*row[:2], row[1]) for row in REVIEWS])
     args = nlpbook.prepare_training(["pairs.csv"], pretrained_model_name="nlpbook-mini")
-    assert (args.downstream_task_name, args.text_columns) == ("pair-classification", ["premise", "hypothesis"])
+    assert (args.downstream_task_name, args.text_columns) == ("pair-classification", ["Premise", "Hypothesis"])
