@@ -35,7 +35,7 @@ METADATA_TYPES: dict[str, type] = {
     "max_seq_length": int,
 }
 MOST_EXAMPLES, MOST_CHARACTERS = 4, 200  # that a page offers to try, whoever wrote the checkpoint
-NO_NUMBERS = "its weights or losses are not numbers (nan): train again with a lower learning_rate"
+NO_NUMBERS = "weights or losses are not numbers (nan): train again with a lower learning_rate"
 SCALE_SUFFIX = ".scale"
 INT8_MOST = 127
 _VAL_LOSS_IN_NAME = re.compile(r"val_loss=(\d+(?:\.\d+)?|nan|inf)(?:-v\d+)?\.ckpt$")
@@ -227,8 +227,7 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
         if is_sound(records[path], checkpoints[path]["state_dict"]):
             return path
         logger.warning("passed over %s: its loss or weights are not numbers", path.name)
-    names = [path.name for path in ranks]
-    raise CheckpointError(f"{folder}: losses or weights of {names} are not numbers: lower learning_rate, and train")
+    raise CheckpointError(f"{folder}, {[path.name for path in ranks]}: {NO_NUMBERS}")
 
 
 def _rank(records: Mapping[Path, dict[str, Any]]) -> dict[Path, list[float]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from functools import partial
 from urllib.request import Request, urlopen
 
 import pytest
@@ -21,6 +22,8 @@ has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has 
 
 def start(*arguments: str, **settings) -> subprocess.Popen:
     command = [sys.executable, "-u", "-m", "nlpbook_helpers", *arguments]
+    if sys.platform != "win32":  # of tests in the background it would be ignored, and inherited so
+        settings["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
 
