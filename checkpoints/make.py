@@ -80,21 +80,18 @@ def shorten(tokenizer: bytes) -> bytes:
     return json.dumps(json.loads(tokenizer), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def ship(checkpoint: dict[str, Any], name: str, file_name: str, arguments: dict[str, Any]) -> None:
+def ship(checkpoint: dict[str, Any], name: str, finetuned: Path, arguments: dict[str, Any]) -> None:
     """Write a checkpoint with its weights in 8 bits, configuration and tokenizer beside it, and its figures."""
     folder = HERE / name
     folder.mkdir(parents=True, exist_ok=True)
     for earlier in folder.glob("*.ckpt"):
         earlier.unlink()
-    files = checkpoint[METADATA_KEY]["tokenizer_files"]
-    short = shorten(files["tokenizer.json"].numpy().tobytes())
-    files["tokenizer.json"] = torch.frombuffer(bytearray(short), dtype=torch.uint8)
-    torch.save({**checkpoint, "state_dict": pack_weights(checkpoint["state_dict"])}, folder / file_name)
-    classifier = nlpbook.Classifier.from_checkpoint(folder)
-    classifier.model.config.save_pretrained(folder)
-    classifier.tokenizer.save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes(short)
-    write_figures(classifier, name, arguments)
+    AutoConfig.from_pretrained(finetuned).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(finetuned).save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    path.write_bytes(shorten(path.read_bytes()))
+    torch.save({**checkpoint, "state_dict": pack_weights(checkpoint["state_dict"])}, folder / f"{name}.ckpt")
+    write_figures(nlpbook.Classifier.from_checkpoint(folder), name, arguments)
 
 
 def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str, Any]) -> None:
@@ -139,14 +136,10 @@ def make_classifier(name: str, encoder: Path) -> None:
         "text_columns": list(shipped.corpus.text_columns),
         "versions": find_versions(),
         "config": json.dumps(model.config.to_diff_dict() | {"model_type": model.config.model_type}),
-        "tokenizer_files": {
-            path.name: torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-            for path in sorted(finetuned.glob("tokenizer*"))
-        },
     }
     weights = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
     arguments = {key: value for key, value in asdict(recipe).items() if key not in ("read", "labels")}
-    ship({"state_dict": weights, METADATA_KEY: metadata}, name, f"{name}.ckpt", arguments)
+    ship({"state_dict": weights, METADATA_KEY: metadata}, name, finetuned, arguments)
 
 
 def main() -> None:

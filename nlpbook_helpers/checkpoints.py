@@ -139,7 +139,7 @@ def pack_weights(state_dict: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.T
         state_dict: Name → weights, of any floating type.
 
     Returns:
-        For each matrix (out, in) int8 under its name, and its scale per row, float32, (out, 1), under the name with
+        For each matrix (out, in) int8 under its name, and its scale per row, float16, (out, 1), under the name with
         `.scale`; all else in float16.
     """
     import torch
@@ -147,8 +147,8 @@ def pack_weights(state_dict: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.T
     packed: dict[str, torch.Tensor] = {}
     for name, tensor in state_dict.items():
         if tensor.dim() == 2 and tensor.is_floating_point():
-            scale = tensor.float().abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / INT8_MOST
-            packed[name], packed[name + SCALE_SUFFIX] = (tensor / scale).round().to(torch.int8), scale
+            scale = (tensor.float().abs().amax(dim=1, keepdim=True) / INT8_MOST).clamp_min(1e-7).half()
+            packed[name], packed[name + SCALE_SUFFIX] = (tensor / scale.float()).round().to(torch.int8), scale
         else:
             packed[name] = tensor.half() if tensor.is_floating_point() else tensor
     return packed

@@ -119,6 +119,7 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
     content = load_checkpoint(path)
     metadata = content.get(METADATA_KEY, {})
     recorded, files = metadata.get("pretrained_model_name"), metadata.get("tokenizer_files")
+    beside = files is None and (path.parent / "tokenizer.json").is_file()  # as it is with those that ship
     encoder = name or recorded
     if not encoder:
         raise CheckpointError(f"{path} holds weights only: pass pretrained_model_name, such as 'beomi/kcbert-base'")
@@ -127,7 +128,7 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
     if metadata.get("tokenizer_is_code") and files is None and not (name and trust_remote_code):
         how = f"pass pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True"
         raise CheckpointError(f"{path} needs the tokenizer of {encoder}, which is Python code: if you trust it, {how}")
-    if "config" not in metadata or files is None:
+    if "config" not in metadata or not (files or beside):
         check_model_name(encoder)
     if "config" in metadata:
         config = _make_config(path, json.loads(metadata["config"]))
@@ -137,7 +138,8 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
         for file, bytes_of_file in (files or {}).items():
             # a checkpoint may come from anybody: its file names must stay inside the folder
             (Path(folder) / Path(file).name).write_bytes(bytes_of_file.numpy().tobytes())
-        place, trusted = (encoder, trust_remote_code and name is not None) if files is None else (folder, False)
+        known = path.parent if beside else encoder
+        place, trusted = (known, trust_remote_code and name is not None) if files is None else (folder, False)
         tokenizer = open_tokenizer(place, trusted)
     weights = {name.removeprefix("model."): tensor for name, tensor in content["state_dict"].items()}
     return _build_model(path, config, weights), tokenizer, metadata
