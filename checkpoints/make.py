@@ -38,7 +38,7 @@ class Shipped:
 
     task: str
     corpus_name: str
-    corpus: nlpbook.ClassificationCorpus
+    corpus: nlpbook.CsvCorpus
     test_corpus: str
     train_examples: int
 
