@@ -128,7 +128,7 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
     if metadata.get("tokenizer_is_code") and files is None and not (name and trust_remote_code):
         how = f"pass pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True"
         raise CheckpointError(f"{path} needs the tokenizer of {encoder}, which is Python code: if you trust it, {how}")
-    if "config" not in metadata or not (files or beside):
+    if "config" not in metadata or (files is None and not beside):
         check_model_name(encoder)
     if "config" in metadata:
         config = _make_config(path, json.loads(metadata["config"]))

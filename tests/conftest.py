@@ -22,17 +22,7 @@ from nlpbook_helpers.trainer import get_trainer
 
 torch.set_num_threads(1)  # a tiny model is faster on one core than waiting for others
 
-DEPLOYED_FROM = {
-    "02_doc_cls_deploy.ipynb": "01_doc_cls_train.ipynb",
-    "04_pair_cls_deploy.ipynb": "03_pair_cls_train.ipynb",
-}
 _WORDS = ["영화", "이야기", "배우", "정말", "재미", "있는", "시간", "아까운", "최고", "좋았다", "지루한", "다시"]
-
-
-def pytest_collection_modifyitems(items):
-    """Give the tests of a file to one process, and a lesson that deploys to the one in which its model is trained."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(DEPLOYED_FROM.get(item.path.name, item.path.name)))
 
 
 @pytest.fixture(autouse=True)
