@@ -7,12 +7,12 @@ import pytest
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Give a file's tests to one process, and a lesson that deploys to the one in which its model is trained."""
-    from xdist.scheduler import LoadFileScheduling
+    """Give a notebook's cells to one process, with those of the lesson that trained its model; else test by test."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    class LessonScheduling(LoadFileScheduling):
+    class LessonScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            lesson = re.match(r"notebooks/0([1-4])_(doc|pair)", nodeid)
-            return lesson[2] if lesson else super()._split_scope(nodeid)
+            lesson = re.match(r"notebooks/(0[12]_doc|0[34]_pair|0\d)", nodeid)
+            return lesson[1][-3:] if lesson else nodeid
 
     return LessonScheduling(config, log)

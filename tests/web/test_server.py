@@ -105,7 +105,8 @@ def test_arguments_out_of_range_are_refused(serve_app: Serve, arguments: dict[st
 @pytest.mark.parametrize("run", ["serve(app, 0, None)", "app.run(port=0)"])
 def test_no_message_is_worth_an_error(run: str) -> None:
     code = (
-        "import threading, _thread\n"
+        "import signal, threading, _thread\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # in the background it would be ignored
         "from nlpbook_helpers.web import get_web_service_app, serve\n"
         "app = get_web_service_app(lambda sentence: {})\n"
         f"threading.Timer(2, _thread.interrupt_main).start() if 'run' in '{run}' else None\n{run}"
