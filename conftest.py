@@ -12,7 +12,8 @@ def pytest_xdist_make_scheduler(config, log):
 
     class LessonScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            lesson = re.match(r"notebooks/(0[12]_doc|0[34]_pair|0\d)", nodeid)
-            return lesson[1][-3:] if lesson else nodeid
+            if lesson := re.match(r"notebooks/0[1-4]_(doc|pair)_", nodeid):
+                return lesson[1]
+            return nodeid.partition("::")[0] if nodeid.startswith("notebooks/") else nodeid
 
     return LessonScheduling(config, log)
