@@ -1,39 +1,37 @@
-"""Fine-tune an encoder as a shipped classifier: `python checkpoints/finetune.py doccls|paircls ENCODER OUTPUT`.
+"""Fine-tune an encoder as a shipped classifier: `python checkpoints/finetune.py doccls|paircls LARGE ENCODER OUTPUT`.
 
-`paircls`: KLUE-NLI's 24,998 training pairs and XNLI's 2,490 Korean ones, three times; about an hour on one CPU core
-with the twelve layers of `convert.py`.
-`doccls`: first NSMC's training reviews among other reviews and their stars, then NSMC's alone; about an hour and a half
-with `nlpbook-mini`. Stars say more than the two labels: a 6 teaches where praise and blame balance. NSMC has no such
-review, and nearly every bad one that there is, so the others are mostly middling or good.
+First some large encoders learn from the labels, each from other random numbers. What they answer together, to the same
+texts and to further ones without a label, is what the shipped one learns (Hinton et al., 2015): it says more than a
+label, and there is more of it.
 
-Nothing is chosen on the official test files, which `make.py` scores once, at the end. The 5,000 held-out reviews are
-printed, nothing more. Interrupted, it goes on.
+`doccls`: the teachers read NSMC's training reviews among other reviews and their stars, then NSMC's alone. Stars say
+more than the two labels: a 6 teaches where praise and blame balance. NSMC has no such review, and nearly every bad one
+that there is, so the others are mostly middling or good. Further texts: all other reviews.
+`paircls`: KLUE-NLI's 24,998 training pairs and XNLI's 2,490 Korean ones. Further texts: pairs made of their sentences.
 
-The learning rate rises and falls linearly, unlike the book's: over few epochs from a pretrained encoder it is worth
-several points.
+Nothing is chosen on the official test files, which `make.py` scores once, at the end. Held-out examples are printed,
+nothing more. Minutes on a GPU, a day on two CPU cores; interrupted, it goes on.
 """
 
 import csv
 import gzip
 import json
-import math
 import os
-import random
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from learning import DEVICE, SEED, Schedule, Store, Text, learn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-SEED = 7
-WARM_UP = 0.08  # share of all steps
-MEGABATCH = 50  # batches that are sorted by length together
-SAVE_EVERY = 250  # steps
-HELD_OUT = 5_000  # of NSMC's training reviews
+POOLS = 20  # parts of an epoch whose batches are put together by length
+HELD_OUT = {"doccls": 5_000, "paircls": 1_000}
+ANSWERED = 65_536  # tokens at once, where nothing is learned
 # stars: the share of reviews with so many that is read, and how likely such a review is called positive
 STARS = {
     1: (1.0, 0.0), 2: (1.0, 0.03), 3: (1.0, 0.05), 4: (1.0, 0.1), 5: (0.6, 0.3),
@@ -41,30 +39,45 @@ STARS = {
 }  # fmt: skip
 
 
+Epoch = tuple[float, float, float]
+
+
 class Example(NamedTuple):
     """A text or a pair, and the probability of each label."""
 
-    texts: tuple[str, ...]
+    text: Text
     target: tuple[float, ...]
 
 
-class Encoded(NamedTuple):
-    """An example as the model reads it."""
+class Examples(NamedTuple):
+    """What there is to learn from."""
 
-    input_ids: list[int]
-    token_type_ids: list[int]
-    target: tuple[float, ...]
+    labelled: list[Example]
+    """By the corpus that is scored in the end."""
+    others: list[Example]
+    """With labels that are less to the point."""
+    held_out: list[Example]
+    further: list[Text]
+    """Without labels."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one classifier is made."""
+    """How one classifier is made. An epoch is written as the shares of labelled, other and further texts it reads."""
 
-    read: Callable[[Path], tuple[list[list[Example]], list[Example]]]  # from the corpora: epochs, held-out examples
+    read: Callable[[Path], Examples]
     labels: tuple[str, ...]
-    batch_size: int
-    learning_rate: float
     max_seq_length: int
+    teachers: int
+    teachers_batch: int  # tokens, padding included
+    teachers_rate: float
+    teachers_epochs: tuple[Epoch, ...]
+    first_epochs: tuple[Epoch, ...]  # what the shipped one learns from labels, before it learns from the teachers
+    first_rate: float
+    epochs: tuple[Epoch, ...]
+    batch: int
+    rate: float
+    gold: float  # what a label counts beside the teachers' answer
 
 
 def one_hot(position: int, labels: int) -> tuple[float, ...]:
@@ -72,178 +85,179 @@ def one_hot(position: int, labels: int) -> tuple[float, ...]:
     return tuple(float(label == position) for label in range(labels))
 
 
-def read_pairs(corpora: Path) -> tuple[list[list[Example]], list[Example]]:
-    """Return three epochs of premises and hypotheses; none is held out."""
+def read_pairs(corpora: Path) -> Examples:
+    """Return premises and hypotheses; further pairs are the hypotheses of one premise, and pairs turned round."""
     labels = RECIPES["paircls"].labels
     klue = json.loads((corpora / "klue-nli/klue_nli_train.json").read_text(encoding="utf-8"))
     pairs = [(pair["premise"], pair["hypothesis"], pair["gold_label"]) for pair in klue]
     with open(corpora / "korean-text/xnli.dev.ko.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
-    pairs += [(row[0], row[1], row[2]) for row in rows if len(row) == 3 and row[2] in labels]
-    examples = [Example(pair[:2], one_hot(labels.index(pair[2]), len(labels))) for pair in pairs]
-    return [examples] * 3, []
+    premises = sorted({premise for premise, *_ in pairs})
+    count = round(len(premises) * HELD_OUT["paircls"] / len(pairs))
+    held_out = set(np.random.default_rng(SEED).choice(premises, count, replace=False).tolist())
+    others = [(row[0], row[1], row[2]) for row in rows if len(row) == 3 and row[2] in labels]
+    hypotheses: dict[str, list[str]] = {}
+    for premise, hypothesis, _ in (*pairs, *others):
+        if premise not in held_out:
+            hypotheses.setdefault(premise, []).append(hypothesis)
+    further = [
+        pair
+        for premise, ends in hypotheses.items()
+        for pair in (*((end, premise) for end in ends), *((one, two) for one in ends for two in ends if one != two))
+    ]
+    make = lambda pair: Example(pair[:2], one_hot(labels.index(pair[2]), len(labels)))  # noqa: E731
+    return Examples(
+        [make(pair) for pair in pairs if pair[0] not in held_out],
+        [make(pair) for pair in others],
+        [make(pair) for pair in pairs if pair[0] in held_out],
+        further,
+    )
 
 
-def read_reviews(corpora: Path) -> tuple[list[list[Example]], list[Example]]:
-    """Return an epoch of NSMC among reviews with stars and one of NSMC alone, and what of NSMC is held out."""
-    generator = random.Random(SEED)  # noqa: S311 - an order, not a secret
+def read_reviews(corpora: Path) -> Examples:
+    """Return NSMC's training reviews, a part of the others with their stars, and those without."""
+    generator = np.random.default_rng(SEED)
     with open(corpora / "nsmc/ratings_train.txt", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
     # one of each text: a review that stands in both parts would be measured with what was learned by heart
     reviews = {row[1]: Example((row[1],), one_hot(int(row[2]), 2)) for row in rows if row[1].strip()}
     nsmc = list(reviews.values())
-    generator.shuffle(nsmc)
-    starred = []
+    nsmc = [nsmc[place] for place in generator.permutation(len(nsmc))]
+    starred, further = [], []
     with gzip.open(corpora / "nsmc-raw/reviews.tsv.gz", "rt", encoding="utf-8", newline="\n") as lines:
         next(lines)
         for line in lines:
             star, text = line.rstrip("\n").split("\t", maxsplit=1)
-            share, positive = STARS[int(star)]
-            if text.strip() and text not in reviews and generator.random() < share:
-                starred.append(Example((text,), (1 - positive, positive)))
-    learned = nsmc[HELD_OUT:]
-    return [learned + starred, learned], nsmc[:HELD_OUT]
+            if text.strip() and text not in reviews:
+                share, positive = STARS[int(star)]
+                if generator.random() < share:
+                    starred.append(Example((text,), (1 - positive, positive)))
+                else:
+                    further.append((text,))
+    count = HELD_OUT["doccls"]
+    return Examples(nsmc[count:], starred, nsmc[:count], further)
 
 
+ALL, LABELLED = (1.0, 1.0, 0.0), (1.0, 0.0, 0.0)
 RECIPES = {
-    "doccls": Recipe(read_reviews, ("0", "1"), batch_size=64, learning_rate=3e-4, max_seq_length=128),
-    "paircls": Recipe(read_pairs, ("entailment", "contradiction", "neutral"), 32, 1e-4, max_seq_length=96),
-}
+    "doccls": Recipe(
+        read_reviews, ("0", "1"), max_seq_length=128,
+        teachers=2, teachers_batch=16_384, teachers_rate=1.4e-4, teachers_epochs=(ALL, ALL, ALL, LABELLED),
+        first_epochs=(ALL, LABELLED), first_rate=3e-4,
+        epochs=((0.248, 0.105, 0.138), (0.708, 0.0, 0.0)), batch=1_400, rate=1.5e-4, gold=0.4,
+    ),
+    "paircls": Recipe(
+        read_pairs, ("entailment", "contradiction", "neutral"), max_seq_length=96,
+        teachers=5, teachers_batch=3_072, teachers_rate=1e-4, teachers_epochs=(ALL, ALL, ALL),
+        first_epochs=(), first_rate=0.0,
+        epochs=((1.0, 1.0, 1.0),) * 4 + (LABELLED,), batch=3_072, rate=1e-4, gold=0.5,
+    ),
+}  # fmt: skip
 
 
-def encode(examples: list[Example], tokenizer: Any, max_seq_length: int) -> list[Encoded]:
-    """Return examples as word pieces, cut to `max_seq_length`."""
-    columns = zip(*(example.texts for example in examples), strict=True)
-    pieces = tokenizer(*map(list, columns), truncation=True, max_length=max_seq_length)
-    segments = pieces.get("token_type_ids") or [[0] * len(ids) for ids in pieces["input_ids"]]
-    targets = (example.target for example in examples)
-    return [Encoded(*row) for row in zip(pieces["input_ids"], segments, targets, strict=True)]
-
-
-def deal_batches(examples: list[Encoded], batch_size: int, generator: random.Random) -> list[list[Encoded]]:
-    """Return an epoch's batches, of similar length, in a random order."""
-    order, batches = list(range(len(examples))), []
-    generator.shuffle(order)
-    for start in range(0, len(order), batch_size * MEGABATCH):
-        group = sorted(order[start : start + batch_size * MEGABATCH], key=lambda row: len(examples[row].input_ids))
-        batches += [group[begin : begin + batch_size] for begin in range(0, len(group), batch_size)]
-    generator.shuffle(batches)
-    return [[examples[row] for row in batch] for batch in batches]
-
-
-def collate(batch: list[Encoded]) -> dict[str, torch.Tensor]:
-    """Pad to a multiple of 4 tokens: int64, (batch, tokens), and targets, float32, (batch, labels)."""
-    longest = math.ceil(max(len(example.input_ids) for example in batch) / 4) * 4
-    columns = {name: torch.zeros((len(batch), longest), dtype=torch.long) for name in ("input_ids", "token_type_ids")}
-    mask = torch.zeros((len(batch), longest), dtype=torch.long)
-    for row, example in enumerate(batch):
-        columns["input_ids"][row, : len(example.input_ids)] = torch.tensor(example.input_ids)
-        columns["token_type_ids"][row, : len(example.input_ids)] = torch.tensor(example.token_type_ids)
-        mask[row, : len(example.input_ids)] = 1
-    return {**columns, "attention_mask": mask, "labels": torch.tensor([example.target for example in batch])}
-
-
-def make_optimizer(model: Any, steps: int, learning_rate: float) -> tuple[torch.optim.Optimizer, Any]:
-    """AdamW without decay of biases and norms, and a rate that rises and falls linearly."""
-    groups = [
-        {"params": [weight for weight in model.parameters() if weight.ndim > 1], "weight_decay": 0.01},
-        {"params": [weight for weight in model.parameters() if weight.ndim < 2], "weight_decay": 0.0},
+def draw_rows(epochs: tuple[Epoch, ...], kinds: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """Return the rows of each epoch, drawn from `kinds` by the epoch's shares."""
+    generator = np.random.default_rng(SEED)
+    return [
+        np.concatenate(
+            [generator.permutation(kind)[: round(share * len(kind))] for kind, share in zip(kinds, epoch, strict=True)]
+        )
+        for epoch in epochs
     ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-    rise = steps * WARM_UP
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(step / rise, max(0.0, (steps - step) / (steps - rise)))
-    )
 
 
-def iterate_steps(epochs: list[list[Encoded]], batch_size: int) -> Iterator[tuple[int, list[Encoded]]]:
-    """Yield the batches of all epochs with the number of their epoch."""
-    generator = random.Random(SEED)  # noqa: S311 - an order, not a secret
-    for epoch, examples in enumerate(epochs):
-        for batch in deal_batches(examples, batch_size, generator):
-            yield epoch, batch
+def iterate_epochs(store: Store, epochs: list[np.ndarray], tokens: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch of all epochs."""
+    for epoch, rows in enumerate(epochs):
+        yield from store.deal(rows, tokens, np.random.default_rng([seed, epoch]), POOLS)
 
 
-def measure_accuracy(model: Any, examples: list[Encoded]) -> float:
-    """Return the share of examples whose likeliest label is the model's."""
-    right = 0
-    ordered = sorted(examples, key=lambda example: len(example.input_ids))
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for start in range(0, len(ordered), 128):
-            inputs = collate(ordered[start : start + 128])
-            targets = inputs.pop("labels")
-            right += int((model.eval()(**inputs).logits.argmax(1) == targets.argmax(1)).sum())
-    return right / len(examples)
+class Lesson(NamedTuple):
+    """What is learned, and how fast."""
+
+    targets: torch.Tensor
+    """What texts are called: float32, (texts, labels)."""
+    epochs: list[np.ndarray]
+    """Rows of each."""
+    batch_tokens: int
+    rate: float
 
 
-def finetune(name: str, encoder: Path, output: Path) -> None:
-    """Write the fine-tuned classifier in Hugging Face layout."""
+def teach(encoder: Path, store: Store, lesson: Lesson, seed: int, state: Path) -> Any:
+    """Return an encoder, or a classifier, fine-tuned on texts of `store`."""
+    torch.manual_seed(seed)
+    labels = lesson.targets.shape[1]
+    model = AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=labels, dtype=torch.float32)
+    model.to(DEVICE).train()
+
+    def compute_loss(rows: np.ndarray) -> torch.Tensor:
+        wanted = lesson.targets[torch.from_numpy(rows)].to(DEVICE)
+        return torch.nn.functional.cross_entropy(model(**store.make_batch(rows)).logits.float(), wanted)
+
+    batches = list(iterate_epochs(store, lesson.epochs, lesson.batch_tokens, seed))
+    learn(model, iter(batches), compute_loss, Schedule(len(batches), lesson.rate), state)
+    return model.eval()
+
+
+@torch.inference_mode()
+def answer(model: Any, store: Store, rows: np.ndarray) -> torch.Tensor:
+    """Return the probabilities of some rows, float32, (rows, labels)."""
+    probabilities = torch.zeros(len(store), model.config.num_labels)
+    for batch in store.deal(rows, ANSWERED, np.random.default_rng(SEED)):
+        with torch.autocast(DEVICE, torch.bfloat16):
+            logits = model(**store.make_batch(batch)).logits
+        probabilities[torch.from_numpy(batch)] = logits.float().softmax(dim=-1).cpu()
+    return probabilities[torch.from_numpy(rows)]
+
+
+def finetune(name: str, large: Path, encoder: Path, output: Path) -> None:
+    """Write the fine-tuned classifier in Hugging Face layout.
+
+    Args:
+        name: `doccls` or `paircls`.
+        large: The encoder that teachers begin with.
+        encoder: The one that is shipped; both have the same word pieces.
+        output: A folder; what an interrupted run has done lies there too.
+    """
     recipe = RECIPES[name]
-    torch.manual_seed(SEED)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        encoder, num_labels=len(recipe.labels), dtype=torch.float32
-    )
-    epochs, held_out = recipe.read(Path(os.environ["NLPBOOK_CORPUS_DIR"]))
-    encoded = {id(examples): encode(examples, tokenizer, recipe.max_seq_length) for examples in epochs}
-    epochs = [encoded[id(examples)] for examples in epochs]
-    steps = sum(math.ceil(len(examples) / recipe.batch_size) for examples in epochs)
-    optimizer, scheduler = make_optimizer(model, steps, recipe.learning_rate)
+    examples = recipe.read(Path(os.environ["NLPBOOK_CORPUS_DIR"]))
+    known = [*examples.labelled, *examples.others, *examples.held_out]
+    store = Store([*(one.text for one in known), *examples.further], tokenizer, recipe.max_seq_length)
+    gold = torch.tensor([one.target for one in known])
+    ends = np.cumsum([len(part) for part in examples])
+    labelled, others, held_out, further = np.split(np.arange(len(store)), ends[:-1])
+
+    draw = partial(draw_rows, kinds=(labelled, others, further))
+
+    def say(what: str, answers: torch.Tensor) -> None:
+        right = (answers.argmax(dim=1) == gold[held_out].argmax(dim=1)).float().mean()
+        print(f"{what}: {right:.4f} of {len(held_out):,} held-out examples are right", flush=True)
+
     output.mkdir(parents=True, exist_ok=True)
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    done = load_state(output / "state.pt", parts)
-    begin, mean = time.monotonic(), math.nan
-    for step, (epoch, batch) in enumerate(iterate_steps(epochs, recipe.batch_size), start=1):
-        if step <= done:
-            continue
-        torch.manual_seed(SEED + step)  # of dropout: the same after an interruption
-        loss = learn(model.train(), batch, optimizer)
-        scheduler.step()
-        mean = loss if math.isnan(mean) else 0.99 * mean + 0.01 * loss
-        if step % 100 == 0:
-            seconds = time.monotonic() - begin
-            print(f"epoch {epoch}, step {step:,} of {steps:,}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
-        if step % SAVE_EVERY == 0:
-            save_state(output / "state.pt", parts, step)
-    if held_out:
-        accuracy = measure_accuracy(model, encode(held_out, tokenizer, recipe.max_seq_length))
-        print(f"{accuracy:.4f} of {len(held_out):,} held-out examples are right")
+    state, answers = output / "state.pt", torch.zeros(len(store), len(recipe.labels))
+    for number in range(recipe.teachers):
+        kept = output / f"teacher-{number}.pt"
+        if not kept.exists():
+            lesson = Lesson(gold, draw(recipe.teachers_epochs), recipe.teachers_batch, recipe.teachers_rate)
+            teacher = teach(large, store, lesson, SEED + number, state)
+            torch.save(answer(teacher, store, np.arange(len(store))).half(), kept)
+        answers += torch.load(kept, weights_only=True).float() / recipe.teachers
+    say("teachers together", answers[held_out])
+    if recipe.first_epochs:
+        first = output / "first"
+        if not first.exists():
+            lesson = Lesson(gold, draw(recipe.first_epochs), recipe.batch, recipe.first_rate)
+            teach(encoder, store, lesson, SEED, state).save_pretrained(first)
+        encoder = first
+    answers[labelled] = (1 - recipe.gold) * answers[labelled] + recipe.gold * gold[labelled]
+    model = teach(encoder, store, Lesson(answers, draw(recipe.epochs), recipe.batch, recipe.rate), SEED, state)
+    say(name, answer(model, store, held_out))
     model.config.id2label = dict(enumerate(recipe.labels))
     model.config.label2id = {label: position for position, label in enumerate(recipe.labels)}
     model.save_pretrained(output)
-    AutoTokenizer.from_pretrained(encoder).save_pretrained(output)  # anew: the one above keeps what it was told to cut
-    (output / "state.pt").unlink(missing_ok=True)
-
-
-def learn(model: Any, batch: list[Encoded], optimizer: torch.optim.Optimizer) -> float:
-    """Take one step and return its loss."""
-    inputs = collate(batch)
-    targets = inputs.pop("labels")
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = torch.nn.functional.cross_entropy(model(**inputs).logits.float(), targets)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
-
-
-def save_state(path: Path, parts: dict[str, Any], step: int) -> None:
-    """Replace the state by rename, so that a kill leaves the earlier one whole."""
-    partial = path.with_suffix(".partial")
-    torch.save({name: part.state_dict() for name, part in parts.items()} | {"step": step}, partial)
-    os.replace(partial, path)
-
-
-def load_state(path: Path, parts: dict[str, Any]) -> int:
-    """Return the number of steps done, 0 without a state."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["step"]
+    tokenizer.save_pretrained(output)
 
 
 if __name__ == "__main__":
-    finetune(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    finetune(sys.argv[1], *map(Path, sys.argv[2:5]))

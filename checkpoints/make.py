@@ -1,8 +1,8 @@
 """Make the shipped encoder and classifiers: `python checkpoints/make.py nlpbook-mini|doccls|paircls`.
 
 `nlpbook-mini`: a multilingual encoder cut to Korean (convert.py), then to half its layers (distil.py).
-`doccls`: `nlpbook-mini`, fine-tuned on film reviews (finetune.py).
-`paircls`: the encoder of convert.py with all its layers, fine-tuned on inference pairs (finetune.py).
+`paircls`: the same encoder with all its layers, which has read film reviews (adapt.py), fine-tuned on inference pairs.
+`doccls`: `nlpbook-mini`, fine-tuned on film reviews. Both learn from labels and from what others answer (finetune.py).
 
 Each classifier is scored once on the official test file and written with configuration, tokenizer and figures beside
 it; its weights lie in 8 bits with a scale for each output, which `load_checkpoint` undoes. The encoder's are 8-bit
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from adapt import adapt
 from convert import convert
 from distil import distil
 from finetune import RECIPES, finetune
@@ -46,7 +47,7 @@ class Shipped:
 CLASSIFIERS = {
     "doccls": Shipped("document-classification", "nsmc", nlpbook.NsmcCorpus(), "NSMC test", 141_182 + 190_237),
     "paircls": Shipped(
-        "pair-classification", "klue-nli", nlpbook.KlueNLICorpus(), "KLUE-NLI dev", 24_998 + 2_490
+        "pair-classification", "klue-nli", nlpbook.KlueNLICorpus(), "KLUE-NLI dev", 23_994 + 2_490
     ),
 }  # fmt: skip
 
@@ -56,6 +57,14 @@ def make_converted() -> Path:
     folder = BUILD / "multilingual-e5-small-korean"
     if not (folder / "config.json").exists():
         convert(folder)
+    return folder
+
+
+def make_adapted() -> Path:
+    """Return the folder of the large encoder after it has read film reviews."""
+    folder = BUILD / "multilingual-e5-small-reviews"
+    if not (folder / "config.json").exists():
+        adapt(make_converted(), folder)
     return folder
 
 
@@ -120,11 +129,11 @@ def write_figures(classifier: nlpbook.Classifier, name: str, arguments: dict[str
     )
 
 
-def make_classifier(name: str, encoder: Path) -> None:
+def make_classifier(name: str, encoder: Path, large: Path) -> None:
     """Fine-tune an encoder and write the classifier; what is there of an earlier run is not made again."""
     finetuned, shipped, recipe = BUILD / name, CLASSIFIERS[name], RECIPES[name]
     if not (finetuned / "config.json").exists():
-        finetune(name, encoder, finetuned)
+        finetune(name, large, encoder, finetuned)
     model = AutoModelForSequenceClassification.from_pretrained(finetuned)
     metadata = {
         "pretrained_model_name": encoder.name,
@@ -146,8 +155,8 @@ def main() -> None:
     """Make what is named on the command line."""
     makers = {
         "nlpbook-mini": make_encoder,
-        "doccls": lambda: make_classifier("doccls", ENCODER),
-        "paircls": lambda: make_classifier("paircls", make_converted()),
+        "doccls": lambda: make_classifier("doccls", ENCODER, make_adapted()),
+        "paircls": lambda: make_classifier("paircls", make_adapted(), make_adapted()),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=makers)
