@@ -13,7 +13,7 @@ from measuring import BENCHMARKS_DIR, Row
 
 HISTORY_DIR = BENCHMARKS_DIR / "history"
 SLOWER = 0.9  # of the ratio before; less is more than chance, as runs of one commit differ by some percent
-KEPT = ("cpu", "cores", "python", "torch", "transformers")
+KEPT = ("cpu", "cores", "gpu", "python", "torch", "transformers")
 
 
 def read_history(folder: Path = HISTORY_DIR) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ def add_to_history(rows: Sequence[Row], about: dict[str, Any], folder: Path = HI
     git = ["git", "-C", str(BENCHMARKS_DIR), "describe", "--always", "--dirty", "--exclude=*"]
     commit = subprocess.run(git, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
     ratios = {f"{row.id} {row.what}": round(row.ratio, 3) for row in rows if row.ratio is not None}
-    machine = {name: about["machine"][name] for name in KEPT}
+    machine = {name: about["machine"].get(name) for name in KEPT}
     run = {"when": about["when"], "commit": commit, "machine": machine, "inputs": about["inputs"], "ratios": ratios}
     before = [one for one in read_history(folder) if _is_comparable(one, run)]
     folder.mkdir(exist_ok=True)
@@ -77,4 +77,7 @@ def draw(history: Sequence[dict[str, Any]], picture: Path) -> None:
 
 def _is_comparable(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two runs measured the same on such a machine."""
-    return one["inputs"] == other["inputs"] and all(one["machine"][key] == other["machine"][key] for key in KEPT[:2])
+    machines = one["machine"], other["machine"]
+    # runs of old do not say that they had no GPU
+    is_same = all(machines[0].get(key) == machines[1].get(key) for key in ("cpu", "cores", "gpu"))
+    return is_same and one["inputs"] == other["inputs"]

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BENCHMARKS_DIR = Path(__file__).parent
 CHECKPOINTS_DIR = BENCHMARKS_DIR.parents[1] / "checkpoints"
@@ -129,6 +132,18 @@ def find_median(values: Sequence[float]) -> float:
     return float(statistics.median(values))
 
 
+def count_flops(shape: Any, lengths: "np.ndarray") -> float:
+    """Return the useful floating-point operations of a step: 6 per matrix weight and real token, and attention.
+
+    Args:
+        shape: The encoder's configuration.
+        lengths: Real tokens of each example of the batch.
+    """
+    weights = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
+    attention = 12 * shape.hidden_size * (lengths.astype(float) ** 2).sum()
+    return shape.num_hidden_layers * (6 * weights * float(lengths.sum()) + attention)
+
+
 def describe_machine() -> dict[str, Any]:
     """Return what the numbers depend on."""
     import torch
@@ -142,6 +157,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "torch_threads": torch.get_num_threads(),
         "bfloat16": supports_bfloat16(),
         "load_average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,

@@ -21,6 +21,7 @@ from measuring import BENCHMARKS_DIR, Inputs, Row, describe_machine, find_inputs
 
 BENCHMARKS = {
     "P1": "training_step:measure_steps",
+    "P2": "accelerator:measure_epochs",
     "P3": "answers:measure_sentence",
     "P4": "answers:measure_corpus",
     "P5": "web_service:measure_servers",

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 from history import add_to_history, read_history
 from measuring import Row, compare, find_inputs
 from run import BENCHMARKS, format_table, main, run_benchmark
@@ -20,6 +21,13 @@ def test_a_benchmark_gives_rows_that_can_be_read(id, toy):
     assert all(row.id == id and row.ours for row in rows)
     lines = format_table(rows).splitlines()
     assert sum(line.startswith(f"| {id} |") for line in lines) == len(rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which takes a minute to measure")
+def test_without_a_gpu_an_epoch_on_one_is_left_out(toy):
+    (row,) = run_benchmark("P2", dataclasses.replace(toy, is_toy=False))
+    assert not row.ours
+    assert "none here" in row.what
 
 
 def test_of_a_benchmark_that_fails_a_row_says_so(toy):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Inputs, Row, compare, find_median
+from measuring import Inputs, Row, compare, count_flops, find_median
 from pytorch_lightning import Trainer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -56,13 +56,6 @@ class Bench:
     def draw_batches(self, is_grouped: bool, count: int) -> list[np.ndarray]:
         """Draw batches that stand for the epoch: one at random from each of `count` equal parts, short to long."""
         return [self.random.choice(part) for part in np.array_split(self.epochs[is_grouped], count)]
-
-    def count_flops(self, rows: np.ndarray) -> float:
-        """Return the useful floating-point operations of a step: 6 per matrix weight and real token, and attention."""
-        shape, lengths = self.model.config, self.lengths[rows].astype(float)
-        weights = 4 * shape.hidden_size**2 + 2 * shape.hidden_size * shape.intermediate_size
-        attention = 12 * shape.hidden_size * (lengths**2).sum()
-        return shape.num_hidden_layers * (6 * weights * lengths.sum() + attention)
 
     def make_plain_step(self, collate: Callable, is_bfloat16: bool, fused: bool, max_grad_norm: float = 0) -> Step:
         """Return a step in plain PyTorch, over examples that are Python objects."""
@@ -133,7 +126,8 @@ def measure_steps(inputs: Inputs) -> list[Row]:
                 step(rows)
             seconds = time.perf_counter() - begin
             costs[name].append(1e3 * seconds / float(sum(bench.lengths[rows].sum() for rows in batches)))
-        speeds.append(sum(map(bench.count_flops, batches)) / seconds / 1e9)  # of the last way, ours
+        work = sum(count_flops(bench.model.config, bench.lengths[rows]) for rows in batches)
+        speeds.append(work / seconds / 1e9)  # of the last way, ours
         peaks.append(measure_peak(inputs.choose(20, 1)))
     share = find_median([speed / peak for peak, speed in zip(peaks, speeds, strict=True)])
     unit, note = "ms per real token", "plain step with the HF Trainer's optimizer, clipping and collator"
