@@ -11,7 +11,8 @@ PINS := requirements.txt requirements.lock setup.py
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 # one process a core, each with one thread: two that spin for the same core take ten times as long
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax
-export NLPBOOK_PROFILE ?= quick
+# what is run headlessly is the small size; `lab` leaves the choice to the hardware
+test test-floors test-newest test-tpu test-colab notebooks measure: export NLPBOOK_PROFILE ?= quick
 
 .PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock docs notebooks measure bench screenshots release set-repo clean
 
