@@ -83,7 +83,9 @@ def test_the_image_copies_what_is_there():
 def test_what_a_gpu_reader_clones_is_small_and_whole(readme, settings, tmp_path, monkeypatch):
     """The cell of the READMEs, its address led to this clone; pip, which needs a network, is left out."""
     (cell,) = re.findall(r"```ipython\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
-    config = f'[url "{ROOT.as_uri()}"]\ninsteadOf = {settings["url"]}\n[uploadpack]\nallowFilter\n[safe]\ndirectory = *\n'
+    config = (
+        f'[url "{ROOT.as_uri()}"]\ninsteadOf = {settings["url"]}\n[uploadpack]\nallowFilter\n[safe]\ndirectory = *\n'
+    )
     (tmp_path / "gitconfig").write_text(config, encoding="utf-8")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     for line in cell.splitlines()[:-1]:
@@ -91,7 +93,9 @@ def test_what_a_gpu_reader_clones_is_small_and_whole(readme, settings, tmp_path,
     assert cell.splitlines()[-1].endswith("--no-deps ./source")
     cloned = [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in cloned) < 20e6
-    tracked = subprocess.run(["git", "ls-files", "nlpbook_helpers"], cwd=ROOT, check=True, capture_output=True, text=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "nlpbook_helpers"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     assert {tmp_path / "source" / name for name in [*tracked.stdout.split(), "setup.py"]} <= set(cloned)
 
 
