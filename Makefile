@@ -13,6 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax
 # what is run headlessly is the small size; `lab` leaves the choice to the hardware
 test test-floors test-newest test-tpu test-colab notebooks measure: export NLPBOOK_PROFILE ?= quick
+export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: demo lab test test-floors test-newest test-tpu test-colab lint lock docs notebooks measure bench screenshots release set-repo clean
 
@@ -106,8 +107,11 @@ $(READY_TESTS): $(PINS) notebooks/install.py tests/requirements.txt
 	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) --editable ".[test,notebooks]"
 	@touch $@
 
+# asked for PyTorch alone, and once: as an extra index pip would try it five times for every package where it is not reached
 .venv-colab/.ready: tests/colab/requirements.txt
 	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-compile --no-deps --retries 0 --index-url $(TORCH_CPU_INDEX) \
+	  "$$(grep ^torch $<)" || echo "taking PyPI's build of PyTorch, with 3 GB of CUDA libraries"
 	$(@D)/bin/python -m pip install --quiet --no-compile -r $<
 	@touch $@
 

@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or one of `REFUSED`, `MISUSED` and `INTERRUPTED` after a sentence on standard error.
     """
-    atexit.register(gc.freeze)  # PyTorch's hundred thousands of objects die with the process: nobody waits for each
+    # PyTorch's hundred thousands of objects die with the process: nobody waits for each. But Triton, which comes with
+    # the builds for GPUs, says what of its own was not taken apart: 25 lines after every command (with PyTorch 2.15)
+    atexit.register(lambda: "triton" in sys.modules or gc.freeze())
     for stream in (sys.stdout, sys.stderr):
         # a console without Hangul shows \uc601 instead of failing after the work is done; a log has each line at once
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
@@ -212,7 +214,7 @@ def _run(arguments: list[str]) -> int:
     from cyclopts import App, CycloptsError, Parameter
     from cyclopts.config import Env
 
-    train.__annotations__["settings"] = Annotated[_make_settings(), Parameter(name="*", name_transform=str)]
+    train.__annotations__["settings"] = Annotated[_make_settings() | None, Parameter(name="*", name_transform=str)]
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
     about = "Train and use classifiers of texts."
     from_environment = Env("NLPBOOK_")  # NLPBOOK_SERVE_PORT is --port of serve

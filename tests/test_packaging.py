@@ -78,6 +78,27 @@ def test_the_image_copies_what_is_there():
     assert not [source for source in sources if not (ROOT / source).exists()]
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a clone")
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_what_a_gpu_reader_clones_is_small_and_whole(readme, settings, tmp_path, monkeypatch):
+    """The cell of the READMEs, its address led to this clone; pip, which needs a network, is left out."""
+    (cell,) = re.findall(r"```ipython\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+    config = (
+        f'[url "{ROOT.as_uri()}"]\ninsteadOf = {settings["url"]}\n[uploadpack]\nallowFilter\n[safe]\ndirectory = *\n'
+    )
+    (tmp_path / "gitconfig").write_text(config, encoding="utf-8")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    for line in cell.splitlines()[:-1]:
+        subprocess.run(line.removeprefix("!").split(), cwd=tmp_path, check=True)
+    assert cell.splitlines()[-1].endswith("--no-deps ./source")
+    cloned = [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in cloned) < 20e6
+    tracked = subprocess.run(
+        ["git", "ls-files", "nlpbook_helpers"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert {tmp_path / "source" / name for name in [*tracked.stdout.split(), "setup.py"]} <= set(cloned)
+
+
 def find_needed(names: list[str]) -> set[str]:
     """Return distributions and all that they bring along here, extras left out."""
     needed, waiting = set(), [canonicalize_name(name) for name in names]
