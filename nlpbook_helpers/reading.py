@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nlpbook_helpers.arguments import make_object
+
 Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
 # Number of texts → what their columns are usually called.
@@ -287,13 +289,14 @@ def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int, marks: set
 
 def _read_json(lines: Iterator[str]) -> NumberedRows:
     """Read an array of objects, which begins with a bracket, or an object on each line."""
+    make = lambda pairs: make_object([(normalize_text(key), one) for key, one in pairs])  # noqa: E731
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     begin, text = next(numbered, (1, ""))
     is_array = text.lstrip().startswith("[")
     text = "".join([text, *lines]) if is_array else text.lstrip("\ufeff")
     for line, value in chain([(begin, text)], numbered):
         try:
-            found = json.loads(value, object_pairs_hook=_make_object)
+            found = json.loads(value, object_pairs_hook=make)
         except (ValueError, RecursionError) as error:
             reason = f"{getattr(error, 'msg', error)}; expected an array of JSON objects, or one on each line"
             yield line - 1 + getattr(error, "lineno", 1), BadRow(reason, raw=value)
@@ -305,13 +308,6 @@ def _read_json(lines: Iterator[str]) -> NumberedRows:
                 remedy = "write one for each row (orient='records' in pandas)"
                 row = BadRow(f"expected a JSON object, got {got}: {remedy}", raw=str(row))
             yield number, row
-
-
-def _make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made = {normalize_text(key): value for key, value in pairs}
-    if len(made) < len(pairs):
-        raise ValueError(f"expected different names in an object, got {[key for key, _ in pairs]}")
-    return made
 
 
 def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> NumberedRows:
