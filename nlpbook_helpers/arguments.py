@@ -26,7 +26,7 @@ TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
 SCHEDULERS = ("exponential", "linear", "cosine")
-TEXTS = "a file of texts: end its name with .jsonl"
+TEXTS = "correct it, or the path; a file of texts: end its name with .jsonl"
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
 LIGHTNING_SETTINGS = ("gradient_clip_val", "accumulate_grad_batches", "max_steps", "strategy")  # by its own names
@@ -143,7 +143,7 @@ class ClassificationTrainArguments:
             setattr(self, name, os.path.expanduser(getattr(self, name)))
         if Path(self.downstream_model_dir).is_file():
             raise ValueError(
-                f"downstream_model_dir: expected a folder, got {self.downstream_model_dir}: choose another"
+                f"downstream_model_dir: expected a folder, got a file, {self.downstream_model_dir}: choose one"
             )
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
         check_encoder(self.pretrained_model_name)
@@ -264,15 +264,14 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
         # bytes: so the marks are understood, and the UTF-16, that PowerShell writes
         given = json.loads(Path(path).read_bytes(), object_pairs_hook=make_object)
     except (OSError, ValueError) as error:
-        remedy = f"correct it, or the path; {TEXTS}"
-        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): {remedy}") from None
+        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): {TEXTS}") from None
     if not isinstance(given, dict):
-        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(given).__name__}; {TEXTS}')
+        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(given).__name__}: {TEXTS}')
     known = list(ClassificationTrainArguments.__dataclass_fields__)
     for name in given:
         if name not in known:
             (near,) = get_close_matches(name, known, n=1, cutoff=0)
-            raise ValueError(f"{path}: expected names of arguments, got {name!r}: did you mean {near!r}? ({TEXTS})")
+            raise ValueError(f"{path}: expected names of arguments, got {name!r}: did you mean {near!r}?")
     return given
 
 

@@ -171,17 +171,18 @@ class CsvCorpus:
                 continue
             counts["" if example else "rows without an agreed label"] += 1
             if example:
-                texts = example if example.text_b is not None else example[:1]
-                odd["empty"] += any(map(is_blank, texts[:2]))
-                odd["numbers"] += all(map(NUMBER.fullmatch, texts[:2]))
+                texts = [text for text in example[:2] if text is not None]
+                odd.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
                 yield example
         kept = counts.pop("", 0)
         for kind, count in counts.items():
             logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
         for kind, count in odd.items():
             if count > (0 if kind == "empty" else kept / 2):
-                told = "see whether these are the texts (text_columns), or delete such rows"
-                logger.warning("%s: %s of %s texts are %s: %s", path.name, f"{count:,}", f"{kept:,}", kind, told)
+                message = (
+                    "%s: %s of %s texts are %s: see whether these are the texts (text_columns), or delete the rows"
+                )
+                logger.warning(message, path.name, f"{count:,}", f"{kept:,}", kind)
         if not kept:
             raise CorpusError(f"{path} holds no row to learn from: expected a header and rows, fetch or write it again")
 

@@ -127,9 +127,8 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
         raise CorpusError(f"{path}: {expected}, found {found}: name it with --label (label_column)")
     left = [name for name in found if name != labels[0]]
     usual = [[written.get(name, name) for name in names] for names in (*USUAL_COLUMNS[2], *USUAL_COLUMNS[1])]
-    named = given.get("text_columns") or []  # to be refused, where they are the label's too
-    usual = [named] * ({*named} <= {*found}) + usual
-    texts = next((list(names) for names in usual if names and (names is named or {*names} <= {*left})), left)
+    named = given.get("text_columns")  # whoever names the label's is told so
+    texts = next((list(one) for one in (named, *usual) if one and {*one} <= {*(found if one is named else left)}), left)
     if texts is left and len(left) != 1:
         raise CorpusError(f"{path}: expected a column of texts, found {left}: name it with --text (text_columns)")
     return texts, labels[0]

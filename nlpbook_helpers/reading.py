@@ -247,9 +247,8 @@ def _read_separated(
             continue
         row = dict(zip(names, values, strict=False))
         if len(row) < len(names) or any(values[len(names) :]):
-            remedy = f"quote texts that hold {delimiter!r}" if len(values) > len(names) else "complete or delete it"
-            remedy += "" if len(names) > 1 else FIRST
-            row = BadRow(f"expected {len(names)} columns, got {len(values)}: {remedy}", row, "".join(held))
+            remedy = f": quote texts that hold {delimiter!r}, or correct the row" if len(names) > 1 else FIRST
+            row = BadRow(f"expected {len(names)} columns, got {len(values)}{remedy}", row, "".join(held))
         if len(held) == 1 and len(marks) < 1_000:
             marks.add(values[-1].strip())
         elif len(held) > 1 and _are_whole_rows(held, delimiter, len(names), marks):

@@ -241,9 +241,8 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
 
 def _choose_length(wanted: int | None, model: Any, tokenizer: Any) -> int:
     """Return the tokens per text: as wanted, if model and tokenizer have room for so many; said aloud, if not."""
-    length = int(
-        min(DEFAULT_MAX_SEQ_LENGTH if wanted is None else wanted, tokenizer.model_max_length, count_positions(model))
-    )
+    room = min(tokenizer.model_max_length, count_positions(model))
+    length = int(min(DEFAULT_MAX_SEQ_LENGTH if wanted is None else wanted, room))
     if wanted and length < wanted:
         message = "max_seq_length: the encoder reads at most %d tokens at once, got %d: reading %d"
         logger.warning(message, length, wanted, length)

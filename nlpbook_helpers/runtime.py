@@ -173,12 +173,12 @@ def read_rank() -> int:
     Raises:
         ValueError: Their variables are no numbers, or are left over: a process that is not the first says nothing.
     """
-    names = [name for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
-    ranks = [_read_number(name, 0) for name in names]
-    if ranks and not names[0].startswith("SLURM") and ranks[0] >= (processes := _read_number("WORLD_SIZE", 1)):
-        expected = f"{names[0]}: expected a number below WORLD_SIZE, which is {processes}, got {ranks[0]}"
-        raise ValueError(f"{expected}: unset it, or start all processes with torchrun")
-    return ranks[0] if ranks else 0
+    name = next((name for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "RANK")
+    total = "SLURM_NTASKS" if name == "SLURM_PROCID" else "WORLD_SIZE"
+    if (rank := _read_number(name, 0)) >= (count := _read_number(total, 1)):
+        expected = f"{name}: expected a number below {total}, which is {count}, got {rank}"
+        raise ValueError(f"{expected}: unset it, or start all processes with torchrun or srun")
+    return rank
 
 
 def get_cache_dir() -> Path:

@@ -100,7 +100,7 @@ def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
         ('{"downstream_model_dir": ["a"]}', "downstream_model_dir: expected a name or path, got ['a']"),
         (
             '{"downstream_model_dir": "' + Path(__file__).as_posix() + '"}',
-            "downstream_model_dir: expected a folder, got ",
+            "downstream_model_dir: expected a folder, got a file",
         ),
         ('{"epoch": 3}', "args.json: expected names of arguments, got 'epoch': did you mean 'epochs'?"),
         ('{"epochs": 0}', "epochs: expected a whole number from 1 to 10,000, got 0"),
