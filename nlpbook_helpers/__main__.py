@@ -66,8 +66,9 @@ def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
         serve: then open its page
         settings: the options given, see `_make_settings`
     """
-    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
-    speaks = not ranks or ranks[0] == "0"  # of several processes the first one
+    from nlpbook_helpers.runtime import read_rank
+
+    speaks = read_rank() == 0  # of several processes the first one
     with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
         given, data = {}, [file for file in files if file.suffix != ".json"]

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -25,6 +26,7 @@ TASK_NAMES = ("document-classification", "pair-classification")
 PACKAGE_DIR = Path(__file__).parent
 SAMPLES_DIR = PACKAGE_DIR / "samples"
 SCHEDULERS = ("exponential", "linear", "cosine")
+TEXTS = "correct it, or the path; a file of texts: end its name with .jsonl"
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
 LIGHTNING_SETTINGS = ("gradient_clip_val", "accumulate_grad_batches", "max_steps", "strategy")  # by its own names
@@ -133,15 +135,18 @@ class ClassificationTrainArguments:
     labels: list[str] | None = _doc(None, "of a corpus of your own: its classes; None: those of the training file")
 
     def __post_init__(self) -> None:
-        for name in ("pretrained_model_name", "downstream_corpus_name", "downstream_model_dir"):
+        if self.downstream_corpus_root_dir is None:
+            self.downstream_corpus_root_dir = get_default_corpus_dir(str(self.downstream_corpus_name))
+        for name in ("pretrained_model_name", "downstream_corpus_name", *PLACES, "label_column", "encoding"):
             if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
             setattr(self, name, os.path.expanduser(getattr(self, name)))
+        if Path(self.downstream_model_dir).is_file():
+            raise ValueError(
+                f"downstream_model_dir: expected a folder, got a file, {self.downstream_model_dir}: choose one"
+            )
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
         check_encoder(self.pretrained_model_name)
-        if self.downstream_corpus_root_dir is None:
-            self.downstream_corpus_root_dir = get_default_corpus_dir(self.downstream_corpus_name)
-        self.downstream_corpus_root_dir = os.path.expanduser(self.downstream_corpus_root_dir)
         _check_values(self)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(f"validation_size: expected a share below 1, or rows, got {self.validation_size}")
@@ -205,6 +210,8 @@ def _check_values(args: Any) -> None:
         value, choices, limits = getattr(args, one.name), one.metadata["choices"], one.metadata["range"]
         if value is None and one.default is None:
             continue
+        if one.type == list[str] | None and isinstance(value, str):
+            raise ValueError(f"{one.name}: expected a list of names, got {value!r}: put it into one")
         if limits:
             kind, number = (int, "a whole number") if isinstance(limits[0], int) else (int | float, "a number")
             allowed = f"{number} from {limits[0]:,} to {limits[1]:,}"
@@ -240,6 +247,13 @@ def check_encoder(name: str | Path) -> None:
         )
 
 
+def make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of what stands in a JSON object, unless a name stands there twice: only one would be heard."""
+    if len(made := dict(pairs)) < len(pairs):
+        raise ValueError(f"expected different names in an object, got {[key for key, _ in pairs]}")
+    return made
+
+
 def read_arguments(path: str | Path) -> dict[str, Any]:
     """Read fields of `ClassificationTrainArguments` from a JSON object.
 
@@ -247,12 +261,12 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
         ValueError: There is no such file, it is not a JSON object, or a field is unknown.
     """
     try:
-        # utf-8-sig also reads the byte order mark that PowerShell writes
-        given = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        # bytes: so the marks are understood, and the UTF-16, that PowerShell writes
+        given = json.loads(Path(path).read_bytes(), object_pairs_hook=make_object)
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): correct it, or the path") from None
+        raise ValueError(f"{path}: expected a JSON file of arguments ({error}): {TEXTS}") from None
     if not isinstance(given, dict):
-        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(given).__name__}')
+        raise ValueError(f'{path}: expected a JSON object, as {{"epochs": 3}}, got {type(given).__name__}: {TEXTS}')
     known = list(ClassificationTrainArguments.__dataclass_fields__)
     for name in given:
         if name not in known:

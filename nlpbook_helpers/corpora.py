@@ -19,9 +19,12 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 # As programs write that there is none, or a worksheet that it has failed.
-MISSING_LABELS = {"", "nan", "-nan", "nat", "null", "none", "na", "n/a", "<na>", "#na", "#n/a", "#ref!", "#value!"}
+MISSING_LABEL = re.compile(r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|\\n|#n/?a|#[a-z0/]+[!?]", re.I)
 PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?)?", re.IGNORECASE)  # 007 is a code
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of a label that is read aloud
+DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
 SEPARATOR = re.compile(r"\s*[|;,/+&]\s*")
 MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
 
@@ -124,7 +127,7 @@ class CsvCorpus:
             except CorpusError as error:
                 raise CorpusError(f"{path}, line {line}: {error}") from None
             # whoever reads the rows is told of those without a label, or of a header among them
-            if label.casefold() not in MISSING_LABELS and label != self.undecided_label and not self._is_header(row):
+            if not MISSING_LABEL.fullmatch(label) and label != self.undecided_label and not self._is_header(row):
                 counts[label] += 1
             if len(counts) > MAX_INFERRED_LABELS:
                 break
@@ -153,7 +156,7 @@ class CsvCorpus:
             check_labels: False lets unknown labels through, to be counted.
         """
         path = self.find_file(folder, mode)
-        counts, first_reason, columns = Counter[str](), "", (*self.text_columns, self.label_column)
+        counts, odd, first_reason, columns = Counter[str](), Counter[str](), "", (*self.text_columns, self.label_column)
         for line, row in read_rows(path, columns, keep_errors=self.skip_bad_rows, **self.reading):
             if not isinstance(row, BadRow) and all(value in ("", None) for value in row.values()):
                 counts["empty rows"] += 1  # as Excel leaves them at the end
@@ -168,10 +171,18 @@ class CsvCorpus:
                 continue
             counts["" if example else "rows without an agreed label"] += 1
             if example:
+                texts = [text for text in example[:2] if text is not None]
+                odd.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
                 yield example
         kept = counts.pop("", 0)
         for kind, count in counts.items():
             logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
+        for kind, count in odd.items():
+            if count > (0 if kind == "empty" else kept / 2):
+                message = (
+                    "%s: %s of %s texts are %s: see whether these are the texts (text_columns), or delete the rows"
+                )
+                logger.warning(message, path.name, f"{count:,}", f"{kept:,}", kind)
         if not kept:
             raise CorpusError(f"{path} holds no row to learn from: expected a header and rows, fetch or write it again")
 
@@ -186,7 +197,7 @@ class CsvCorpus:
         if self._is_header(row):
             raise CorpusError("the header stands here once more, as where files were pasted together: delete the line")
         if check_labels and label not in self.label_of:
-            got = "no label" if label.casefold() in MISSING_LABELS else repr(label)
+            got = "no label" if MISSING_LABEL.fullmatch(label) else repr(label)
             got += f" ({label}; if that is a class, give labels)" if label and got == "no label" else ""
             raise CorpusError(f"{self.label_column}: expected one of {list(self.label_of)}, got {got}")
         return ClassificationExample(texts[0], texts[1] if len(texts) == 2 else None, self.label_of.get(label, label))
@@ -264,17 +275,23 @@ def _normalize_label(text: str) -> str:
 
 def _check_that_classes(place: str, counts: Counter[str]) -> None:
     """Refuse what is no class: values to be estimated, several labels in one, texts."""
-    numbers = [label for label in counts if NUMBER.fullmatch(label)]
-    fractions = [label for label in numbers if not float(label).is_integer()]
+    plain = {label: THOUSANDS.sub("", label).strip("%$€₩ ") for label in counts}
+    dates = [label for label in counts if DATE.fullmatch(label)]
+    numbers = dates + [label for label in counts if NUMBER.fullmatch(plain[label])]
+    fractions = dates + [label for label in numbers[len(dates) :] if not float(plain[label]).is_integer()]
     is_rare = 10 < len(counts) > counts.total() / 5
     # so many different numbers are amounts, unless each stands in several rows
     if len(numbers) > 0.9 * len(counts) and (fractions or is_rare):
-        got = f"got {len(counts):,} numbers such as {(fractions or numbers)[:3]}: to estimate them is regression"
+        kind, some = "dates" if dates else "numbers", (fractions or numbers)[:3]
+        got = f"got {len(counts):,} {kind} such as {some}: to estimate them is regression"
         raise CorpusError(f"{place}: expected a few classes, {got} (transformers' problem_type); or round them")
     if not 2 <= len(counts) <= MAX_INFERRED_LABELS or is_rare and len(counts) > counts.total() / 2:
         expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {len(counts):,}"
         raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
-    parts = {label: [*filter(None, SEPARATOR.split(label.strip("[](){}")))] for label in counts}
+    if len(numbers) > max(10, 0.9 * len(counts)):
+        remedy = "where they are amounts, to estimate them is regression: round them, or choose another label_column"
+        logger.warning("%s: %s numbers are classes of their own; %s", place, f"{len(counts):,}", remedy)
+    parts = {label: [*filter(None, SEPARATOR.split(plain[label].strip("[](){}")))] for label in counts}
     holders = Counter(part for found in parts.values() for part in set(found))
     for label, found in parts.items():
         is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
@@ -285,8 +302,8 @@ def _check_that_classes(place: str, counts: Counter[str]) -> None:
 
 
 def _warn_of_alike(place: str, counts: Counter[str]) -> None:
-    """List labels that differ in letter case or leading zeros alone: they may be meant to be one."""
-    folded = {label: re.sub(r"^0+(?=\d)", "", label.casefold()) for label in counts}
+    """List labels that differ in letter case, leading zeros or punctuation alone: they may be meant to be one."""
+    folded = {label: UNHEARD.sub("", label.casefold()) or label for label in counts}
     times = Counter(folded.values())
     if alike := {label: count for label, count in counts.items() if times[folded[label]] > 1}:
         logger.warning(

@@ -35,7 +35,8 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
         log-odds between the text and padding, which are equal up to a few percent.
 
     Raises:
-        ValueError: The number of texts is wrong, one is not a string, there is no such label, or the tokenizer is slow.
+        ValueError: The number of texts is wrong, one is not a string, there is no such label, the tokenizer is slow, or
+            the encoder reads no embeddings.
     """
     if label is not None and label not in classifier.labels:
         raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
@@ -51,7 +52,11 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
     window = int(probabilities[:, spoken_for].argmax())
     encoding = classifier.locate_tokens(example, window)
     special = torch.tensor([encoding.special_tokens_mask], dtype=torch.bool)
-    scores, difference = attribute(classifier, features.make_batch([window]), special, spoken_for)
+    try:
+        scores, difference = attribute(classifier, features.make_batch([window]), special, spoken_for)
+    except (TypeError, AttributeError, NotImplementedError) as error:  # such as I-BERT and Longformer
+        expected = "expected an encoder that reads embeddings in place of tokens, as BERT and RoBERTa do"
+        raise ValueError(f"{expected}, got {type(classifier.model).__name__}: use another to explain") from error
     places = zip(encoding.sequence_ids, encoding.offsets, scores.tolist(), strict=True)
     return {
         "prediction": classifier.labels[predicted],

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.encoders import check_model_name
-from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, find_path, guess_encoding, read_rows
+from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, find_file, guess_encoding, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
 from nlpbook_helpers.runtime import create, get_profile
 
@@ -40,7 +41,9 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     Raises:
         CorpusError: A file is not there, its columns or encoding are unclear, or a row is malformed.
     """
-    paths = [find_path(str(file)) for file in files]
+    paths = [find_file(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    if not paths:
+        raise CorpusError("files: expected one at least, got none: name a labelled file")
     model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0]))
     header, rows = _gather(paths, given)
     _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
@@ -91,7 +94,7 @@ def _choose_encoder() -> str:
             check_model_name(LARGE)
             return LARGE
         reason = "there is no GPU here"
-    except ValueError:
+    except CheckpointError:
         reason = "the Hugging Face Hub cannot be reached"
     print(f"encoder: {EMBEDDED}, which ships with this package, since {reason}; --pretrained_model_name names another")
     return EMBEDDED
@@ -99,8 +102,6 @@ def _choose_encoder() -> str:
 
 def _open(path: Path, given: dict[str, Any], labels: list[str] | None = None) -> CsvCorpus:
     """Find out how a file is to be read, and say it; `labels` are those of the first file, if this is a later one."""
-    if not path.is_file():
-        raise CorpusError(f"expected a file at {path}, found none: correct the path")
     encoding, is_text = None if labels else given.get("encoding"), path.suffix.lower() not in (".gz", ".parquet")
     if not encoding and is_text:
         with path.open("rb") as file:
@@ -118,7 +119,7 @@ def _open(path: Path, given: dict[str, Any], labels: list[str] | None = None) ->
 
 def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[list[str], str]:
     """Return the columns of texts and label: those that were named, else usual ones, else the only one that is left."""
-    written = {name.lower(): name for name in found}  # "Label" is usual too
+    written = {name.lower(): name for name in found} | dict(zip(found, found, strict=True))  # "Label" is usual too
     usual_labels = [written[name] for name in USUAL_LABELS if name in written]
     labels = [name for name in (given.get("label_column"), *usual_labels) if name in found]
     if not labels:
@@ -126,7 +127,8 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
         raise CorpusError(f"{path}: {expected}, found {found}: name it with --label (label_column)")
     left = [name for name in found if name != labels[0]]
     usual = [[written.get(name, name) for name in names] for names in (*USUAL_COLUMNS[2], *USUAL_COLUMNS[1])]
-    texts = next((list(names) for names in (given.get("text_columns"), *usual) if names and {*names} <= {*left}), left)
+    named = given.get("text_columns")  # whoever names the label's is told so
+    texts = next((list(one) for one in (named, *usual) if one and {*one} <= {*(found if one is named else left)}), left)
     if texts is left and len(left) != 1:
         raise CorpusError(f"{path}: expected a column of texts, found {left}: name it with --text (text_columns)")
     return texts, labels[0]

@@ -13,6 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nlpbook_helpers.arguments import make_object
+
 Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
 # Number of texts → what their columns are usually called.
@@ -21,15 +23,19 @@ USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
     2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
 }
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
+FIRST = "; a table's first line has to name its columns: delete what stands above it"
 UNQUOTED = "if the file is written without quotes, read it with quoting=False (--no-quoting)"
 NO_UTF8 = "is not UTF-8, or not of the encoding named; save the file as UTF-8, or name its encoding (encoding=…)"
 WORKBOOK = "a workbook, expected text: save it as 'CSV UTF-8' in Excel (an archive: unpack it)"
+PACKED, NO_TABLE = "an archive, expected text: unpack it", "no table, expected text: save it as 'CSV UTF-8'"
 NO_TEXT = {  # how files begin that are none, in lower case, and the way out
     b"pk\3\4": WORKBOOK,
     b"\xd0\xcf\x11\xe0": WORKBOOK,
     b"<": "a web page, expected text: save it as 'CSV UTF-8', or download it again",
     b"par1": "a Parquet file, expected text: end its name with .parquet",
     b"version https://git-lfs": "a pointer of Git LFS, expected text: fetch the file with git lfs pull",
+    **dict.fromkeys((b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"rar!", b"(\xb5/\xfd"), PACKED),
+    **dict.fromkeys((b"%pdf", b"{\\rtf", b"\x89png", b"sqlite format"), NO_TABLE),
 }
 # The process's limit of a text, which bounds what an open quote takes in: raised once, for long documents.
 csv.field_size_limit(max(2**24, csv.field_size_limit()))
@@ -47,7 +53,8 @@ class MissingColumnsError(CorpusError):
     def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str]) -> None:
         usual = set(chain(*chain(*USUAL_COLUMNS.values())))
         likely = [name for name in columns if name.lower() in usual] or list(columns)
-        super().__init__(f"{place}: expected columns {missing}, found {columns}: name those to read, perhaps {likely}")
+        remedy = f"name those to read, perhaps {likely}{'' if len(columns) > 1 else FIRST}"
+        super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
         self.columns = list(columns)
 
 
@@ -72,6 +79,8 @@ def is_blank(text: str) -> bool:
 def find_path(address: str | Path) -> Path:
     """Return the path of an address: a local one, or one that fsspec reaches (`s3://…`, `gs://…`, `https://…`)."""
     if not isinstance(address, str):
+        if not hasattr(address, "is_file"):
+            raise CorpusError(f"expected a path, got {type(address).__name__}: write it to a file, and name that")
         return address
     if "://" not in address:
         return Path(address)
@@ -82,6 +91,14 @@ def find_path(address: str | Path) -> Path:
         return Path(path.path) if "file" in path.fs.protocol else path  # `fs` needs the package that reaches it
     except (ImportError, ValueError) as error:  # its package is missing, or nobody knows such addresses
         raise CorpusError(f"{address}: {error}; install what is missing, or correct the address") from error
+
+
+def find_file(address: str | Path) -> Path:
+    """Return the path of a file that is there."""
+    if not (path := find_path(address)).is_file():
+        found = "a folder: name a file in it" if path.is_dir() else "none: correct the path"
+        raise CorpusError(f"expected a file at {path}, found {found}")
+    return path
 
 
 def read_rows(
@@ -96,7 +113,7 @@ def read_rows(
     Args:
         path: The file, or its address.
         columns: Names that the file must have; there may be more.
-        delimiter: Between columns of text; default: a comma, a semicolon or a tab, as the header shows.
+        delimiter: Between columns of text; default: a comma, a semicolon, a tab or a bar, as the header shows.
         keep_errors: Go on past a row that cannot be read: a `BadRow` stands in its place.
         encoding: Of text; `get_values`, which takes texts out of a row, refuses single bytes that are not in it.
         quoting: False takes quotes as they stand; else texts with delimiters are quoted and their quotes doubled.
@@ -104,9 +121,7 @@ def read_rows(
     Raises:
         CorpusError: There is no such file, it is of another encoding or format, or a row cannot be read.
     """
-    path = find_path(path)
-    if not path.is_file():
-        raise CorpusError(f"expected a file at {path}, found none: correct the path")
+    path = find_file(path)
     with path.open("rb") as opened:
         try:
             for number, row in _read(path, opened, columns, delimiter, encoding, quoting):
@@ -142,8 +157,8 @@ def get_values(row: Row, columns: Sequence[str]) -> list[str]:
 def _to_text(name: str, value: Any) -> str:
     if value is None or value != value:  # not a number: so pandas and Parquet write that there is none
         raise CorpusError(f"expected a value in {name!r}, the row has none")
-    if not isinstance(value, str | int | float):
-        raise CorpusError(f"expected a text in {name!r}, got {type(value).__name__}")
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise CorpusError(f"expected a text in {name!r}, got {type(value).__name__}: name another column")
     # whole numbers get a point when a value of the column is missing
     text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
     try:
@@ -182,7 +197,7 @@ def guess_encoding(sample: bytes) -> str | None:
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-32" if sample.startswith(codecs.BOM_UTF32_LE) else "utf-16"
     for name, first, second in (("utf-32-be", 0, 1), ("utf-32-le", 3, 2)):  # which of four bytes are 0 there
-        if not any(sample[first::4]) and sample[second::4].count(0) > len(sample) / 8:
+        if any(sample) and not any(sample[first::4]) and sample[second::4].count(0) > len(sample) / 8:
             return name
     text, zeros = _decode_sample(sample, "utf-8"), sample.count(0) / max(1, len(sample))
     is_utf8 = 2 * text.count("\ufffd") <= sum(not char.isascii() for char in text)  # single bad bytes are a row's fault
@@ -190,13 +205,14 @@ def guess_encoding(sample: bytes) -> str | None:
         likely = "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
     else:  # or Korean in 7 bits, as in old mails
         likely = "iso2022_kr" if b"\x1b$" in sample else "utf-8" if is_utf8 else "cp949"
-    return None if likely != "utf-8" and "\ufffd" in _decode_sample(sample, likely) else likely
+    # a character of value 0 stands in what is no text, such as an archive
+    return None if likely != "utf-8" and {"\ufffd", "\0"} & {*_decode_sample(sample, likely)} else likely
 
 
 def _decode_sample(sample: bytes, encoding: str) -> str:
     decoder = codecs.getincrementaldecoder(encoding)("replace")  # leaves out a character that is cut at the end
     with suppress(UnicodeError):  # UTF-16 and UTF-32 begin with a mark
-        return decoder.decode(sample).removeprefix("\ufeff")
+        return decoder.decode(sample).lstrip("\ufeff")
     return ""
 
 
@@ -204,8 +220,10 @@ def _read_separated(
     path: Path, lines: Iterator[str], columns: Sequence[str], delimiter: str | None, usual: str, quoting: bool
 ) -> NumberedRows:
     header, held = next(lines, ""), []
+    if header.lstrip("\ufeff ")[:1] in ("{", "["):
+        raise CorpusError(f"{path} is JSON, expected a table: end its name with .jsonl")
     # Excel writes semicolons where the comma is a decimal sign
-    kinds = {mark: next(csv.reader([header], delimiter=mark), []) for mark in (usual, ",", ";", "\t")}
+    kinds = {mark: next(csv.reader([header], delimiter=mark), []) for mark in (usual, ",", ";", "\t", "|")}
     found = {mark: {normalize_text(name).strip(" \ufeff") for name in names} for mark, names in kinds.items()}
     delimiter = delimiter or max(found, key=lambda mark: (found[mark] >= set(columns), len(kinds[mark])))
     how = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
@@ -229,7 +247,8 @@ def _read_separated(
             continue
         row = dict(zip(names, values, strict=False))
         if len(row) < len(names) or any(values[len(names) :]):
-            row = BadRow(f"expected {len(names)} columns, got {len(values)}", row, "".join(held))
+            remedy = f": quote texts that hold {delimiter!r}, or correct the row" if len(names) > 1 else FIRST
+            row = BadRow(f"expected {len(names)} columns, got {len(values)}{remedy}", row, "".join(held))
         if len(held) == 1 and len(marks) < 1_000:
             marks.add(values[-1].strip())
         elif len(held) > 1 and _are_whole_rows(held, delimiter, len(names), marks):
@@ -269,21 +288,25 @@ def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int, marks: set
 
 def _read_json(lines: Iterator[str]) -> NumberedRows:
     """Read an array of objects, which begins with a bracket, or an object on each line."""
+    make = lambda pairs: make_object([(normalize_text(key), one) for key, one in pairs])  # noqa: E731
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     begin, text = next(numbered, (1, ""))
     is_array = text.lstrip().startswith("[")
-    if is_array:
-        text = "".join([text, *lines])
+    text = "".join([text, *lines]) if is_array else text.lstrip("\ufeff")
     for line, value in chain([(begin, text)], numbered):
         try:
-            found = json.loads(value, object_pairs_hook=lambda pairs: {normalize_text(key): one for key, one in pairs})
+            found = json.loads(value, object_pairs_hook=make)
         except (ValueError, RecursionError) as error:
             reason = f"{getattr(error, 'msg', error)}; expected an array of JSON objects, or one on each line"
             yield line - 1 + getattr(error, "lineno", 1), BadRow(reason, raw=value)
             continue
         for number, row in enumerate(found, start=1) if is_array else [(line, found)]:
-            is_row = isinstance(row, dict)
-            yield number, row if is_row else BadRow(f"expected a JSON object, got {type(row).__name__}", raw=str(row))
+            kinds = {type(one).__name__ for one in (row.values() if isinstance(row, dict) else [row])}
+            if not isinstance(row, dict) or row and kinds <= {"dict", "list"}:  # columns, as pandas writes them
+                got = f"{'columns of ' if isinstance(row, dict) else ''}{' and '.join(sorted(kinds))}"
+                remedy = "write one for each row (orient='records' in pandas)"
+                row = BadRow(f"expected a JSON object, got {got}: {remedy}", raw=str(row))
+            yield number, row
 
 
 def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> NumberedRows:

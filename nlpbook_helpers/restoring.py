@@ -106,7 +106,7 @@ def restore(
     is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
     info = {"model": Path(encoder).name if is_local else encoder, "checkpoint": path.name}
     info |= _describe_score(path, metadata)
-    length = _choose_length(length or metadata.get("max_seq_length"), model, tokenizer)
+    length = _choose_length(metadata.get("max_seq_length") if length is None else length, model, tokenizer)
     columns = tuple(metadata.get("text_columns", ()))
     return Restored(model, tokenizer, labels, input_names, length, info, columns, path, metadata)
 
@@ -241,7 +241,8 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
 
 def _choose_length(wanted: int | None, model: Any, tokenizer: Any) -> int:
     """Return the tokens per text: as wanted, if model and tokenizer have room for so many; said aloud, if not."""
-    length = int(min(wanted or DEFAULT_MAX_SEQ_LENGTH, tokenizer.model_max_length, count_positions(model)))
+    room = min(tokenizer.model_max_length, count_positions(model))
+    length = int(min(DEFAULT_MAX_SEQ_LENGTH if wanted is None else wanted, room))
     if wanted and length < wanted:
         message = "max_seq_length: the encoder reads at most %d tokens at once, got %d: reading %d"
         logger.warning(message, length, wanted, length)

@@ -36,7 +36,7 @@ STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agr
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
     "pretrained_model_name", "downstream_task_name", "downstream_corpus_name", "max_seq_length", "batch_size",
     "learning_rate", "validation_size", "seed", "class_weights", "label_smoothing", "scheduler", "warmup_ratio",
-    "weight_decay", "accumulate_grad_batches",
+    "weight_decay", "accumulate_grad_batches", "gradient_clip_val", "monitor",
 )  # fmt: skip
 LOADER_SETTINGS = (
     "dataset", "num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
@@ -137,7 +137,8 @@ class TrainingState(Checkpoint):
 
     def __init__(self, args: ClassificationTrainArguments) -> None:
         self.path, self.seed = Path(args.downstream_model_dir) / STATE_NAME, args.seed
-        self.arguments: dict[str, Any] = {name: getattr(args, name) for name in FIXED_ARGUMENTS}
+        ends = () if args.scheduler == "exponential" else ("epochs", "max_steps")  # towards which the others fall
+        self.arguments: dict[str, Any] = {name: getattr(args, name) for name in (*FIXED_ARGUMENTS, *ends)}
         self.orders: dict[str, BatchOrder] = {}
         self._seconds, self._saved, self._place = 60 * args.resume_minutes, time.monotonic(), (0, 0)
         self._due = math.inf  # of the next line

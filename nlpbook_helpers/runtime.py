@@ -94,6 +94,7 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
     import torch
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    read_rank()  # refuses what would train without a word
     name, accelerator, machines, plugins = "CPU", "cpu", 1, []
     if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
         name, accelerator = "TPU core", "tpu"
@@ -148,14 +149,36 @@ def _read_launcher() -> tuple[int, int] | None:
     # all of them, or some are left over from another shell
     has_peers = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
     if TorchElasticEnvironment.detect() and has_peers:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return local, int(os.environ["WORLD_SIZE"]) // local
+        local = _read_number("LOCAL_WORLD_SIZE", 1)
+        return local, _read_number("WORLD_SIZE", 1) // local
     # inside a job, but not through srun: a script of sbatch, or a notebook
     is_alone = "SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1")
     if SLURMEnvironment.detect() and not is_alone:
-        machines = int(os.environ.get("SLURM_NNODES", 1))
-        return int(os.environ["SLURM_NTASKS"]) // machines, machines
+        machines = _read_number("SLURM_NNODES", 1)
+        return _read_number("SLURM_NTASKS", 1) // machines, machines
     return None
+
+
+def _read_number(name: str, least: int) -> int:
+    """Return what a launcher has put into an environment variable; the least number if it has not."""
+    if not (value := os.environ.get(name, str(least))).isdecimal() or int(value) < least:
+        expected = f"{name}: expected a whole number from {least}, as torchrun and srun set it, got {value!r}"
+        raise ValueError(f"{expected}: unset it, or start all processes with one of them")
+    return int(value)
+
+
+def read_rank() -> int:
+    """Return which process this is of those that torchrun, srun or Lightning have started; 0 if it is the only one.
+
+    Raises:
+        ValueError: Their variables are no numbers, or are left over: a process that is not the first says nothing.
+    """
+    name = next((name for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "RANK")
+    total = "SLURM_NTASKS" if name == "SLURM_PROCID" else "WORLD_SIZE"
+    if (rank := _read_number(name, 0)) >= (count := _read_number(total, 1)):
+        expected = f"{name}: expected a number below {total}, which is {count}, got {rank}"
+        raise ValueError(f"{expected}: unset it, or start all processes with torchrun or srun")
+    return rank
 
 
 def get_cache_dir() -> Path:

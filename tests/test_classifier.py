@@ -224,8 +224,9 @@ def test_long_texts_are_read_in_windows_and_short_ones_as_before(trained, caplog
     for wrong in (-1, 14, 200):
         with pytest.raises(ValueError, match=f"stride: expected 0 to 13 tokens for max_seq_length=16, got {wrong}"):
             Classifier.from_checkpoint(trained, max_seq_length=16, stride=wrong)
-    with pytest.raises(ValueError, match="max_seq_length: expected at least 5 tokens, got -5"):
-        Classifier.from_checkpoint(trained, max_seq_length=-5)
+    for wrong in (-5, 0):
+        with pytest.raises(ValueError, match=f"max_seq_length: expected at least 5 tokens, got {wrong}"):
+            Classifier.from_checkpoint(trained, max_seq_length=wrong)
     assert Classifier.from_checkpoint(trained, max_seq_length=5).predict(["정말 지루한 " * 50]).shape == (1, 2)
     assert not caplog.messages
     assert Classifier.from_checkpoint(trained, max_seq_length=600).max_seq_length == 128

@@ -156,7 +156,9 @@ def test_labels_that_mean_the_same_are_one(tmp_path, labels, expected):
     assert read_labels(tmp_path, labels=[f" {label}" for label in expected]) == (found, expected)
 
 
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "NULL", "None", "none", "N/A", "<NA>", "NaT", "#REF!"])
+@pytest.mark.parametrize(
+    "word", ["", "nan", "NaN", "NULL", "None", "none", "N/A", "<NA>", "NaT", "#REF!", "#DIV/0!", "\\N", "(null)"]
+)
 def test_a_missing_label_is_no_label_unless_it_is_given(tmp_path, word, caplog):
     write(tmp_path, ["a", "b", word, "b"])
     with pytest.raises(CorpusError, match=r"line 4: label: expected one of \['a', 'b'\], got no label"):
@@ -172,6 +174,26 @@ def test_a_missing_label_is_no_label_unless_it_is_given(tmp_path, word, caplog):
 def test_labels_that_look_alike_are_listed_with_their_rows(tmp_path, caplog):
     assert len(read_labels(write(tmp_path, ["Spam", "spam", "SPAM", "01", "1", "1", "ham"]))[1]) == 6
     assert "alike are classes of their own: {'Spam': 1, 'spam': 1, 'SPAM': 1, '01': 1, '1': 2}; merge" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["매우 좋음", "매우좋음"], ["'spam'", "spam"], ["very-bad", "very_bad"], ['"1,000"', "1000"], ["bad.", "bad"]],
+)
+def test_labels_that_differ_in_what_is_not_read_aloud_look_alike(tmp_path, labels, caplog):
+    assert len(read_labels(write(tmp_path, [*labels, "-1", "1", "C", "C++", "★", "★★"]))[1]) == 8
+    assert "look alike are classes of their own: {" in caplog.text
+    assert all(label not in caplog.text for label in ("-1", "C", "★"))
+
+
+def test_many_numbers_and_odd_texts_are_said(tmp_path, caplog):
+    read_labels(write(tmp_path, [*range(50)] * 6))
+    assert "50 numbers are classes of their own; where they are amounts, to estimate them is regression" in caplog.text
+    assert "texts are" not in caplog.text
+    (tmp_path / "train.csv").write_text("text,label\n1,a\n2.5,b\n \u200b,a\n,b\n-3,a\n", encoding="utf-8")
+    read_labels(tmp_path)
+    assert "train.csv: 2 of 5 texts are empty: " in caplog.text
+    assert "train.csv: 3 of 5 texts are numbers: see whether these are the texts" in caplog.text
 
 
 def test_a_class_may_be_called_as_its_column_and_empty_rows_are_counted(tmp_path, caplog):
@@ -194,7 +216,9 @@ def test_a_class_may_be_called_as_its_column_and_empty_rows_are_counted(tmp_path
         (['"[""a""]"', '"[""b""]"'], "multi-label"),
         (["anger", "sad", "sad anger"], "got 'sad anger': .*multi-label"),
         (["anger", "sad", "anger#sad"], "got 'anger#sad': .*multi-label"),
-        (['"1,000"', *(f"{number}%" for number in range(30))], "different labels, in several rows each, got 31"),
+        (['"1,000"', *(f"{number}%" for number in range(30))], "got 31 numbers such as .*regression"),
+        (["10.5%", "20%", "10.5%", "20%"], r"got 2 numbers such as \['10.5%'\]: .*regression"),
+        (["2024-01-01", "2024.1.2", "2024-01-01 09:00"], r"got 3 dates such as \['2024-01-01'.*regression"),
         (["하나", ""], "expected 2 to 1,000 different labels, .*got 1: choose another label_column"),
         ([f"글 {number}" for number in range(1_500)], "different labels, .*got 1,001"),
     ],

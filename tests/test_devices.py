@@ -65,6 +65,27 @@ def test_whoever_launches_says_how_many_there_are(make_args, gpus, monkeypatch, 
     assert count(make_args(devices=1)) == expected
 
 
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"RANK": "a"}, "RANK: expected a whole number from 0, as torchrun and srun set it, got 'a': unset it"),
+        ({"RANK": "1"}, "RANK: expected a number below WORLD_SIZE, which is 1, got 1: unset it"),
+        ({"LOCAL_RANK": "-1"}, "LOCAL_RANK: expected a whole number from 0"),
+        (TORCHRUN | {"RANK": "6"}, "RANK: expected a number below WORLD_SIZE, which is 6, got 6"),
+        (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE: expected a whole number from 1, .*got 'two'"),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE: expected a whole number from 1, .*got '0'"),
+        (SRUN | {"SLURM_NNODES": "1-2"}, "SLURM_NNODES: expected a whole number from 1, .*got '1-2'"),
+    ],
+)
+def test_what_no_launcher_would_say_is_refused_before_it_silences_a_training(
+    make_args, monkeypatch, environment, message
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        choose_hardware(make_args())
+
+
 @pytest.mark.parametrize("where", ["script", "notebook"])
 def test_in_a_slurm_job_nobody_waits_for_what_srun_has_not_started(make_args, fit, monkeypatch, where):
     for name, value in SRUN.items():

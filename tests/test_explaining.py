@@ -5,8 +5,9 @@ import threading
 import numpy as np
 import pytest
 import torch
+from encoder_families import ROBERTA, make_bpe_tokenizer
 from reviews import REVIEWS
-from transformers import AutoModelForSequenceClassification, BertTokenizerLegacy
+from transformers import AutoModelForSequenceClassification, BertTokenizerLegacy, IBertConfig
 
 from nlpbook_helpers import Classifier
 from nlpbook_helpers.explaining import merge_pieces
@@ -39,6 +40,16 @@ def test_any_encoder_explains_texts_pairs_and_windows(family):
         assert answer["prediction"] == labels[int(classifier.predict([text]).argmax())]
     pair = {"premise": "정말 재미있는 영화", "hypothesis": "지루한 이야기"}
     check(Classifier(model, tokenizer, labels, tuple(pair), 32).explain(tuple(pair.values())), pair)
+
+
+def test_an_encoder_that_reads_no_embeddings_is_named():
+    tokenizer = make_bpe_tokenizer(TEXTS)
+    config = IBertConfig(vocab_size=len(tokenizer), **ROBERTA)
+    classifier = Classifier(
+        AutoModelForSequenceClassification.from_config(config), tokenizer, ["가", "나"], ("글",), 16
+    )
+    with pytest.raises(ValueError, match="reads embeddings .*, got IBertForSequenceClassification: use another"):
+        classifier.explain(TEXTS[0])
 
 
 def test_what_was_learned_as_bad_speaks_for_bad(trained):

@@ -100,6 +100,7 @@ REVIEWS = [(f"{word} {number}", label, str(number)) for label, word in WORDS.ite
             {"text_columns": ["글"]},
             r"expected columns \['글'\], found \['리뷰', '감정', '번호'\]",
         ),
+        (["리뷰", "감정", "번호"], {"text_columns": ["감정"], "label_column": "감정"}, "expected different columns"),
         (["리뷰", "감정", "번호"], {"label_column": "종류"}, r"expected columns \['종류'\], found"),
         (
             ["리뷰", "감정", "번호"],
@@ -110,8 +111,8 @@ REVIEWS = [(f"{word} {number}", label, str(number)) for label, word in WORDS.ite
 )
 def test_what_is_unclear_in_a_file_is_asked_for(shop, header, given, sentence):
     write_csv(shop / "own.csv", header, REVIEWS)
-    with pytest.raises(nlpbook.CorpusError, match=sentence):
-        nlpbook.prepare_training(["own.csv"], **given)
+    with pytest.raises(ValueError, match=sentence):
+        nlpbook.prepare_training("own.csv", **given)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +144,20 @@ def test_what_is_found_in_files_is_shown_and_what_is_given_wins(shop, capsys):
     with pytest.raises(nlpbook.CorpusError, match="feedback.csv, line 2: label: expected one of .*got '환불'"):
         nlpbook.prepare_training(["own.csv", "feedback.csv"])
     with pytest.raises(nlpbook.CorpusError, match="expected a file at gone.csv, found none"):
-        nlpbook.prepare_training(["gone.csv"])
+        nlpbook.prepare_training(["own.csv", "gone.csv"])
+    with pytest.raises(nlpbook.CorpusError, match="files: expected one at least, got none"):
+        nlpbook.prepare_training([])
 
 
 def test_pairs_are_known_by_their_columns(shop):
     write_csv(shop / "pairs.csv", ["Premise", "Hypothesis", "Label"], [(*row[:2], row[1]) for row in REVIEWS])
     args = nlpbook.prepare_training(["pairs.csv"], pretrained_model_name="nlpbook-mini")
     assert (args.downstream_task_name, args.text_columns) == ("pair-classification", ["Premise", "Hypothesis"])
+
+
+def test_of_columns_that_differ_in_case_the_usual_one_is_read_and_a_wrong_profile_is_refused(shop, capsys, monkeypatch):
+    write_csv(shop / "own.csv", ["text", "Text", "label"], [(*row[:1], "", row[1]) for row in REVIEWS])
+    assert nlpbook.prepare_training("own.csv").text_columns == ["text"]
+    monkeypatch.setenv("NLPBOOK_PROFILE", "fast")
+    with pytest.raises(ValueError, match="NLPBOOK_PROFILE: expected 'full' or 'quick', got 'fast'"):
+        nlpbook.prepare_training("own.csv")

@@ -24,7 +24,7 @@ def make_file(tmp_path, suffix):
     if suffix == ".parquet":
         write_table(pyarrow.Table.from_pylist(ROWS), path)
         return path
-    lines, delimiter = "\n\n".join(map(json.dumps, ROWS)), {".tsv": "\t", ".txt": ";"}.get(suffix, ",")
+    lines, delimiter = "\n\n".join(map(json.dumps, ROWS)), {".tsv": "\t", ".txt": ";", ".psv": "|"}.get(suffix, ",")
     text = f'sentence{delimiter}score\n비가 온다{delimiter}1\n"그가, ""최고""라고; 했다"{delimiter}2\n'
     texts = {".json": json.dumps(ROWS, indent=1), ".jsonl": lines, ".ndjson": lines, ".JSON": lines}
     content = texts.get(suffix, text).encode()
@@ -33,8 +33,8 @@ def make_file(tmp_path, suffix):
 
 @pytest.mark.parametrize(
     ("suffix", "lines"),
-    [(".csv", [2, 3]), (".CSV", [2, 3]), (".tsv", [2, 3]), (".txt", [2, 3]), (".csv.gz", [2, 3]), (".json", [1, 2]),
-     (".jsonl", [1, 3]), (".ndjson", [1, 3]), (".JSON", [1, 3]), (".parquet", [1, 2])],
+    [(".csv", [2, 3]), (".CSV", [2, 3]), (".tsv", [2, 3]), (".txt", [2, 3]), (".psv", [2, 3]), (".csv.gz", [2, 3]),
+     (".json", [1, 2]), (".jsonl", [1, 3]), (".ndjson", [1, 3]), (".JSON", [1, 3]), (".parquet", [1, 2])],
 )  # fmt: skip
 def test_every_format_gives_the_same_texts(tmp_path, suffix, lines):
     rows = list(read_rows(make_file(tmp_path, suffix), ["sentence"]))
@@ -58,11 +58,20 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.csv", "sentence,a,a\n", "line 1: expected different column names"),
         ("a.csv", b"sentence,\xea\xb0\x80\xb0\n", "line 1: column .* is not UTF-8, .*name its encoding"),
         ("a.csv", "sentence,a\n비\n", "line 2: expected 2 columns, got 1"),
+        ("a.csv", "2024년 리뷰,\nsentence,a\n비,1\n", "; a table's first line .*: delete what stands above it"),
+        ("a.csv", "sep=;\nsentence;a\n비;1\n", "; a table's first line .*: delete what stands above it"),
+        ("a.csv", "\n# made by hand\nsentence,a\n", "; a table's first line .*: delete what stands above it"),
+        ("a.csv", "sentence,a\n비, 눈,1\n", "expected 2 columns, got 3: quote texts that hold ','"),
+        ("a.csv", '{"sentence": "비"}\n', "a.csv is JSON, expected a table: end its name with .jsonl"),
         ("a.csv", "", "a.csv is empty: write it again, or delete it"),
         ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),
         ("a.xls", "\ufeff\n<table><tr><td>sentence", "a.xls is a web page, expected text: save it as 'CSV UTF-8'"),
         ("a.csv", b"PAR1\x15\0", "a.csv is a Parquet file, expected text: end its name with .parquet"),
         ("a.csv", "version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS, .*git lfs pull"),
+        ("a.csv.xz", b"\xfd7zXZ\0\0", "a.csv.xz is an archive, expected text: unpack it"),
+        ("a.csv", b"%PDF-1.4\n%\xe2\xe3", "a.csv is no table, expected text: save it as 'CSV UTF-8'"),
+        ("a.csv", b"sentence.txt" + bytes(500) + b"ustar", "a.csv is not in the encoding 'utf-8'; encoding=… names"),
+        ("a.csv", bytes(500), "a.csv is not in the encoding 'utf-8'; encoding=… names"),
         ("a.csv", bytes(range(256)), "a.csv is not in the encoding 'utf-8'; encoding=… names its own"),
         ("a.csv.gz", gzip.compress("sentence\n비\n".encode())[:-9], "a.csv.gz: .*expected a whole file"),
         (
@@ -72,6 +81,8 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ),
         ("a.json", '[{"sentence": "비"},\n{"sentence": ]', "a.json, line 2: .*expected an array of JSON objects"),
         ("a.json", '["비"]\n', "a.json, line 1: expected a JSON object, got str"),
+        ("a.json", '{"sentence": {"0": "비"}, "label": {"0": 1}}', "got columns of dict: write one for each row"),
+        ("a.jsonl", '{"sentence": "비", "sentence": "눈"}', "expected different names in an object"),
         ("a.jsonl", '{"sentence": "비"}\n["비"]', "a.jsonl, line 2: expected a JSON object, got list"),
         ("a.parquet", "PAR1", "a.parquet: .*expected a Parquet file"),
     ],
@@ -84,6 +95,10 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path, name, content, messag
 def test_a_missing_file_or_column_is_named(tmp_path):
     with pytest.raises(CorpusError, match=r"expected a file at .*no.csv, found none"):
         list(read_rows(tmp_path / "no.csv", ["sentence"]))
+    with pytest.raises(CorpusError, match="expected a file at .*, found a folder: name a file in it"):
+        list(read_rows(tmp_path, ["sentence"]))
+    with pytest.raises(CorpusError, match="expected a path, got dict: write it to a file"):
+        list(read_rows({"sentence": ["비"]}, ["sentence"]))  # type: ignore[arg-type]
     with pytest.raises(MissingColumnsError, match=r"rows.parquet: expected columns \['text'\], found") as caught:
         list(read_rows(make_file(tmp_path, ".parquet"), ["text"]))
     assert caught.value.columns == ["sentence", "score"]
@@ -106,6 +121,14 @@ def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name)
     for name in ("utf9", "hex", None):
         with pytest.raises(CorpusError, match=f"encoding: expected a name like 'utf-8' or 'cp949', got {name!r}"):
             list(read_rows(path, ["sentence"], encoding=name))
+
+
+def test_several_byte_order_marks_are_passed_over_and_a_truth_value_is_no_text(tmp_path):
+    for name, text in {"a.csv": "sentence\n비\n", "a.jsonl": '{"sentence": "비"}'}.items():
+        path = write(tmp_path / name, f"\ufeff\ufeff{text}")
+        assert [row for _, row in read_rows(path, ["sentence"])] == [{"sentence": "비"}]
+    with pytest.raises(CorpusError, match="expected a text in 'sentence', got bool: name another column"):
+        get_values({"sentence": True}, ["sentence"])
 
 
 def test_what_is_called_euc_kr_or_packed_is_read_whatever_its_name(tmp_path):

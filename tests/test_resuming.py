@@ -136,7 +136,14 @@ def test_a_training_says_where_it_goes_on(interrupted, capsys):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "before"), [("batch_size", 8, "4"), ("learning_rate", 1e-4, "0.05"), ("seed", 8, "7")]
+    ("name", "value", "before"),
+    [
+        ("batch_size", 8, "4"),
+        ("learning_rate", 1e-4, "0.05"),
+        ("seed", 8, "7"),
+        ("gradient_clip_val", 1.0, "None"),
+        ("monitor", "max val_acc", "min val_loss"),
+    ],
 )
 def test_another_training_is_refused_by_name(interrupted, name, value, before):
     with pytest.raises(CheckpointError, match=f"{name}: the training that was interrupted in .* had {before}, got"):

@@ -200,13 +200,14 @@ def test_what_cannot_be_done_is_refused(classifier, tmp_path, monkeypatch, sourc
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_folder_goes_on_and_gives_a_folder_of_the_same_names(classifier, tmp_path):
+def test_a_folder_goes_on_and_gives_a_folder_of_the_same_names(classifier, tmp_path, capsys):
     source, output = write_folder(tmp_path / "in"), tmp_path / "out"
     stop_after(2, classifier, source, output)
     write_csv(source / "e.csv", ["정말"])  # a folder may grow
     os.utime(source / "2024" / "a.csv", (1, 1))  # as copying does
     classifier.batches = 2
     summary = score_file(classifier, source, output)
+    assert "passed over 1 files that do not end with one of ('.csv'," in capsys.readouterr().out
     assert summary.startswith("scored 61 rows of 5 files in ")
     assert "(40 rows were done before)" in summary
     names = ["2024/a.csv", "b.parquet", "c.json.jsonl", "d.tsv", "e.csv"]

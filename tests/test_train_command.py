@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,12 @@ def test_a_test_file_that_cannot_be_scored_is_named_before_the_first_step(argume
     assert "test: acc" not in said
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_arguments_are_read_as_powershell_writes_them(tmp_path, encoding):
+    (tmp_path / "args.json").write_text('{"label_column": "감정"}', encoding=encoding)
+    assert read_arguments(tmp_path / "args.json") == {"label_column": "감정"}
+
+
 def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
     assert isinstance(nlpbook.make_corpus(make_args()), nlpbook.NsmcCorpus)
     pair = {"downstream_task_name": "pair-classification"}
@@ -82,6 +89,19 @@ def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
         (None, "args.json: expected a JSON file of arguments"),
         ("{", "args.json: expected a JSON file of arguments"),
         ("[1]", 'args.json: expected a JSON object, as {"epochs": 3}, got list'),
+        (
+            '{"text": "비", "label": 1}\n{"text": "눈"}',
+            "correct it, or the path; a file of texts: end its name with .jsonl",
+        ),
+        ('{"epochs": 3, "epochs": 4}', "expected different names in an object, got ['epochs', 'epochs']"),
+        ('{"labels": "ab"}', "labels: expected a list of names, got 'ab': put it into one"),
+        ('{"text_columns": "text"}', "text_columns: expected a list of names, got 'text'"),
+        ('{"encoding": 949}', "encoding: expected a name or path, got 949"),
+        ('{"downstream_model_dir": ["a"]}', "downstream_model_dir: expected a name or path, got ['a']"),
+        (
+            '{"downstream_model_dir": "' + Path(__file__).as_posix() + '"}',
+            "downstream_model_dir: expected a folder, got a file",
+        ),
         ('{"epoch": 3}', "args.json: expected names of arguments, got 'epoch': did you mean 'epochs'?"),
         ('{"epochs": 0}', "epochs: expected a whole number from 1 to 10,000, got 0"),
         ('{"downstream_corpus_name": "nowhere"}', "downstream_corpus_name: expected one of"),

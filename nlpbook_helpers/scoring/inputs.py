@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice, takewhile
@@ -117,6 +118,8 @@ def _find_files(folder: Path) -> list[Path]:
     names = [name for name in sorted(found) if name.lower().removesuffix(".gz").endswith(INPUT_SUFFIXES)]
     if not (paths := [found[name] for name in names if "/." not in f"/{name}"]):
         raise CorpusError(f"expected files that end with one of {INPUT_SUFFIXES} in {folder}, found none")
+    if others := sorted(name for name in found if name not in names and "/." not in f"/{name}"):
+        print(f"passed over {len(others):,} files that do not end with one of {INPUT_SUFFIXES}: {reprlib.repr(others)}")
     return paths
 
 
