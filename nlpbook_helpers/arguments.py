@@ -142,9 +142,7 @@ class ClassificationTrainArguments:
                 raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
             setattr(self, name, os.path.expanduser(getattr(self, name)))
         if Path(self.downstream_model_dir).is_file():
-            raise ValueError(
-                f"downstream_model_dir: expected a folder, got a file, {self.downstream_model_dir}: choose one"
-            )
+            raise ValueError(f"downstream_model_dir: expected a folder, got a file: {self.downstream_model_dir}")
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
         check_encoder(self.pretrained_model_name)
         _check_values(self)

@@ -224,7 +224,7 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
     own = [config.id2label.get(index, f"LABEL_{index}") for index in range(config.num_labels)]
     is_named = not all(name.startswith("LABEL_") for name in own)
     labels = metadata.get("label_names") or (own if is_named or book is None else book.label_names)
-    if len(labels) != config.num_labels or any(map(is_blank, labels)):
+    if not len(set(labels)) == len(labels) == config.num_labels or any(map(is_blank, labels)):
         found = f"found {reprlib.repr(labels)}"
         raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")
     if columns := metadata.get("text_columns"):

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import reprlib
 import sys
 from contextlib import nullcontext
 from datetime import datetime
@@ -243,6 +244,9 @@ def train(args: ClassificationTrainArguments) -> Path | None:
 
 def _read_test_file(args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, folder: Path) -> Any:
     """Return the test file's dataset; None if there is none or it cannot be scored, said before the first step."""
+    read = {corpus.find_file(folder, mode).name for mode in corpus.files if corpus.has_file(folder, mode)}
+    if others := sorted({path.name for path in folder.glob("[!.]*") if path.is_file()} - read):
+        logger.info("files of %s: reading %s, and not %s", folder.name, sorted(read), reprlib.repr(others))
     if not corpus.has_file(folder, "test"):
         return None
     try:

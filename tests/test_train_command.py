@@ -60,10 +60,12 @@ def test_a_file_of_arguments_becomes_a_classifier_and_the_command_line_wins(argu
 def test_a_test_file_that_cannot_be_scored_is_named_before_the_first_step(arguments, tmp_path, capsys, content):
     path = arguments(epochs=1)
     (tmp_path / "corpora" / "mine" / "test.csv").write_text(content, encoding="utf-8")
+    (tmp_path / "corpora" / "mine" / "train.tsv").write_text("review\tkind\n", encoding="utf-8")
     nlpbook.train(nlpbook.ClassificationTrainArguments(**read_arguments(path)))
     said = capsys.readouterr().out
     assert said.index("the test file will not be scored: ") < said.index("training on CPU") < said.index("val: acc")
     assert "test: acc" not in said
+    assert "files of mine: reading ['test.csv', 'train.csv'], and not ['train.tsv']" in said
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
