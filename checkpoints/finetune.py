@@ -7,8 +7,8 @@ label, and there is more of it.
 `doccls`: the teachers read NSMC's training reviews among other reviews and their stars, then NSMC's alone. Stars say
 more than the two labels: a 6 teaches where praise and blame balance. NSMC has no such review, and nearly every bad one
 that there is, so the others are mostly middling or good. Further texts: all other reviews.
-`paircls`: 23,994 of KLUE-NLI's training pairs, the others held out, and XNLI's 2,490 Korean ones. Further texts: pairs made of
-their sentences.
+`paircls`: 23,994 of KLUE-NLI's training pairs, the others held out, and XNLI's 2,490 Korean ones. Further texts: pairs
+made of their sentences.
 
 Nothing is chosen on the official test files, which `make.py` scores once, at the end. Held-out examples are printed,
 nothing more. Minutes on a GPU, a day on two CPU cores; interrupted, it goes on.
