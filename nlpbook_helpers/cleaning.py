@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nlpbook_helpers.corpora import ClassificationExample, is_blank
+from nlpbook_helpers.corpora import ClassificationExample
+from nlpbook_helpers.values import is_blank
 
 if TYPE_CHECKING:  # half a second to import, which training need not spend
     import pandas as pd

@@ -2,31 +2,30 @@
 
 import logging
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
-from nlpbook_helpers.reading import BadRow, CorpusError, MissingColumnsError, Row, get_values, is_blank, read_rows
+from nlpbook_helpers.reading import BadRow, Row, get_values, read_rows
+from nlpbook_helpers.values import (
+    MAX_INFERRED_LABELS,
+    MISSING_LABEL,
+    NUMBER,
+    CorpusError,
+    MissingColumnsError,
+    check_that_classes,
+    is_blank,
+    normalize_label,
+    sort_numbers_first,
+    warn_of_alike,
+)
 
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
-# As programs write that there is none, or a worksheet that it has failed.
-MISSING_LABEL = re.compile(r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|\\n|#n/?a|#[a-z0/]+[!?]", re.I)
-PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?)?", re.IGNORECASE)  # 007 is a code
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of a label that is read aloud
-DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
-SEPARATOR = re.compile(r"\s*[|;,/+&]\s*")
-MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
 
 
 class ClassificationExample(NamedTuple):
@@ -134,9 +133,9 @@ class CsvCorpus:
         if row and not counts and self.label_column not in row:  # of JSON, whose rows may differ
             raise MissingColumnsError(str(path), [self.label_column], list(row))
         place = f"{path}, column {self.label_column!r}"
-        _check_that_classes(place, counts)
-        _warn_of_alike(place, counts)
-        self._set_labels(sorted(counts, key=_sort_numbers_first))
+        check_that_classes(place, counts)
+        warn_of_alike(place, counts)
+        self._set_labels(sorted(counts, key=sort_numbers_first))
 
     def _is_header(self, row: Row) -> bool:
         """Whether a row is the header once more, as where files were pasted together."""
@@ -254,63 +253,3 @@ def get_short_names(label_name: str) -> tuple[str, str]:
     """Split "긍정 (positive)" into ("긍정", "positive"); a name without English in brackets is both."""
     found = re.fullmatch(r"(.*?) \(([\x00-\x7f]*)\)", label_name)
     return (found[1], found[2]) if found else (label_name, label_name)
-
-
-def normalize_label(value: Any) -> str:
-    """Return a label as it is compared: without what cannot be seen, in one Unicode form, 1.0 as 1; "" for none."""
-    if isinstance(value, list | dict):
-        raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
-    return "" if value is None else _normalize_label(str(value))
-
-
-@lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
-def _normalize_label(text: str) -> str:
-    # NFKC: a label may be typed in full width, a text's form is a matter of its tokenizer
-    text = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
-    label = " ".join("".join(char for char in text if char.isspace() or not is_blank(char)).split())
-    if PLAIN_NUMBER.fullmatch(label) and (number := Decimal(label)) == int(number):
-        return str(int(number))
-    return label
-
-
-def _check_that_classes(place: str, counts: Counter[str]) -> None:
-    """Refuse what is no class: values to be estimated, several labels in one, texts."""
-    plain = {label: THOUSANDS.sub("", label).strip("%$€₩ ") for label in counts}
-    dates = [label for label in counts if DATE.fullmatch(label)]
-    numbers = dates + [label for label in counts if NUMBER.fullmatch(plain[label])]
-    fractions = dates + [label for label in numbers[len(dates) :] if not float(plain[label]).is_integer()]
-    is_rare = 10 < len(counts) > counts.total() / 5
-    # so many different numbers are amounts, unless each stands in several rows
-    if len(numbers) > 0.9 * len(counts) and (fractions or is_rare):
-        kind, some = "dates" if dates else "numbers", (fractions or numbers)[:3]
-        got = f"got {len(counts):,} {kind} such as {some}: to estimate them is regression"
-        raise CorpusError(f"{place}: expected a few classes, {got} (transformers' problem_type); or round them")
-    if not 2 <= len(counts) <= MAX_INFERRED_LABELS or is_rare and len(counts) > counts.total() / 2:
-        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {len(counts):,}"
-        raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
-    if len(numbers) > max(10, 0.9 * len(counts)):
-        remedy = "where they are amounts, to estimate them is regression: round them, or choose another label_column"
-        logger.warning("%s: %s numbers are classes of their own; %s", place, f"{len(counts):,}", remedy)
-    parts = {label: [*filter(None, SEPARATOR.split(plain[label].strip("[](){}")))] for label in counts}
-    holders = Counter(part for found in parts.values() for part in set(found))
-    for label, found in parts.items():
-        is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
-        # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
-        is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
-        if is_list or is_joined or len(words := re.split(r"[\s#]+", label)) > 1 and counts.keys() >= set(words):
-            raise CorpusError(f"{place}: expected one label a row, got {label!r}: {MULTI_LABEL}")
-
-
-def _warn_of_alike(place: str, counts: Counter[str]) -> None:
-    """List labels that differ in letter case, leading zeros or punctuation alone: they may be meant to be one."""
-    folded = {label: UNHEARD.sub("", label.casefold()) or label for label in counts}
-    times = Counter(folded.values())
-    if alike := {label: count for label, count in counts.items() if times[folded[label]] > 1}:
-        logger.warning(
-            "%s: labels that look alike are classes of their own: %s; merge them if they are one", place, alike
-        )
-
-
-def _sort_numbers_first(label: str) -> tuple[bool, float, str]:
-    """Sort -1 before 0, "2" before "10", and numbers before words."""
-    return (False, float(label), label) if NUMBER.fullmatch(label) else (True, 0.0, label)

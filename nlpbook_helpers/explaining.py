@@ -38,11 +38,7 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
         ValueError: The number of texts is wrong, one is not a string, there is no such label, the tokenizer is slow, or
             the encoder reads no embeddings.
     """
-    if label is not None and label not in classifier.labels:
-        raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
-    if not classifier.tokenizer.is_fast:
-        kind = type(classifier.tokenizer).__name__
-        raise ValueError(f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: use another")
+    _check(classifier, label)
     example = classifier.make_example(texts)
     features = classifier.encode([example])
     features.documents = None  # each window for itself
@@ -63,6 +59,15 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
         "tokens": merge_pieces(dict(zip(classifier.input_names, map(str, example), strict=False)), places),
         "completeness": {"sum": float(scores.sum()), "difference": difference},
     }
+
+
+def _check(classifier: "Classifier", label: str | None) -> None:
+    """Refuse what cannot be explained, before anything is computed."""
+    if label is not None and label not in classifier.labels:
+        raise ValueError(f"label: expected one of {classifier.labels}, got {label!r}")
+    if not classifier.tokenizer.is_fast:
+        kind = type(classifier.tokenizer).__name__
+        raise ValueError(f"expected a fast tokenizer, which knows where its tokens stand, got {kind}: use another")
 
 
 def attribute(

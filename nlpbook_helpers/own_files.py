@@ -11,9 +11,10 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.encoders import check_model_name
-from nlpbook_helpers.reading import SAMPLE_BYTES, USUAL_COLUMNS, CorpusError, find_file, guess_encoding, read_rows
+from nlpbook_helpers.reading import SAMPLE_BYTES, find_file, guess_encoding, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
 from nlpbook_helpers.runtime import create, get_profile
+from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError
 
 USUAL_LABELS = [
     "label", "gold_label", "category", "class", "sentiment", "레이블", "라벨", "감정", "감성", "분류", "정답",

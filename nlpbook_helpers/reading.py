@@ -5,7 +5,6 @@ import csv
 import gzip
 import io
 import json
-import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,16 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from nlpbook_helpers.arguments import make_object
+from nlpbook_helpers.values import FIRST, CorpusError, MissingColumnsError, normalize_text
 
 Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
-# Number of texts → what their columns are usually called.
-USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
-    1: [*zip(["document", "sentence", "text", "review", "comment", "문장", "내용", "리뷰", "댓글", "제목"])],
-    2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
-}
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
-FIRST = "; a table's first line has to name its columns: delete what stands above it"
 UNQUOTED = "if the file is written without quotes, read it with quoting=False (--no-quoting)"
 NO_UTF8 = "is not UTF-8, or not of the encoding named; save the file as UTF-8, or name its encoding (encoding=…)"
 WORKBOOK = "a workbook, expected text: save it as 'CSV UTF-8' in Excel (an archive: unpack it)"
@@ -39,23 +33,6 @@ NO_TEXT = {  # how files begin that are none, in lower case, and the way out
 }
 # The process's limit of a text, which bounds what an open quote takes in: raised once, for long documents.
 csv.field_size_limit(max(2**24, csv.field_size_limit()))
-# Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
-UNSEEN = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
-
-
-class CorpusError(ValueError):
-    """A corpus file is missing, empty or malformed; the message names file and line."""
-
-
-class MissingColumnsError(CorpusError):
-    """A file lacks a column that was asked for; `columns` are its own."""
-
-    def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str]) -> None:
-        usual = set(chain(*chain(*USUAL_COLUMNS.values())))
-        likely = [name for name in columns if name.lower() in usual] or list(columns)
-        remedy = f"name those to read, perhaps {likely}{'' if len(columns) > 1 else FIRST}"
-        super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
-        self.columns = list(columns)
 
 
 class BadRow(dict):
@@ -64,16 +41,6 @@ class BadRow(dict):
     def __init__(self, reason: str, row: Row | None = None, raw: str = "") -> None:
         super().__init__(row or {})
         self.reason, self.raw = reason, raw
-
-
-def normalize_text(text: str) -> str:
-    """Compose what macOS writes in pieces (NFC): to a tokenizer, a syllable in pieces is unknown."""
-    return unicodedata.normalize("NFC", text)
-
-
-def is_blank(text: str) -> bool:
-    """Say whether there is nothing to see: white space, control and zero-width characters and fillers only."""
-    return all(char in UNSEEN or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text)
 
 
 def find_path(address: str | Path) -> Path:

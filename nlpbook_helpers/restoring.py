@@ -34,7 +34,7 @@ from nlpbook_helpers.checkpoints import (
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.encoders import check_model_name, open_tokenizer
 from nlpbook_helpers.features import check_tokenizer, count_positions
-from nlpbook_helpers.reading import is_blank
+from nlpbook_helpers.values import is_blank
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from nlpbook_helpers.corpora import ClassificationExample
-from nlpbook_helpers.reading import CorpusError, normalize_text
 from nlpbook_helpers.runtime import create
+from nlpbook_helpers.values import CorpusError, normalize_text
 
 logger = logging.getLogger(__name__)
 

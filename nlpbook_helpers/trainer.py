@@ -22,12 +22,13 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from nlpbook_helpers import runtime, tpu
 from nlpbook_helpers.arguments import LIGHTNING_SETTINGS, PLACES, ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
-from nlpbook_helpers.corpora import CorpusError, make_corpus
+from nlpbook_helpers.corpora import make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.resuming import TrainingState
 from nlpbook_helpers.task import ClassificationTask
+from nlpbook_helpers.values import CorpusError
 
 if TYPE_CHECKING:  # it takes a second to import, which training need not spend
     import pandas as pd

@@ -9,7 +9,8 @@ import pytest
 from pyarrow.parquet import write_table
 
 from nlpbook_helpers import CorpusError, read_rows
-from nlpbook_helpers.reading import BadRow, MissingColumnsError, get_values, is_blank
+from nlpbook_helpers.reading import BadRow, get_values
+from nlpbook_helpers.values import MissingColumnsError, is_blank
 
 ROWS = [{"sentence": "비가 온다", "score": 1}, {"sentence": '그가, "최고"라고; 했다', "score": 2}]
 

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from nlpbook_helpers import reading
 from nlpbook_helpers.classifier import Classifier, make_answer_keys
 from nlpbook_helpers.corpora import ClassificationExample
-from nlpbook_helpers.reading import BadRow, CorpusError, NumberedRows, Row
+from nlpbook_helpers.reading import BadRow, NumberedRows, Row
+from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
@@ -125,7 +126,7 @@ def _find_files(folder: Path) -> list[Path]:
 
 def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any) -> tuple[str, ...]:
     """Choose the columns that hold the texts: those of the training if they are there, else usual names."""
-    usual = [classifier.text_columns, classifier.input_names, *reading.USUAL_COLUMNS[len(classifier.input_names)]]
+    usual = [classifier.text_columns, classifier.input_names, *USUAL_COLUMNS[len(classifier.input_names)]]
     row = next(filter(None, (_read_first_row(path, (), read) for path in paths)), None)
     if row is None:
         raise CorpusError(f"{paths[0]} holds no row to score: expected a header and rows")
@@ -202,6 +203,6 @@ def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExa
         return None, f"a column holds what {reading.NO_UTF8}"
     except CorpusError as error:
         return None, str(error)
-    if empty := [name for name, text in zip(text_columns, texts, strict=True) if reading.is_blank(text)]:
+    if empty := [name for name, text in zip(text_columns, texts, strict=True) if is_blank(text)]:
         return None, f"{empty[0]}: expected a text, got an empty one"
     return ClassificationExample(*texts), None

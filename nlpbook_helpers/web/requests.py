@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, Va
 from pydantic_core import PydanticCustomError
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.reading import is_blank, normalize_text
+from nlpbook_helpers.values import is_blank, normalize_text
 from nlpbook_helpers.web.language import LANGUAGES, SENTENCES
 
 FIELD_LABELS = {"sentence": "문장", "premise": "전제", "hypothesis": "가설"}

@@ -1,0 +1,117 @@
+"""What do columns and values of a file say? Texts, labels, nothing; and are these labels classes?"""
+
+import logging
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+# Number of texts → what their columns are usually called.
+USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
+    1: [*zip(["document", "sentence", "text", "review", "comment", "문장", "내용", "리뷰", "댓글", "제목"])],
+    2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
+}
+FIRST = "; a table's first line has to name its columns: delete what stands above it"
+MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
+# As programs write that there is none, or a worksheet that it has failed.
+MISSING_LABEL = re.compile(r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|\\n|#n/?a|#[a-z0/]+[!?]", re.I)
+PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?)?", re.IGNORECASE)  # 007 is a code
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of a label that is read aloud
+DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
+SEPARATOR = re.compile(r"\s*[|;,/+&]\s*")
+MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
+# Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
+UNSEEN = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
+
+
+class CorpusError(ValueError):
+    """A corpus file is missing, empty or malformed; the message names file and line."""
+
+
+class MissingColumnsError(CorpusError):
+    """A file lacks a column that was asked for; `columns` are its own."""
+
+    def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str]) -> None:
+        usual = set(chain(*chain(*USUAL_COLUMNS.values())))
+        likely = [name for name in columns if name.lower() in usual] or list(columns)
+        remedy = f"name those to read, perhaps {likely}{'' if len(columns) > 1 else FIRST}"
+        super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
+        self.columns = list(columns)
+
+
+def normalize_text(text: str) -> str:
+    """Compose what macOS writes in pieces (NFC): to a tokenizer, a syllable in pieces is unknown."""
+    return unicodedata.normalize("NFC", text)
+
+
+def is_blank(text: str) -> bool:
+    """Say whether there is nothing to see: white space, control and zero-width characters and fillers only."""
+    return all(char in UNSEEN or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text)
+
+
+def normalize_label(value: Any) -> str:
+    """Return a label as it is compared: without what cannot be seen, in one Unicode form, 1.0 as 1; "" for none."""
+    if isinstance(value, list | dict):
+        raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
+    return "" if value is None else _normalize_label(str(value))
+
+
+@lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
+def _normalize_label(text: str) -> str:
+    # NFKC: a label may be typed in full width, a text's form is a matter of its tokenizer
+    text = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+    label = " ".join("".join(char for char in text if char.isspace() or not is_blank(char)).split())
+    if PLAIN_NUMBER.fullmatch(label) and (number := Decimal(label)) == int(number):
+        return str(int(number))
+    return label
+
+
+def check_that_classes(place: str, counts: Counter[str]) -> None:
+    """Refuse what is no class: values to be estimated, several labels in one, texts."""
+    plain = {label: THOUSANDS.sub("", label).strip("%$€₩ ") for label in counts}
+    dates = [label for label in counts if DATE.fullmatch(label)]
+    numbers = dates + [label for label in counts if NUMBER.fullmatch(plain[label])]
+    fractions = dates + [label for label in numbers[len(dates) :] if not float(plain[label]).is_integer()]
+    is_rare = 10 < len(counts) > counts.total() / 5
+    # so many different numbers are amounts, unless each stands in several rows
+    if len(numbers) > 0.9 * len(counts) and (fractions or is_rare):
+        kind, some = "dates" if dates else "numbers", (fractions or numbers)[:3]
+        got = f"got {len(counts):,} {kind} such as {some}: to estimate them is regression"
+        raise CorpusError(f"{place}: expected a few classes, {got} (transformers' problem_type); or round them")
+    if not 2 <= len(counts) <= MAX_INFERRED_LABELS or is_rare and len(counts) > counts.total() / 2:
+        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {len(counts):,}"
+        raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
+    if len(numbers) > max(10, 0.9 * len(counts)):
+        remedy = "where they are amounts, to estimate them is regression: round them, or choose another label_column"
+        logger.warning("%s: %s numbers are classes of their own; %s", place, f"{len(counts):,}", remedy)
+    parts = {label: [*filter(None, SEPARATOR.split(plain[label].strip("[](){}")))] for label in counts}
+    holders = Counter(part for found in parts.values() for part in set(found))
+    for label, found in parts.items():
+        is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
+        # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
+        is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
+        if is_list or is_joined or len(words := re.split(r"[\s#]+", label)) > 1 and counts.keys() >= set(words):
+            raise CorpusError(f"{place}: expected one label a row, got {label!r}: {MULTI_LABEL}")
+
+
+def warn_of_alike(place: str, counts: Counter[str]) -> None:
+    """List labels that differ in letter case, leading zeros or punctuation alone: they may be meant to be one."""
+    folded = {label: UNHEARD.sub("", label.casefold()) or label for label in counts}
+    times = Counter(folded.values())
+    if alike := {label: count for label, count in counts.items() if times[folded[label]] > 1}:
+        logger.warning(
+            "%s: labels that look alike are classes of their own: %s; merge them if they are one", place, alike
+        )
+
+
+def sort_numbers_first(label: str) -> tuple[bool, float, str]:
+    """Sort -1 before 0, "2" before "10", and numbers before words."""
+    return (False, float(label), label) if NUMBER.fullmatch(label) else (True, 0.0, label)
