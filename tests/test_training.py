@@ -180,7 +180,7 @@ def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, lo
             fit(make_args(), val=several)
     assert "val_loss" in fit(make_args(epochs=1), val=[loader]).callback_metrics
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="Not a directory: .*file"):
+    with pytest.raises(ValueError, match="downstream_model_dir: expected a folder, got a file: .*file"):
         fit(make_args(downstream_model_dir=str(tmp_path / "file")))
 
 

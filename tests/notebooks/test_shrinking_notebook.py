@@ -36,5 +36,5 @@ def test_every_step_of_the_story_makes_the_encoder_no_larger(steps):
 def test_answers_are_lost_with_the_layers_and_come_back_with_the_teacher(steps):
     halves = [steps[name][1] for name in ("앞의 절반", "뒤의 절반", "하나 건너")]
     assert max(halves) < 0.6 < steps["증류한 뒤"][1]
-    assert steps["하나 건너"][1] == max(halves)
+    assert steps["하나 건너"][1] < steps["증류한 뒤"][1] - 0.2
     assert abs(steps["8비트로"][1] - steps["증류한 뒤"][1]) < 0.05
