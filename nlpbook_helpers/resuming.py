@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.accelerators import XLAAccelerator
+from pytorch_lightning.accelerators import CUDAAccelerator, XLAAccelerator
 from pytorch_lightning.callbacks import Checkpoint
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -173,6 +173,7 @@ class TrainingState(Checkpoint):
             order.drop_last |= name == "train"
         self.orders[name] = order
         settings = {key: getattr(loader, key) for key in LOADER_SETTINGS}
+        settings["pin_memory"] |= isinstance(trainer.accelerator, CUDAAccelerator)  # or each step waits for the last
         return DataLoader(**settings, batch_sampler=order, collate_fn=collate_fn)
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -242,7 +243,11 @@ class TrainingState(Checkpoint):
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
         place = [self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        # torch.manual_seed would keep a note, stack and all, for each kind of device that is not in use: every step
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed(seed)
 
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
         self._place = epoch, batch

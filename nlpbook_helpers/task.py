@@ -22,6 +22,7 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arg
 from nlpbook_helpers.checkpoints import METADATA_KEY, METRICS, is_sound
 from nlpbook_helpers.examples import choose_examples, find_candidates
 from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
+from nlpbook_helpers.gpu import CudaGraphs
 from nlpbook_helpers.runtime import find_versions
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class ClassificationTask(LightningModule):
         self.model = model.float().train()
         self.args = args
         self._weights: torch.Tensor | None = None
+        self._graphs: CudaGraphs | None = None
         # counted right and wrong, by class; over all processes, and not part of the weights
         self._counts = MulticlassStatScores(max(2, model.config.num_labels), average=None, validate_args=False)
         self._per_class: list[list[float]] = []
@@ -79,6 +81,7 @@ class ClassificationTask(LightningModule):
         self.model.has_learned = True
         dataset = getattr(self.trainer.train_dataloader, "dataset", None)
         self._weights = self._weigh_classes(getattr(dataset, "labels", None))
+        self._graphs = CudaGraphs(self.model) if CudaGraphs.is_possible(self.model, self.trainer) else None
         if isinstance(dataset, ClassificationDataset):
             check_tokenizer(self.model, dataset.tokenizer)
             outputs, labels = self.model.config.num_labels, dataset.corpus.num_labels
@@ -100,6 +103,10 @@ class ClassificationTask(LightningModule):
         if weights is not None and len(weights) != outputs:
             raise ValueError(f"class_weights: expected {outputs} numbers, one per label, got {len(weights)}")
         return None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
+
+    def on_train_end(self) -> None:
+        """Give a GPU's memory back."""
+        self._graphs = None
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW; its learning rate is multiplied by 0.9 after each epoch, unless `scheduler` says otherwise."""
@@ -142,15 +149,16 @@ class ClassificationTask(LightningModule):
         return self._share_step(inputs, "test")
 
     def _share_step(self, inputs: dict[str, torch.Tensor], stage: str) -> torch.Tensor:
+        texts, is_training = dict(select_model_inputs(self.model, inputs)), stage == "train"
+        labels = texts.pop("labels")
         with tpu.autocast(self.device):
-            outputs = self.model(**select_model_inputs(self.model, inputs))
-        loss, labels, is_training = outputs.loss, inputs["labels"], stage == "train"
-        if is_training and (self._weights is not None or self.args.label_smoothing):
-            smoothing = self.args.label_smoothing
-            loss = cross_entropy(outputs.logits.float(), labels, self._weights, label_smoothing=smoothing)
-        elif stage == "val":
-            self._counts.update(outputs.logits.argmax(dim=-1), labels)
-        accuracy = (outputs.logits.argmax(dim=-1) == labels).float().mean()
+            logits = self._graphs(texts) if is_training and self._graphs else self.model(**texts).logits
+        weights, smoothing = (self._weights, self.args.label_smoothing) if is_training else (None, 0.0)
+        loss = cross_entropy(logits.float(), labels, weights, label_smoothing=smoothing)
+        guesses = logits.argmax(dim=-1)
+        if stage == "val":
+            self._counts.update(guesses, labels)
+        accuracy = (guesses == labels).float().mean()
         # several processes: the mean over all of them, but on a TPU no waiting for each other at each step
         is_shared = self.trainer.world_size > 1 and not (is_training and self.device.type == "xla")
         self.log_dict(
