@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Container, Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from itertools import count
 from pathlib import Path
@@ -37,11 +37,45 @@ def main(arguments: list[str] | None = None) -> int:
     # PyTorch's hundred thousands of objects die with the process: nobody waits for each. But Triton, which comes with
     # the builds for GPUs, says what of its own was not taken apart: 25 lines after every command (with PyTorch 2.15)
     atexit.register(lambda: "triton" in sys.modules or gc.freeze())
-    for stream in (sys.stdout, sys.stderr):
-        # a console without Hangul shows \uc601 instead of failing after the work is done; a log has each line at once
-        stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
-    try:
+    with redirect_stdout(_Voice(sys.stdout)), redirect_stderr(_Voice(sys.stderr)):  # type: ignore[type-var]
         return _run(sys.argv[1:] if arguments is None else arguments)
+
+
+class _Voice:
+    """Standard output or error, of which a failure costs words, and not the work that was to be reported.
+
+    A console without Hangul shows codes of its letters; a log has each line at once; a full disk, or a reader that has
+    gone (as in `… | head`), gets nothing more.
+
+    Args:
+        stream: What there is; None where a program has been started without.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream or open(os.devnull, "w")  # noqa: SIM115  (as long as the process runs)
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors="backslashreplace", line_buffering=True)
+
+    def write(self, words: str) -> int:
+        try:
+            return self._stream.write(words)
+        except OSError:
+            with suppress(OSError):  # what is still in its buffer must not fail at the end either
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            return len(words)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run one command, and say what was wrong in a sentence."""
+    try:
+        return _dispatch(arguments)
     except UnicodeEncodeError as error:
         print(f"expected names in UTF-8, got {error.object!r}: rename it, or set PYTHONUTF8=1", file=sys.stderr)
         return REFUSED
@@ -210,7 +244,7 @@ def export(
 COMMANDS = {"train": train, "predict": predict, "serve": serve, "export": export}
 
 
-def _run(arguments: list[str]) -> int:
+def _dispatch(arguments: list[str]) -> int:
     """Find the command and its options, with the help of cyclopts, and run it."""
     from cyclopts import App, CycloptsError, Parameter
     from cyclopts.config import Env

@@ -269,7 +269,7 @@ def read_arguments(path: str | Path) -> dict[str, Any]:
     for name in given:
         if name not in known:
             (near,) = get_close_matches(name, known, n=1, cutoff=0)
-            raise ValueError(f"{path}: expected names of arguments, got {name!r}: did you mean {near!r}?")
+            raise ValueError(f"{path}: expected names of arguments, got {name!r}: did you mean {near!r}? Else {TEXTS}")
     return given
 
 

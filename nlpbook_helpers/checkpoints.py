@@ -265,7 +265,7 @@ def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None)
 def is_sound(metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> bool:
     """Whether all figures and weights are numbers: a training that diverged leaves nan, and a classifier answers it."""
     # one sum instead of a mask of all weights: a nan or an infinity stays in it
-    sums = (tensor.float().sum() for tensor in state_dict.values())
+    sums = (math.nan if tensor.is_complex() else tensor.float().sum() for tensor in state_dict.values())
     return all(map(math.isfinite, chain((metadata[name] for name in METRICS if name in metadata), sums)))
 
 

@@ -155,7 +155,7 @@ class Classifier:
             columns that `nlpbook predict` adds: `predicted_label`, `predicted_name` and `probability_…`.
 
         Raises:
-            ValueError: A text is not a string, the number of texts per input is wrong, or a column is missing.
+            ValueError: A text is no string or an empty one, the number of texts is wrong, or a column is missing.
             CheckpointError: The model answers something that is not a number.
         """
         if hasattr(texts, "columns"):
@@ -195,7 +195,7 @@ class Classifier:
         """Return the texts of one input, checked and in one Unicode form.
 
         Raises:
-            ValueError: The number of texts is wrong, or one is not a string; the message says which row.
+            ValueError: The number of texts is wrong, or one is no string or an empty one; the message says which row.
         """
         expected = len(self.input_names)
         if len(texts) != expected or not all(isinstance(text, str) for text in texts):
@@ -203,6 +203,8 @@ class Classifier:
             raise ValueError(f"texts[{row}]: expected {wanted}, got {texts!r}")
         if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
             raise ValueError(f"texts[{row}]: expected whole characters, got half a surrogate pair: clean the text")
+        if any(map(is_blank, texts)):
+            raise ValueError(f"texts[{row}]: expected something to read, got {texts!r}: leave it out")
         return ClassificationExample(*map(normalize_text, texts))
 
     def encode(self, examples: Iterable[ClassificationExample]) -> Features:
@@ -256,7 +258,8 @@ class Classifier:
             return self.explain(bind(*args, **kwargs))
 
         known: dict[str, Any] = {"batch_fn": batch_fn, "info": dict(self.info), "examples": self.examples}
-        if self.tokenizer.is_fast:  # only these know where their tokens stand in the text
+        # what a tokenizer and an encoder must be able to do for it
+        if self.tokenizer.is_fast and "inputs_embeds" in inspect.signature(self.model.forward).parameters:
             known["explain_fn"] = explain_fn
         vars(explain_fn)["__signature__"] = signature
         vars(inference_fn).update(known, __signature__=signature)

@@ -18,6 +18,7 @@ from nlpbook_helpers.values import (
     MissingColumnsError,
     check_that_classes,
     is_blank,
+    is_garbled,
     normalize_label,
     sort_numbers_first,
     warn_of_alike,
@@ -25,6 +26,8 @@ from nlpbook_helpers.values import (
 
 logger = logging.getLogger(__name__)
 
+GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
+TOLERATED = {"empty": 0, "numbers": 0.5, GARBLED: 0.05}  # share of texts that are so, until it is said
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -172,12 +175,13 @@ class CsvCorpus:
             if example:
                 texts = [text for text in example[:2] if text is not None]
                 odd.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
+                odd[GARBLED] += any(map(is_garbled, texts))
                 yield example
         kept = counts.pop("", 0)
         for kind, count in counts.items():
             logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
         for kind, count in odd.items():
-            if count > (0 if kind == "empty" else kept / 2):
+            if count > kept * TOLERATED[kind]:
                 message = (
                     "%s: %s of %s texts are %s: see whether these are the texts (text_columns), or delete the rows"
                 )

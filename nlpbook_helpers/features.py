@@ -182,7 +182,10 @@ class ClassificationDataset(Dataset):
             found, counts = np.unique(kinds, return_counts=True)
             rare = [self.corpus.get_labels()[kind] for kind in found[counts == 1]]
             lacking = f", got one of {rare}: add some, or leave that label out" if rare else ""
-            expected = f"expected {len(found)} to {len(first) - len(found)} (rows with equal first texts stay together)"
+            most = len(first) - len(found)
+            few = f"more than the {len(first)} different first texts that there are"
+            expected = f"expected {f'{len(found)} to {most}' if most >= len(found) else few}"
+            expected += " (rows with equal first texts stay together)"
             problem = f"cannot hold out {size} of {len(rows):,} rows: {expected}, and each label in at least two rows"
             raise ValueError(f"validation_size: {problem}{lacking}") from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]

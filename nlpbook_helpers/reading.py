@@ -140,7 +140,7 @@ def _to_text(name: str, value: Any) -> str:
 def _decode(path: Path, file: io.BufferedReader, encoding: str) -> Iterator[str]:
     """Yield lines; refuse a file that is no text or surely in another encoding. What is likely is said, not assumed."""
     if not (sample := file.peek(SAMPLE_BYTES)):
-        raise CorpusError(f"{path} is empty: write it again, or delete it and call download_downstream_dataset(args)")
+        raise CorpusError(f"{path} is empty: write it again; if it was downloaded, delete it, and it is fetched anew")
     begin = sample.lstrip(codecs.BOM_UTF8 + b" \r\n\t").lower()
     if found := next((what for mark, what in NO_TEXT.items() if begin.startswith(mark)), None):
         raise CorpusError(f"{path} is {found}")

@@ -175,8 +175,8 @@ def check_unknown_share(tokenizer: Any, ids: np.ndarray) -> None:
     unknown = float((ids == tokenizer.unk_token_id).mean()) if len(ids) and tokenizer.unk_token_id is not None else 0
     if unknown > MAX_UNKNOWN_SHARE:
         found = f"got {unknown:.0%} {tokenizer.unk_token} from {tokenizer.name_or_path}"
-        remedy = "load it with do_lower_case=False (lower-casing takes Hangul apart), or choose another encoder"
-        raise ValueError(f"expected a tokenizer that knows this text, {found}: {remedy}")
+        remedy = "do_lower_case=False does not take Hangul apart, another encoder may know the language"
+        raise ValueError(f"expected a tokenizer that knows this text, {found}: see whether it is readable; {remedy}")
 
 
 def find_mostly_unknown(tokenizer: Any, features: Features) -> np.ndarray:

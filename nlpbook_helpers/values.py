@@ -5,9 +5,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of a label that is read aloud
 DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
+HANGUL = re.compile("[가-힣]")
 SEPARATOR = re.compile(r"\s*[|;,/+&]\s*")
 MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
 # Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
@@ -55,6 +57,16 @@ def normalize_text(text: str) -> str:
 def is_blank(text: str) -> bool:
     """Say whether there is nothing to see: white space, control and zero-width characters and fillers only."""
     return all(char in UNSEEN or unicodedata.category(char) in ("Cc", "Cf", "Zs", "Zl", "Zp") for char in text)
+
+
+def is_garbled(text: str) -> bool:
+    """Say whether Korean was read in another encoding before: "Á¤¸»" was "정말", and � what nobody could read."""
+    if not text.isascii() and not HANGUL.search(text):
+        for read_as, meant in product(("latin-1", "cp1252"), ("utf-8", "cp949")):
+            with suppress(UnicodeError):
+                if 4 * len(HANGUL.findall(text.encode(read_as).decode(meant))) > len("".join(text.split())):
+                    return True
+    return "\ufffd" in text
 
 
 def normalize_label(value: Any) -> str:

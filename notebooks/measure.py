@@ -108,12 +108,14 @@ MEASURES: dict[str, tuple[Callable[[int], Any], Callable[[list], str]]] = {
 def main() -> None:
     """Measure the notebooks named on the command line and store the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("notebooks", nargs="*", default=list(MEASURES), choices=list(MEASURES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9])
+    parser.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help=" or ".join(MEASURES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9, 10, 11])
     options = parser.parse_args()
     os.environ.setdefault("NLPBOOK_PROFILE", "quick")
     os.environ.setdefault("MPLBACKEND", "agg")
-    for number in options.notebooks:
+    if unknown := set(options.notebooks) - set(MEASURES):
+        parser.error(f"expected notebooks out of {list(MEASURES)}, got {sorted(unknown)}")
+    for number in options.notebooks or MEASURES:
         measure, write = MEASURES[number]
         runs = [measure(seed) for seed in tqdm(options.seeds, desc=number, unit="seed")]
         (path,) = HERE.glob(f"{number}*.ipynb")

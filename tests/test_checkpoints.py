@@ -67,11 +67,12 @@ def test_what_is_not_a_number_is_never_chosen(tmp_path):
         save(tmp_path / f"{name}.ckpt", val_loss=value)
         save(tmp_path / f"{name}-weights.ckpt", {"model.classifier.bias": torch.tensor([0.0, value])}, val_loss=0.1)
     save(tmp_path / "f1.ckpt", val_loss=0.1, val_macro_f1=NAN)
+    save(tmp_path / "complex.ckpt", {"model.classifier.bias": torch.tensor([0j, 1j])}, val_loss=0.1)
     for name in ("nan", "inf"):
         save(tmp_path / f"epoch=0-val_loss={name}.ckpt")
     with pytest.raises(CheckpointError, match=r"\[.*\]: weights or losses are not numbers \(nan\): train"):
         find_best_checkpoint(tmp_path)
-    for name in ("a", "b", "a-weights", "b-weights", "f1"):
+    for name in ("a", "b", "a-weights", "b-weights", "f1", "complex"):
         with pytest.raises(CheckpointError, match=rf"{name}.ckpt: weights or losses are not numbers \(nan\): train"):
             ClassificationDeployArguments(downstream_model_checkpoint_fpath=str(tmp_path / f"{name}.ckpt"))
     save(tmp_path / "z.ckpt", val_loss=0.6)

@@ -164,6 +164,9 @@ def test_texts_of_the_wrong_shape_are_named(make_classifier):
             classifier.predict(["a", wrong])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"texts\[1\]: expected whole characters, got half a surrogate pair"):
         classifier.predict(["정말", "\ud800"])
+    for blank in ("", " \n", "\u200b"):
+        with pytest.raises(ValueError, match=r"texts\[1\]: expected something to read, got \('.*',\): leave it out"):
+            classifier.predict(["정말", blank])
     assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
     assert classifier.predict([]).shape == (0, 2)
 

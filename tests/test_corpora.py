@@ -196,6 +196,22 @@ def test_many_numbers_and_odd_texts_are_said(tmp_path, caplog):
     assert "train.csv: 3 of 5 texts are numbers: see whether these are the texts" in caplog.text
 
 
+@pytest.mark.parametrize(("meant", "read_as"), [("cp949", "latin-1"), ("utf-8", "latin-1"), ("cp949", "cp1252")])
+def test_texts_that_were_saved_in_the_wrong_encoding_are_said(tmp_path, caplog, meant, read_as):
+    words = "Café Müller, ¡très bien!"  # which is as it should be
+    rows = ["정말 재미있는 영화".encode(meant).decode(read_as, "ignore"), words, "좋다 ÄÖÜ", words, "글"]
+    (tmp_path / "train.csv").write_text(
+        "text,label\n" + "".join(f'"{row}",a\n"{row}!",b\n' for row in rows[1:]), "utf-8"
+    )
+    read_labels(tmp_path)
+    assert "garbled" not in caplog.text
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f'"{row}",a\n"{row}!",b\n' for row in rows), "utf-8")
+    read_labels(tmp_path)
+    assert (
+        "train.csv: 2 of 10 texts are garbled (Korean that was read in another encoding and saved so: " in caplog.text
+    )
+
+
 def test_a_class_may_be_called_as_its_column_and_empty_rows_are_counted(tmp_path, caplog):
     (tmp_path / "train.csv").write_text("text,hate\n글,hate\n말,fine\n,\n,\n")
     assert read_labels(tmp_path, label_column="hate") == (["hate", "fine"], ["fine", "hate"])

@@ -100,5 +100,8 @@ def test_a_slow_tokenizer_answers_without_explaining(tokenizer, make_model, tmp_
     text = "정말 龍 영화 뷁 이야기 " * 6
     assert np.array_equal(*(classifier.predict([text]) for classifier in classifiers))  # the same windows
     assert [hasattr(classifier.inference_fn, "explain_fn") for classifier in classifiers] == [True, False]
+    model = make_model()
+    model.forward = lambda input_ids, attention_mask=None: None  # of an encoder that reads tokens only
+    assert not hasattr(Classifier(model, tokenizer, ["가", "나"], ("sentence",), 16).inference_fn, "explain_fn")
     with pytest.raises(ValueError, match="expected a fast tokenizer, which knows where its tokens stand, got BertTok"):
         classifiers[1].explain(text)

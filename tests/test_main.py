@@ -94,6 +94,17 @@ def test_predict_scores_a_file_with_a_shipped_checkpoint_by_name(tmp_path, capsy
         assert [row["document"] for row in csv.DictReader(file)] == ['"재미있다', "지루하다"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell and its redirections")
+@pytest.mark.parametrize("output", [">&- 2>&-", "2>&1 | true", ">/dev/full 2>&1"])
+def test_work_is_done_where_nobody_hears_of_it(output, trained, tmp_path):
+    if "/dev/full" in output and not os.path.exists("/dev/full"):
+        pytest.skip("/dev/full: there is none here")
+    (tmp_path / "in.csv").write_text("document\n재미있다\n지루하다\n", encoding="utf-8")
+    command = f"{sys.executable} -m nlpbook_helpers predict --checkpoint {trained} --input in.csv --output out.csv"
+    assert subprocess.run(f"{command} {output}", shell=True, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "out.csv").read_text("utf-8").count("\n") == 3
+
+
 @has_no_sigint
 def test_serve_answers_until_ctrl_c_on_a_console_without_hangul(tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "cp1252"}

@@ -64,7 +64,7 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.csv", "\n# made by hand\nsentence,a\n", "; a table's first line .*: delete what stands above it"),
         ("a.csv", "sentence,a\n비, 눈,1\n", "expected 2 columns, got 3: quote texts that hold ','"),
         ("a.csv", '{"sentence": "비"}\n', "a.csv is JSON, expected a table: end its name with .jsonl"),
-        ("a.csv", "", "a.csv is empty: write it again, or delete it"),
+        ("a.csv", "", "a.csv is empty: write it again; if it was downloaded"),
         ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),
         ("a.xls", "\ufeff\n<table><tr><td>sentence", "a.xls is a web page, expected text: save it as 'CSV UTF-8'"),
         ("a.csv", b"PAR1\x15\0", "a.csv is a Parquet file, expected text: end its name with .parquet"),

@@ -105,6 +105,10 @@ def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
             "downstream_model_dir: expected a folder, got a file",
         ),
         ('{"epoch": 3}', "args.json: expected names of arguments, got 'epoch': did you mean 'epochs'?"),
+        (
+            '{"data": [{"text": "비", "label": 1}]}',
+            "Else correct it, or the path; a file of texts: end its name with .jsonl",
+        ),
         ('{"epochs": 0}', "epochs: expected a whole number from 1 to 10,000, got 0"),
         ('{"downstream_corpus_name": "nowhere"}', "downstream_corpus_name: expected one of"),
     ],

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import json
 import logging
 import re
@@ -237,6 +238,9 @@ def _listen(host: str, port: int, may_move: bool) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         why = str(error.strerror).partition(" (")[0].lower()  # the rest: where
+        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL):
+            remedy = "take 127.0.0.1 for this machine alone, or 0.0.0.0 for all that can reach it"
+            raise OSError(f"host: expected an address of this machine, got {host} ({why}): {remedy}") from None
         if not may_move:
             remedy = "choose another port, or 0 for any free one"
             raise OSError(f"expected a free port of {host}, got {port} ({why}): {remedy}") from None

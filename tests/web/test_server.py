@@ -50,6 +50,15 @@ def test_serving_says_where_and_closing_frees_the_port(capsys: pytest.CaptureFix
     assert "closed" in repr(server)
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "999.1.1.1", "192.0.2.1"])
+def test_a_host_that_is_not_here_is_named(serve_app: Serve, host: str) -> None:
+    expected = (
+        rf"host: expected an address of this machine, got {host} \(.+\): take 127\.0\.0\.1 for this machine alone"
+    )
+    with pytest.raises(OSError, match=expected):
+        serve_app(host=host, port=0)
+
+
 def test_a_taken_port_is_an_error_but_in_a_notebook(
     serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
