@@ -53,6 +53,7 @@ def add_to_history(rows: Sequence[Row], about: dict[str, Any], folder: Path = HI
 
 def draw(history: Sequence[dict[str, Any]], picture: Path) -> None:
     """Draw a panel for each benchmark: its ratios over the runs, joined where they are of one machine and input."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     names = sorted({name for run in history for name in run["ratios"]})
@@ -72,7 +73,8 @@ def draw(history: Sequence[dict[str, Any]], picture: Path) -> None:
         panel.legend(fontsize=7, loc="lower left")
         panel.grid(alpha=0.3)
     panels[ids[-1]].set_xticks(range(len(history)), [run["commit"] for run in history], rotation=45, fontsize=7)
-    figure.savefig(picture, metadata={"Date": None})  # without a date the same runs give the same file
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "nlpbook"}):  # the same runs give the same small file
+        figure.savefig(picture, metadata={"Date": None})
 
 
 def _is_comparable(one: dict[str, Any], other: dict[str, Any]) -> bool:

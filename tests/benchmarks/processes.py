@@ -119,7 +119,7 @@ def measure_start(inputs: Inputs) -> list[Row]:
 
 def measure_predict(inputs: Inputs) -> list[Row]:
     """Measure P8; NLPBOOK_BENCH_ROWS sets the larger number of rows."""
-    counts = [inputs.choose(10_000, 20), int(os.environ.get("NLPBOOK_BENCH_ROWS", inputs.choose(100_000, 40)))]
+    counts = [inputs.choose(10_000, 20), int(os.environ.get("NLPBOOK_BENCH_ROWS", inputs.choose(50_000, 40)))]
     texts, found = inputs.get_texts("train"), []
     with tempfile.TemporaryDirectory() as scratch:
         for count in counts[: inputs.choose(2, 1)]:
