@@ -126,7 +126,7 @@ def plot_learning_curve(trainer: "Trainer") -> "Figure":
         if column in metrics:
             rows = metrics.dropna(subset=[column])
             axes.plot(rows["step"], rows[column], label=column.removesuffix("_step"), **style)
-    axes.set(xlabel="step", ylabel="loss")
+    _name_axes(axes, ("단계", "손실"), ("step", "loss"))
     axes.legend()
     return figure
 
@@ -141,8 +141,16 @@ def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
     ConfusionMatrixDisplay(report.confusion, display_labels=names).plot(ax=axes, cmap="Blues", colorbar=False)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_fontproperties(font)
-    axes.set(xlabel="prediction", ylabel="label")
+    _name_axes(axes, ("예측", "정답"), ("prediction", "label"))
     return figure
+
+
+def _name_axes(axes: Any, korean: tuple[str, str], english: tuple[str, str]) -> None:
+    """Name the axes in Korean where a font has it."""
+    font = _find_korean_font()
+    x, y = korean if font else english
+    axes.set_xlabel(x, fontproperties=font)
+    axes.set_ylabel(y, fontproperties=font)
 
 
 def _make_figure() -> tuple["Figure", Any]:

@@ -106,8 +106,8 @@ def draw_padding_and_mask() -> Picture:
     picture = Picture(436)
     reviews = (
         ("[CLS]", "두", "번", "봐도", "또", "운다", "[SEP]"),
-        ("[CLS]", "지루", "하다", "[SEP]"),
-        ("[CLS]", "배우", "가", "살렸다", "[SEP]"),
+        ("[CLS]", "지루", "##하다", "[SEP]"),
+        ("[CLS]", "배우", "##가", "살렸다", "[SEP]"),
     )
     width, left = 57, 70
     for top, title, shows_mask in (
