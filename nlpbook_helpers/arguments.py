@@ -145,11 +145,15 @@ class ClassificationTrainArguments:
             raise ValueError(f"downstream_model_dir: expected a folder, got a file: {self.downstream_model_dir}")
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
         check_encoder(self.pretrained_model_name)
+        if list((folder := Path(self.pretrained_model_name)).glob("*.ckpt")) and not list(folder.glob("*.safetensors")):
+            remedy = "nlpbook.export makes a folder of it that is an encoder's too"
+            raise CheckpointError(f"pretrained_model_name: expected an encoder, got the checkpoint {folder}: {remedy}")
         _check_values(self)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(f"validation_size: expected a share below 1, or rows, got {self.validation_size}")
-        if self.save_top_k == 0:
-            raise ValueError("save_top_k: expected a number from 1, or -1 for all, got 0: nothing would be saved")
+        for name, rest in (("save_top_k", "all"), ("max_steps", "no limit")):
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name}: expected a number from 1, or -1 for {rest}, got 0: nothing would be saved")
         _check_class_weights(self.class_weights)
 
 
@@ -208,8 +212,8 @@ def _check_values(args: Any) -> None:
         value, choices, limits = getattr(args, one.name), one.metadata["choices"], one.metadata["range"]
         if value is None and one.default is None:
             continue
-        if one.type == list[str] | None and isinstance(value, str):
-            raise ValueError(f"{one.name}: expected a list of names, got {value!r}: put it into one")
+        if one.type == list[str] | None and not (isinstance(value, list | tuple) and {*map(type, value)} <= {str}):
+            raise ValueError(f"{one.name}: expected a list of names, got {value!r}: put them into one")
         if limits:
             kind, number = (int, "a whole number") if isinstance(limits[0], int) else (int | float, "a number")
             allowed = f"{number} from {limits[0]:,} to {limits[1]:,}"

@@ -27,7 +27,7 @@ METADATA_KEY = "nlpbook"
 METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
 MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
 METADATA_TYPES: dict[str, type] = {
-    **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config"), str),
+    **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config", "data"), str),
     **dict.fromkeys(("labels", "label_names", "text_columns"), list),  # of strings
     **dict.fromkeys(("examples", "val_per_class"), list),  # of lists
     **dict.fromkeys((METADATA_KEY, "tokenizer_files", "arguments", "versions"), dict),
@@ -253,7 +253,8 @@ def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None)
             )
         logger.warning("passed over checkpoints of another encoder: %s", others)
     labelled = [(path.name, records[path]) for path in own if "labels" in records[path]]
-    trainings = {f"{record.get('corpus')} with labels {record['labels']}": name for name, record in labelled}
+    kinds = ("corpus", "data", "labels") if all("data" in record for _, record in labelled) else ("corpus", "labels")
+    trainings = {str({kind: record.get(kind) for kind in kinds}): name for name, record in labelled}
     if len(trainings) > 1:
         raise CheckpointError(
             f"{own[0].parent} holds checkpoints of different trainings, whose losses cannot be compared: {trainings}; "

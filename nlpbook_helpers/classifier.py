@@ -174,10 +174,14 @@ class Classifier:
         if not (columns := next((names for names in known if set(names) <= set(frame.columns)), None)):
             wanted = " or ".join(map(str, known))
             raise ValueError(f"texts: expected columns {wanted}, got {list(frame.columns)}: rename them")
-        probabilities = self.predict(list(frame[columns].itertuples(index=False, name=None)))
-        best, keys = probabilities.argmax(axis=1), make_answer_keys(self.labels)
-        added = {f"probability_{key}": column for (_, key), column in zip(keys, probabilities.T, strict=True)}
-        return frame.assign(predicted_label=best, predicted_name=[self.labels[one] for one in best], **added)
+        rows = list(frame[columns].itertuples(index=False, name=None))
+        probabilities, keys = self.predict(rows), make_answer_keys(self.labels)
+        best = probabilities.argmax(axis=1)
+        added = {"predicted_label": best, "predicted_name": [self.labels[one] for one in best]}
+        added |= {f"probability_{key}": column for (_, key), column in zip(keys, probabilities.T, strict=True)}
+        if taken := [name for name in added if name in frame]:
+            raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")
+        return frame.assign(**added)
 
     def _list_facts(self) -> dict[str, str]:
         labels = shorten(", ".join(self.labels), MOST_SHOWN, placeholder=f" … ({len(self.labels)})")

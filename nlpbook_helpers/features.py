@@ -5,8 +5,10 @@ import inspect
 import json
 import logging
 import math
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,8 +59,7 @@ class ClassificationDataset(Dataset):
 
     `mode="val"` is the corpus's own validation file, or else the slice that `args.validation_size` holds out of the
     training file (stratified, the same for every seed, equal first texts on one side); "train" is the training file,
-    less that slice; "test" is the test file. Item `i` is a dict of lists (`input_ids`,
-    `attention_mask`, `token_type_ids`) and the int `label`.
+    less that slice; "test" is the test file. An item is a dict of lists (`input_ids`, …) and the int `label`.
 
     Args:
         args: Corpus name and folder, length, cache and split.
@@ -113,6 +114,12 @@ class ClassificationDataset(Dataset):
     def __getitems__(self, positions: Sequence[int]) -> Subset:
         """Fetch a whole batch at once (torch's `DataLoader` calls this), which becomes tensors in one step."""
         return Subset(self, positions)
+
+    @cached_property
+    def digest(self) -> str:
+        """Eight letters that tell these tokens, labels and rows from others."""
+        columns = (self.features.input_ids, self.features.labels, self.rows)
+        return f"{reduce(lambda sum, one: zlib.crc32(np.ascontiguousarray(one).data, sum), columns, 0):08x}"
 
     def get_examples(self, positions: Iterable[int]) -> list[ClassificationExample]:
         """Return texts and labels of some examples, read again from the file, which is not kept in memory."""
@@ -182,10 +189,7 @@ class ClassificationDataset(Dataset):
             found, counts = np.unique(kinds, return_counts=True)
             rare = [self.corpus.get_labels()[kind] for kind in found[counts == 1]]
             lacking = f", got one of {rare}: add some, or leave that label out" if rare else ""
-            most = len(first) - len(found)
-            few = f"more than the {len(first)} different first texts that there are"
-            expected = f"expected {f'{len(found)} to {most}' if most >= len(found) else few}"
-            expected += " (rows with equal first texts stay together)"
+            expected = f"expected at least {len(found)} different first texts on each side, got {len(first)} in all"
             problem = f"cannot hold out {size} of {len(rows):,} rows: {expected}, and each label in at least two rows"
             raise ValueError(f"validation_size: {problem}{lacking}") from None
         return rows[np.isin(group, held_out) == (self.mode == "val")]
@@ -194,8 +198,8 @@ class ClassificationDataset(Dataset):
         for position, example in enumerate(self.get_examples(range(min(count, len(self))))):
             item, sentence = self[position], " + ".join(filter(None, example[:2]))
             tokens = " ".join(self.tokenizer.convert_ids_to_tokens(item["input_ids"]))
-            message = "*** Example ***\nsentence: %s\ntokens: %s\nlabel: %s\nfeatures: %s"
-            logger.info(message, sentence, tokens, example.label, item)
+            named = f"sentence: {sentence}\ntokens: {tokens}\nlabel: {example.label}\nfeatures: {item}"
+            logger.info("*** Example ***\n%s", named)
 
     def _log_labels(self) -> None:
         names, labels = self.corpus.get_labels(), self.labels
@@ -292,6 +296,5 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
 
 def _round_lengths(lengths: np.ndarray, model: Any) -> np.ndarray:
     """Round numbers of tokens up, where the model has positions for so many; RoBERTa's begin at 2."""
-    multiple = getattr(model, "length_multiple", LENGTH_MULTIPLE)
-    rounded = -(-lengths // multiple) * multiple
+    rounded = -(-lengths // (multiple := getattr(model, "length_multiple", LENGTH_MULTIPLE))) * multiple
     return np.where(rounded <= getattr(model.config, "max_position_embeddings", 0) - 2, rounded, lengths)

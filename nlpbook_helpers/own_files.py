@@ -45,7 +45,9 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     paths = [find_file(file) for file in ([files] if isinstance(files, str | Path) else files)]
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
-    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0]))
+    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0])).expanduser()
+    if model_dir.is_file():
+        raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
     header, rows = _gather(paths, given)
     _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
     encoder = given.get("pretrained_model_name") or _choose_encoder()

@@ -50,7 +50,7 @@ def find_path(address: str | Path) -> Path:
             raise CorpusError(f"expected a path, got {type(address).__name__}: write it to a file, and name that")
         return address
     if "://" not in address:
-        return Path(address)
+        return Path(address).expanduser()
     try:
         from upath import UPath  # type: ignore[import-not-found]
 
@@ -64,6 +64,8 @@ def find_file(address: str | Path) -> Path:
     """Return the path of a file that is there."""
     if not (path := find_path(address)).is_file():
         found = "a folder: name a file in it" if path.is_dir() else "none: correct the path"
+        if path.exists() and not path.is_dir():
+            found = "a pipe, which can be read only once: write it to a file"
         raise CorpusError(f"expected a file at {path}, found {found}")
     return path
 
@@ -286,5 +288,5 @@ def _read_parquet(path: Path, file: Any, columns: Sequence[str]) -> NumberedRows
             _check_columns(str(path), names, columns)
             batches = (batch.rename_columns(names).to_pylist() for batch in opened.iter_batches(1_024))
             yield from enumerate(chain.from_iterable(batches), start=1)
-    except ArrowException as error:
+    except (ArrowException, OverflowError) as error:  # the latter of a date that Python cannot hold
         raise CorpusError(f"{path}: {error}; expected a Parquet file, write it again") from None

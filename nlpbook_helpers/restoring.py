@@ -149,6 +149,11 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
     """Return model, tokenizer and metadata of a Hugging Face folder."""
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     empty = _make_empty_model(folder, _make_config(folder, settings))
+    heads = [head for head in settings.get("architectures") or [] if "For" in str(head)]
+    if heads and not all(
+        str(head).endswith("ForSequenceClassification") for head in heads
+    ):  # theirs may bear its names
+        raise CheckpointError(f"{folder}: expected a …ForSequenceClassification, got {heads}: fine-tune one from it")
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
     if size < empty.num_parameters():  # not even a byte for each
         raise CheckpointError(f"{folder}: expected the weights that config.json describes, found {size:,} bytes")
@@ -195,6 +200,11 @@ def _make_empty_model(path: Path, config: Any) -> Any:
 
     with register_module_module_registration_hook(stop), torch.device("meta"):
         model = AutoModelForSequenceClassification.from_config(config)
+    kind = config.problem_type or "single_label_classification"
+    if kind != "single_label_classification" or config.num_labels < 2:
+        expected = "expected a classifier that picks one of two labels or more"
+        found = f"got {kind} with num_labels={config.num_labels}"
+        raise CheckpointError(f"{path}: {expected}, {found}: use transformers' pipeline for it")
     if not hasattr(model, "classifier"):
         raise CheckpointError(
             f"expected an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT in {path}, got {type(model).__name__}: "

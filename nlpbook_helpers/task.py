@@ -243,6 +243,7 @@ class ClassificationTask(LightningModule):
         if isinstance(dataset, ClassificationDataset):
             corpus = dataset.corpus
             metadata["labels"] = [str(label) for label in corpus.get_labels()]
+            metadata["data"] = dataset.digest
             metadata["label_names"] = list(getattr(corpus, "label_names", metadata["labels"]))
             metadata["text_columns"] = list(getattr(corpus, "text_columns", ()))
             config = {name: value for name, value in config.items() if name not in ("id2label", "label2id")}

@@ -57,24 +57,33 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
 
     folder = Path(folder).expanduser().resolve()
     paths = sorted(folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"))
-    if not paths:
+    runs = {path.parent.relative_to(folder).as_posix(): found for path in paths if (found := _read_run(path))}
+    if not runs:
         expected = f"expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}"
         raise FileNotFoundError(f"folder: {expected}, found none: train first, or give a training's model folder")
-    index = pd.Index([path.parent.relative_to(folder).as_posix() for path in paths], name="run")
-    measured, arguments = zip(*map(_read_run, paths), strict=True)
+    index, (measured, arguments) = pd.Index(list(runs), name="run"), zip(*runs.values(), strict=True)
     given: Any = pd.DataFrame(arguments, index, dtype=object)
     same = [name for name in given if name in PLACES or given[name].map(repr).nunique() == 1]
     table = pd.DataFrame(measured, index).join(given.drop(columns=same)).sort_values("started", kind="stable")
     return table.assign(state=table.pop("state"), started=table["started"].dt.floor("s"))
 
 
-def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that."""
+def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that.
+
+    None, said aloud, if it is not ours or was not written to its end.
+    """
     import pandas as pd
     import yaml
 
-    record, log = yaml.safe_load(path.read_text(encoding="utf-8")), path.with_name("metrics.csv")
-    metrics: Any = pd.read_csv(log) if log.exists() else pd.DataFrame()
+    log = path.with_name("metrics.csv")
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        arguments = dict(record["arguments"])
+        metrics: Any = pd.read_csv(log) if log.exists() and log.stat().st_size else pd.DataFrame()
+    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        logger.warning("passed over %s: %s", path, reprlib.repr(error))
+        return None
     metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc", "val_macro_f1"])
     state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
     started, ended = (pd.to_datetime(record.get(key)) for key in ("started", state))
@@ -87,7 +96,7 @@ def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "val_macro_f1": metrics["val_macro_f1"].max(),
         "state": state,
     }
-    return measured, record["arguments"]
+    return measured, arguments
 
 
 def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "ClassificationTrainer":

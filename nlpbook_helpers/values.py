@@ -22,13 +22,14 @@ FIRST = "; a table's first line has to name its columns: delete what stands abov
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 # As programs write that there is none, or a worksheet that it has failed.
 MISSING_LABEL = re.compile(r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|\\n|#n/?a|#[a-z0/]+[!?]", re.I)
-PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?)?", re.IGNORECASE)  # 007 is a code
+PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?|E[+-]\d\d?)?")  # 007, 1E1 are codes
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+DECIMAL = re.compile(r"(?<=\d),(?=\d\d$)")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of a label that is read aloud
 DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
 HANGUL = re.compile("[가-힣]")
-SEPARATOR = re.compile(r"\s*[|;,/+&]\s*")
+SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
 MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
 # Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
 UNSEEN = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
@@ -44,7 +45,7 @@ class MissingColumnsError(CorpusError):
     def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str]) -> None:
         usual = set(chain(*chain(*USUAL_COLUMNS.values())))
         likely = [name for name in columns if name.lower() in usual] or list(columns)
-        remedy = f"name those to read, perhaps {likely}{'' if len(columns) > 1 else FIRST}"
+        remedy = f"name those to read, perhaps {likely}{'' if len(list(filter(None, columns))) > 1 else FIRST}"
         super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
         self.columns = list(columns)
 
@@ -73,7 +74,10 @@ def normalize_label(value: Any) -> str:
     """Return a label as it is compared: without what cannot be seen, in one Unicode form, 1.0 as 1; "" for none."""
     if isinstance(value, list | dict):
         raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
-    return "" if value is None else _normalize_label(str(value))
+    text = "" if value is None else str(value)
+    if isinstance(value, bytes) or any("\ud800" <= char <= "\udfff" for char in text):
+        raise CorpusError(f"expected a label, got bytes of another encoding, {ascii(value)}: name it, or save as UTF-8")
+    return _normalize_label(text)
 
 
 @lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
@@ -88,7 +92,10 @@ def _normalize_label(text: str) -> str:
 
 def check_that_classes(place: str, counts: Counter[str]) -> None:
     """Refuse what is no class: values to be estimated, several labels in one, texts."""
-    plain = {label: THOUSANDS.sub("", label).strip("%$€₩ ") for label in counts}
+    if all(label[0] == label[-1] and label[0] in "\"'" and len(label) > 1 for label in counts):
+        remedy = "delete the spaces before them"
+        raise CorpusError(f"{place}: expected labels, got {[*counts][:3]} in quote marks: {remedy}")
+    plain = {label: DECIMAL.sub(".", THOUSANDS.sub("", label)).strip("%$€₩ ") for label in counts}
     dates = [label for label in counts if DATE.fullmatch(label)]
     numbers = dates + [label for label in counts if NUMBER.fullmatch(plain[label])]
     fractions = dates + [label for label in numbers[len(dates) :] if not float(plain[label]).is_integer()]

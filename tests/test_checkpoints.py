@@ -79,6 +79,15 @@ def test_what_is_not_a_number_is_never_chosen(tmp_path):
     assert find_best_checkpoint(tmp_path).name == "z.ckpt"
 
 
+def test_a_training_on_other_data_of_the_same_name_is_another_one(tmp_path):
+    for name, data, loss in (("a", "1234abcd", 0.1), ("b", "1234abcd", 0.2)):
+        save(tmp_path / f"{name}.ckpt", val_loss=loss, corpus="mine", labels=["a", "b"], data=data)
+    assert find_best_checkpoint(tmp_path).name == "a.ckpt"
+    save(tmp_path / "c.ckpt", val_loss=0.3, corpus="mine", labels=["a", "b"], data="0000ffff")
+    with pytest.raises(CheckpointError, match=r"different trainings, whose losses cannot be compared: .*c\.ckpt"):
+        find_best_checkpoint(tmp_path)
+
+
 def test_trainings_that_cannot_be_compared_are_refused(tmp_path):
     save(tmp_path / "a.ckpt", val_loss=0.1, corpus="mine", labels=["a", "b"])
     save(tmp_path / "b.ckpt", val_loss=0.2, corpus="mine", labels=["a", "b"])

@@ -185,6 +185,8 @@ def test_a_table_comes_back_with_its_answers(trained):
         ValueError, match=r"texts: expected columns \['document'\] or \['sentence'\], got \['text'\]: rename"
     ):
         classifier.predict(pd.DataFrame({"text": TEXTS}))
+    with pytest.raises(ValueError, match=r"expected no columns \['predicted_label'\], which are added: rename them"):
+        classifier.predict(pd.DataFrame({"sentence": ["정말"], "predicted_label": [7]}))
     with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got \(nan,\)"):
         classifier.predict(pd.DataFrame({"sentence": ["정말", NAN]}))
 
@@ -383,6 +385,31 @@ def test_what_is_no_encoder_is_refused_by_its_name(tmp_path, tokenizer):
         for arguments in ((folder,), (folder.with_suffix(".ckpt"), str(folder))):
             with pytest.raises(CheckpointError, match=f"expected an encoder .* got {folder.name}: decoders"):
                 Classifier.from_checkpoint(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        (
+            {"num_labels": 1, "problem_type": "regression"},
+            "got regression with num_labels=1: use transformers' pipeline",
+        ),
+        ({"num_labels": 1}, "got single_label_classification with num_labels=1"),
+        ({"problem_type": "multi_label_classification"}, "got multi_label_classification with num_labels=2"),
+        (
+            {"architectures": ["BertForTokenClassification"]},
+            r"expected a …ForSequenceClassification, got \['BertForTok",
+        ),
+    ],
+)
+def test_what_picks_no_label_is_no_classifier(changes, found, make_model, tokenizer, tmp_path):
+    model = make_model(**{name: value for name, value in changes.items() if name != "architectures"})
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=found):
+        Classifier.from_checkpoint(tmp_path)
 
 
 def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_path):

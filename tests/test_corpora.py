@@ -186,6 +186,33 @@ def test_labels_that_differ_in_what_is_not_read_aloud_look_alike(tmp_path, label
     assert all(label not in caplog.text for label in ("-1", "C", "★"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (["0,12", "0,57", "1,93", "2,84", "12,05"] * 3, "5 numbers such as .'0,12'.*: to estimate them is regression"),
+        (["기쁨", "슬픔", "기쁨·슬픔"] * 3, "expected one label a row, got '기쁨·슬픔': several labels"),
+        (["기쁨", "슬픔", "슬픔_기쁨"] * 3, "expected one label a row, got '슬픔_기쁨'"),
+        ([' "pos"', ' "neg"'] * 3, "in quote marks: delete the spaces before them"),
+    ],
+)
+def test_what_is_no_class_in_other_spellings_is_refused(tmp_path, labels, sentence):
+    rows = "".join(f"{number}번 글;{label}\n" for number, label in enumerate(labels))
+    (tmp_path / "train.csv").write_text(f"text;label\n{rows}", encoding="utf-8")
+    with pytest.raises(CorpusError, match=sentence):
+        read_labels(tmp_path)
+
+
+def test_codes_are_no_numbers(tmp_path):
+    assert read_labels(write(tmp_path, ["1E1", "2E3", "10", "B2"]))[1] == ["10", "1E1", "2E3", "B2"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_that_was_pasted_in_is_named(tmp_path, mark):
+    (tmp_path / "train.csv").write_text(f"{mark}text,label\n글,a\n말,b\n" * 2, encoding="utf-8")
+    with pytest.raises(CorpusError, match="line 4: the header stands here once more"):
+        read_labels(tmp_path)
+
+
 def test_many_numbers_and_odd_texts_are_said(tmp_path, caplog):
     read_labels(write(tmp_path, [*range(50)] * 6))
     assert "50 numbers are classes of their own; where they are amounts, to estimate them is regression" in caplog.text

@@ -174,9 +174,10 @@ def test_the_8_bit_graph_of_any_encoder_answers_as_the_encoder(family, tmp_path)
         Classifier(model, tokenizer, LABELS, ("sentence",), 64, backend=backend) for backend in ("onnx", "torch")
     )
     assert isinstance(quantized.scorer, QuantizedModel)
-    answers = quantized.predict(REVIEWS)
-    assert answers == pytest.approx(exact.predict(REVIEWS), abs=0.03)
-    assert answers == pytest.approx(np.concatenate([quantized.predict([text]) for text in REVIEWS]), abs=0.03)
+    texts = [text for text in REVIEWS if text]
+    answers = quantized.predict(texts)
+    assert answers == pytest.approx(exact.predict(texts), abs=0.03)
+    assert answers == pytest.approx(np.concatenate([quantized.predict([text]) for text in texts]), abs=0.03)
     (graph,) = (tmp_path / "cache").glob("int8-*.onnx")  # made once
     made = graph.stat().st_mtime_ns
     quantize(AutoModelForSequenceClassification.from_config(config))  # other weights, another graph

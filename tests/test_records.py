@@ -66,3 +66,17 @@ def test_runs_are_compared_by_what_differs(make_args, fit, tmp_path):
     assert table["val_loss"].iloc[1] == pd.read_csv(Path(trainer.log_dir) / "metrics.csv")["val_loss"].min()
     assert table["started"].is_monotonic_increasing
     assert (table["minutes"] < 5).all()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "batch_size: 3\n", "- 1\n", "started: [\n", "started: 2026-11-01\narguments: 3\n"]
+)
+def test_records_of_other_programs_are_passed_over(content, make_args, fit, tmp_path, caplog):
+    foreign = tmp_path / "other" / "logs" / "version_0"
+    foreign.mkdir(parents=True)
+    (foreign / "hparams.yaml").write_text(content)
+    with pytest.raises(FileNotFoundError, match="found none: train first"):
+        compare_runs(tmp_path)
+    fit(make_args(downstream_model_dir=str(tmp_path / "mine"), epochs=1))
+    assert list(compare_runs(tmp_path).index) == ["mine/logs/version_0"]
+    assert "passed over" in caplog.text

@@ -346,3 +346,50 @@ def test_an_engine_that_is_not_there_is_named(classifier, tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ScoringError, match=error):
         score_file(classifier, write_csv(tmp_path / "in.csv", ["정말"]), tmp_path / "out.csv", engine=engine)
+
+
+def test_a_header_that_was_pasted_in_is_refused(classifier, tmp_path):
+    (tmp_path / "in.csv").write_text("\ufefftext,id\n정말,1\ntext,id\n\ufefftext,id\n영화,2\n", encoding="utf-8")
+    assert "scored 2 rows" in score_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
+    refused = (tmp_path / "out.csv.refused.jsonl").read_text(encoding="utf-8")
+    assert refused.count("the header stands here once more") == 2
+
+
+def test_no_two_inputs_have_one_output(classifier, tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    (folder / "a.json").write_text('[{"text": "정말"}]', encoding="utf-8")
+    (folder / "a.json.jsonl").write_text('{"text": "영화"}\n', encoding="utf-8")
+    with pytest.raises(ScoringError, match=r"expected a file for each input, got \['.*a.json.jsonl'.*rename one"):
+        score_file(classifier, folder, tmp_path / "out")
+
+
+def test_a_name_that_no_disk_takes_is_refused_before_the_first_row(classifier, tmp_path):
+    source = write_csv(tmp_path / "in.csv", ["정말"])
+    (tmp_path / "folder.csv").mkdir()
+    for output in (tmp_path / f"{'가' * 79}.csv", tmp_path / "folder.csv"):
+        with pytest.raises(ScoringError, match="expected the name of a file, at most 200 bytes long"):
+            score_file(classifier, source, output, overwrite=True)
+
+
+def test_home_is_found_and_a_pipe_named(classifier, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_csv(tmp_path / "in.csv", ["정말"])
+    score_file(classifier, "~/in.csv", "~/out.csv")
+    assert (tmp_path / "out.csv").is_file()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(CorpusError, match="found a pipe, which can be read only once: write it to a file"):
+            score_file(classifier, tmp_path / "pipe", tmp_path / "out2.csv")
+
+
+def test_json_has_no_number_that_is_none(classifier, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "정말", "x": NaN, "y": [1e400, 1]}\n', encoding="utf-8")
+    score_file(classifier, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    written = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    assert '"x": null, "y": [null, 1]' in written
+
+
+def test_the_columns_that_were_guessed_are_said(classifier, tmp_path, capsys):
+    (tmp_path / "in.csv").write_text("제목,내용\n가,정말\n", encoding="utf-8")
+    score_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert "texts in '내용'; --text-columns" in capsys.readouterr().out

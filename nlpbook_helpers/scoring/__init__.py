@@ -24,9 +24,9 @@ from tqdm import tqdm
 from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.reading import find_path, read_rows
 from nlpbook_helpers.runtime import get_cache_dir
-from nlpbook_helpers.scoring.answers import create, get_refused_path, merge_parts, write_part
+from nlpbook_helpers.scoring.answers import create, merge_parts, write_part
 from nlpbook_helpers.scoring.engines import KEPT_KERNELS, Scored, score_here, score_on_ray
-from nlpbook_helpers.scoring.inputs import Job, ScoringError, look_at, plan_jobs, read_batches
+from nlpbook_helpers.scoring.inputs import Job, ScoringError, get_refused_path, look_at, plan_jobs, read_batches
 
 __all__ = ["KEPT_KERNELS", "ScoringError", "score_file"]
 

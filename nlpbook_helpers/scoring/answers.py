@@ -15,14 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlpbook_helpers.reading import Row
-from nlpbook_helpers.scoring.inputs import PART, Batch, Job, ScoringError
+from nlpbook_helpers.scoring.inputs import PART, Batch, Job, ScoringError, get_refused_path
 
 WRITTEN_ROWS = 1_024  # held at once while outputs are written; they may be long
-
-
-def get_refused_path(output: Path) -> Path:
-    """Return where the rows go that cannot be scored."""
-    return output.with_name(f"{output.name}.refused.jsonl")
 
 
 @contextmanager
@@ -125,7 +120,10 @@ def _make_cells(job: Job, row: Row) -> Row:
 
 
 def _to_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # JSON has no number that is none
+        return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=lambda _: None), ensure_ascii=False)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import reprlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice, takewhile
@@ -16,10 +18,11 @@ from nlpbook_helpers import reading
 from nlpbook_helpers.classifier import Classifier, make_answer_keys
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.reading import BadRow, NumberedRows, Row
-from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank
+from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank, normalize_label
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
+MOST_NAME_BYTES = 220  # what most disks allow, less what is added while an output is written
 BATCH_ROWS = 4_096  # sorted by length together: more would hardly save padding, and their texts are held in memory
 BATCH_CHARACTERS = 2_000_000  # the same bound for long texts
 PART = pa.schema({"line": "int64", "reason": "string", "probabilities": pa.list_(pa.float32()), "remark": "string"})
@@ -100,6 +103,8 @@ def plan_jobs(
         raise ScoringError(f"output: expected another place than the input {source}, got {output}: name another")
     paths = _find_files(source) if is_folder else [source]
     columns = tuple(text_columns or _find_text_columns(classifier, paths, read))
+    if columns != tuple(text_columns or classifier.text_columns):
+        print(f"texts in {', '.join(map(repr, columns))}; --text-columns (text_columns=[…]) names others")
     if len(columns) != len(classifier.input_names):
         raise ScoringError(f"text columns: expected one for each of {classifier.input_names}, got {list(columns)}")
     jobs = []
@@ -110,7 +115,17 @@ def plan_jobs(
             target = target.with_name(f"{target.name}.jsonl")
         schema = _make_schema(path, columns, classifier.labels, read)
         jobs.append(Job(path, target, parts / name, columns, tuple(classifier.labels), schema, read))
+    written = Counter(chain.from_iterable((job.output, get_refused_path(job.output)) for job in jobs))
+    if twice := [str(path) for path, times in written.items() if times > 1]:
+        raise ScoringError(f"output: expected a file for each input, got {twice} for two: rename one of the inputs")
+    if len(os.fsencode(get_refused_path(output).name)) > MOST_NAME_BYTES or not is_folder and output.is_dir():
+        raise ScoringError(f"output: expected the name of a file, at most 200 bytes long, got {output}: name another")
     return jobs
+
+
+def get_refused_path(output: Path) -> Path:
+    """Return where the rows are written that could not be scored."""
+    return output.with_name(f"{output.name}.refused.jsonl")
 
 
 def _find_files(folder: Path) -> list[Path]:
@@ -203,6 +218,8 @@ def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExa
         return None, f"a column holds what {reading.NO_UTF8}"
     except CorpusError as error:
         return None, str(error)
+    if all(normalize_label(str(value)) == name for name, value in row.items()):
+        return None, "the header stands here once more, as where files were pasted together"
     if empty := [name for name, text in zip(text_columns, texts, strict=True) if is_blank(text)]:
         return None, f"{empty[0]}: expected a text, got an empty one"
     return ClassificationExample(*texts), None
