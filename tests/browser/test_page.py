@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from web_client import KEY, answer_sentence, explain_sentence
 
 from nlpbook_helpers import web
 from nlpbook_helpers.web import Server, get_web_service_app, join_apps
+from nlpbook_helpers.web.language import WORDS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 # Playwright speaks to its driver and to Chromium; the page to loopback only.
@@ -312,15 +314,94 @@ def test_many_texts_become_a_table_and_a_file(page: Any, serve_app: Serve, tmp_p
     page.reload()
     content = '번호,리뷰\r\n1,"쉼표, 따옴표 ""와""\r\n줄바꿈"\r\n2,=1+1 나쁜\r\n'.encode("cp949")
     assert [row[1:3] for row in analyse_many(page, file=content)][1] == ["=1+1 나쁜", "부정 75%"]
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV로 저장").click()
-    download.value.save_as(tmp_path / "saved.csv")
-    with (tmp_path / "saved.csv").open(encoding="utf-8-sig", newline="") as file:
-        header, first, second = csv.reader(file)
+    header, first, second = save_table(page, tmp_path)
     assert header == ["번호", "리뷰", "prediction", "긍정", "부정", "error"], "the columns of the file are kept"
-    assert first[:2] == ["1", '쉼표, 따옴표 "와"\r\n줄바꿈'] and second[1] == "'=1+1 나쁜", (
-        "no formula for a spreadsheet"
-    )
+    assert first[:2] == ["1", '쉼표, 따옴표 "와"\r\n줄바꿈'] and second[1] == "'=1+1 나쁜", "no formula"
+
+
+def save_table(page: Any, folder: Path) -> list[list[str]]:
+    """Press the button that saves the table, and read the file."""
+    with page.expect_download() as download:
+        page.locator("#many-result").get_by_role("button", name="CSV").click()
+    download.value.save_as(folder / "saved.csv")
+    with (folder / "saved.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_saved_table_keeps_the_columns_as_they_were(page: Any, serve_app: Serve, tmp_path: Path) -> None:
+    remark = next(words for words in WORDS if words.startswith("글의 대부분"))
+    page.goto(f"{serve_app(lambda text: answer(text) | {'remark': remark}).url}/?lang=en")
+    rows = [["-5", "글", "-0.5"], ["", "", ""], ["+1e3", "-글", "@x"]]
+    content = "\n".join(map(",".join, [["a", "text", "b"], *rows]))
+    assert read_file(page, content.encode())[0] == ["text"]
+    page.get_by_role("button", name="Analyse all").click()
+    page.locator("#many-status", has_text="Analysed").wait_for()
+    _, *saved = save_table(page, tmp_path)
+    assert [row[:3] for row in saved] == [*rows[:2], ["+1e3", "'-글", "'@x"]]
+    assert "does not know most" in saved[0][-2] and "is empty" in saved[1][-1]
+
+
+def read_file(page: Any, content: bytes) -> tuple[list[str], bool]:
+    """Choose a file in the second tab, and say which columns are read, and whether its first row is taken for names."""
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#many-picker").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
+    page.wait_for_selector("#many-table:visible")
+    chosen = page.evaluate("[...document.querySelectorAll('#many-table option:checked')].map(o => o.text)")
+    return chosen[:-1], page.locator(".check input").is_checked()
+
+
+def test_a_stray_quote_swallows_no_rows(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    rows = ['1\t"좋다\t1', "2\t나쁜 글\t0", "3\t그저\t1", '4\t"왕" 최고\t1', '5\t끝"\t1']
+    analyse_many(page, file="\n".join(["id\tdocument\tlabel", *rows]).encode())
+    assert page.locator("td.text").all_inner_texts() == ['"좋다', "나쁜 글", "그저", '"왕" 최고', '끝"']
+    page.reload()
+    assert len(analyse_many(page, file='text\n"안 닫힘\n둘\n셋\n'.encode())) == 3
+    page.reload()
+    read_file(page, '번호,리뷰\n1,"좋다\n2,그저\n3,왕"\n4,글\n'.encode())
+    expect(page.locator("#many-table")).to_contain_text("그중 1줄은 따옴표 안에서 줄이 바뀝니다")
+
+
+def test_columns_are_known_by_the_names_that_predict_knows(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    for name in ("comment", "댓글", "제목", "내용"):
+        for form in ("NFC", "NFD"):
+            written = unicodedata.normalize(form, name)
+            assert read_file(page, f"번호,{written}\n1,글\n".encode()) == ([written], True)
+            page.get_by_role("button", name="빼기").click()
+    assert read_file(page, "번호,내용물,등급\n1,좋은 글,3\n2,글,4\n".encode()) == (["내용물"], True)
+    page.get_by_role("button", name="빼기").click()
+    assert read_file(page, "좋은 글,쉼표\n글,\n".encode()) == (["1열: 좋은 글"], False)
+    page.goto(serve_app(compare).url)
+    for names in (["sentence1", "sentence2"], ["text_a", "text_b"], ["전제", "가설"]):
+        content = "\t".join(["gold_label", *reversed(names)]) + "\nentailment\t둘\t하나\n"
+        assert read_file(page, content.encode()) == (names, True)
+        page.get_by_role("button", name="빼기").click()
+
+
+def test_files_that_cannot_be_read_are_named(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    content = "리뷰\n" + "좋은 글\n" * 50
+    assert read_file(page, content.encode()[:-2]) == (["리뷰"], True), "cut inside its last syllable"
+    expect(page.locator("#many-error")).to_contain_text("51번째 줄에 깨진 글자")
+    page.get_by_role("button", name="빼기").click()
+    workbook = {
+        "name": "표.xlsx",
+        "mimeType": "text/csv",
+        "buffer": b"PK\x03\x04\x14\x00\x06\x00\x08\x00" + bytes(range(256)),
+    }
+    page.locator("#many-picker").set_input_files(workbook)
+    expect(page.locator("#many-error")).to_contain_text("표.xlsx: CSV·TSV 파일이 아닙니다")
+    assert page.locator("#many-table").is_hidden()
+
+
+def test_a_row_of_letters_in_pieces_is_explained_whole(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    analyse_many(page, unicodedata.normalize("NFD", "좋은 글"))
+    page.locator(".open-row").click()
+    page.wait_for_selector(".legend")
+    assert page.locator("tbody blockquote mark").all_inner_texts() == ["좋", "글"]
+    assert "살펴봤습니다" not in page.locator("tbody .row-why").inner_text()
 
 
 def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:

@@ -1,7 +1,7 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
 import { formatPercent, getShortName, makeBar, makeRemark, makeTrack } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { fields, formatCount, getLabel, isolate, make, makeButton, say } from "./dom.js";
+import { fields, formatCount, getLabel, isolate, make, makeButton, say, translate } from "./dom.js";
 import { canExplain, offerExplanation } from "./explain.js";
 import { getColumnNames } from "./source.js";
 
@@ -134,7 +134,7 @@ export function makeCsv(items) {
   const makeRow = ({ texts, row, summary, error }) => {
     const cells = own ? own.map((_, column) => row[column]) : fields.map((field) => texts[field.name]);
     const values = bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value);
-    return [...cells, summary?.prediction, ...values, ...remark.map(() => summary?.remark), error];
+    return [...cells, summary?.prediction, ...values, ...remark.map(() => translate(summary?.remark)), error];
   };
   return formatCsv([header, ...items.map(makeRow)]);
 }
