@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -419,6 +420,32 @@ def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:
     page.get_by_role("button", name="예문으로 해 보기").click()
     page.locator("#many-status", has_text="를 분석했습니다").wait_for()
     assert page.locator(".open-row").count() == 0, "nor has what cannot be explained"
+
+
+def test_an_opened_row_stays_open_while_more_comes_in_and_when_sorted(page: Any, serve_app: Serve) -> None:
+    def wait_and_answer(sentence: str) -> dict[str, Any]:
+        time.sleep(0.08)
+        return answer(sentence)
+
+    wait_and_answer.explain_fn = explain_sentence  # type: ignore[attr-defined]
+    page.goto(serve_app(wait_and_answer).url)
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#many-text").fill("\n".join(f"글 {number}" for number in range(150)))
+    page.get_by_role("button", name="모두 분석하기").click()
+    page.get_by_role("button", name="글 25", exact=True).click()
+    heading = page.locator(".row-why h2")
+    expect(heading).to_be_focused()
+    place = page.evaluate("document.querySelector('.table').scrollTop")
+    assert place > 0 and page.locator("#many-status", has_text="를 분석하고 있습니다").count()
+    page.locator("#many-status", has_text="를 분석했습니다").wait_for()
+    expect(heading).to_be_focused()
+    assert page.evaluate("document.querySelector('.table').scrollTop") == place
+    page.get_by_role("button", name="번호").click()
+    expect(page.get_by_role("button", name="번호")).to_be_focused()
+    assert heading.count() == 0, "row 26 of 150 is not among the last 100"
+    page.get_by_role("button", name="50줄 더 있습니다").click()
+    expect(page.get_by_role("region", name="결과 표")).to_be_focused()
+    assert page.locator("tr:has(.row-why)").evaluate("one => one.previousSibling.cells[0].innerText") == "26"
 
 
 def test_a_column_of_labels_gives_accuracy(page: Any, serve_app: Serve) -> None:

@@ -89,13 +89,14 @@ function showRunning(isRunning) {
   const left = items.filter(isWaiting).length;
   const failed = items.filter((item) => item.error).length;
   const failedWords = failed ? ` ${say("many_failed", { failed: formatCount(failed) })}` : "";
+  const isAway = document.activeElement.closest("#many-result"); // reads on in the table
   const doneWords = say("many_done", { done: formatCount(items.length - left) }) + failedWords;
   byId("panel-many").setAttribute("aria-busy", String(isRunning));
   for (const id of ["many-progress", "many-stop"]) byId(id).hidden = !isRunning;
   for (const id of ["many-run", "many-choose", "many-example"]) if (byId(id)) byId(id).hidden = isRunning;
   byId("many-text").readOnly = isRunning;
   for (const one of byId("many-table").querySelectorAll("input, select, button")) one.disabled = isRunning;
-  byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
+  if (!isAway) byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
   byId("many-run").textContent = left ? say("analyse_rest", { left: formatCount(left) }) : say("analyse_all");
   byId("many-status").textContent = isRunning ? say("many_running", { all: formatCount(items.length) }) : doneWords;
   showProgress();
