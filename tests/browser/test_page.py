@@ -260,6 +260,44 @@ def test_the_picker_takes_the_text_along_and_the_way_back_finds_it(page: Any, se
     expect(field).to_have_value("비가 온다 & 춥다")
 
 
+def test_the_other_language_and_the_way_back_find_file_results_and_history(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(join(reviews=answer, pairs=compare)).url)
+    ask(page, "좋은 글")
+    analyse_many(page, file="댓글,label\n나쁜 글,0\n이건 오류,1\n".encode())
+    page.get_by_role("link", name="English").click()
+    expect(page.locator("#many-status")).to_contain_text("Analysed 2. 1 of them got no answer.")
+    assert "negative 75%" in page.locator("#many-result").inner_text() and page.locator(".accuracy").count()
+    page.locator("#history summary").click()
+    assert "좋은 글" in page.locator("#history .entry").inner_text()
+    page.get_by_role("button", name="Remove").click()
+    page.locator("#many-text").fill("하나\n둘")
+    page.get_by_role("link", name="pairs").click()
+    expect(page.get_by_label("Premise")).to_have_value("좋은 글")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Many texts")).to_have_attribute("aria-selected", "true")
+    assert page.locator("#many-text").input_value() == "하나\n둘" and page.locator("#many-table").is_hidden()
+
+
+def test_the_address_never_holds_an_older_text_than_the_form(page: Any, serve_app: Serve) -> None:
+    def wait_and_answer(sentence: str) -> dict[str, Any]:
+        time.sleep(0.5)
+        return answer(sentence)
+
+    page.goto(serve_app(wait_and_answer).url)
+    field = page.get_by_label("문장", exact=True)
+    ask(page, "하나")
+    page.get_by_role("button", name="결과 링크 복사").click()
+    page.get_by_role("button", name="복사했습니다").wait_for()
+    field.fill("둘")
+    page.reload()
+    assert "#" not in page.url and page.locator("#result").get_attribute("data-state") == "empty"
+    field.fill("둘")
+    field.press("Enter")
+    page.evaluate("location.hash = 'sentence=셋'")
+    assert page.locator("#result").get_attribute("data-state") == "loading"
+    expect(page.locator("blockquote")).to_have_text("셋")
+
+
 def test_pieces_are_added_up_to_words_and_each_word_stands_once(page: Any, serve_app: Serve) -> None:
     def explain(sentence: str) -> dict[str, Any]:
         places = [(0, 2, 1.0), (2, 4, 0.5), (5, 7, 1.0), (7, 8, -3.0), (10, 12, 0.25), (12, 14, 0.25)]
@@ -424,7 +462,7 @@ def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:
 
 def test_an_opened_row_stays_open_while_more_comes_in_and_when_sorted(page: Any, serve_app: Serve) -> None:
     def wait_and_answer(sentence: str) -> dict[str, Any]:
-        time.sleep(0.08)
+        time.sleep(0.02)
         return answer(sentence)
 
     wait_and_answer.explain_fn = explain_sentence  # type: ignore[attr-defined]

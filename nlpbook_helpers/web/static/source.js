@@ -10,7 +10,7 @@ const USUAL_COLUMNS = JSON.parse(document.body.dataset.columns); // what those o
 let table; // { title, rows, hasHeader, columns: { field name: column number } }
 let announceChange;
 
-export const getTitle = () => table?.title;
+export const getTable = () => table;
 
 export function showError(message) {
   byId("many-error").textContent = message;
@@ -65,8 +65,10 @@ export function getColumnNames() {
 
 const countColumns = ({ rows }) => rows.reduce((most, row) => Math.max(most, row.length), fields.length);
 
-export function setTable(title, rows) {
-  table = rows && { title, rows, ...findColumns(rows) };
+export const setTable = (title, rows) => restoreTable(rows && { title, rows, ...findColumns(rows) });
+
+export function restoreTable(wanted) {
+  table = wanted;
   announceChange();
   showTable();
 }
