@@ -315,15 +315,68 @@ def test_pieces_are_added_up_to_words_and_each_word_stands_once(page: Any, serve
     assert listed.all_inner_texts() == ["재미있게 +2.00", "연기를 −2.00"] and listed.locator("bdi").count() == 2
 
 
-def test_the_guide_has_calls_that_work(page: Any, serve_app: Serve) -> None:
-    url = serve_app(answer).url
+def run_call(page: Any, place: str, key: str = "ACCESS_KEY") -> str:
+    """Run a call that the page shows, with a key if there is one; return what it says."""
+    command = ["sh", "-c"] if place.endswith("curl") else [sys.executable, "-c"]
+    code = page.locator(f"#{place}").text_content().replace("ACCESS_KEY", key)
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, encoding="utf-8")
+    return done.stdout + done.stderr
+
+
+def test_the_guide_has_calls_that_work(page: Any, serve_app: Serve, tmp_path: Path) -> None:
+    url = serve_app(get_web_service_app(answer, feedback_file=tmp_path / "feedback.csv")).url
     page.goto(f"{url}/docs")
-    for place in ("predict-curl", "predictMany-curl", "explain-curl"):
-        call = page.locator(f"#{place}").inner_text()
-        done = subprocess.run(["sh", "-c", call], capture_output=True, text=True, timeout=60, encoding="utf-8")
-        assert "긍정 (positive)" in done.stdout, done.stderr
+    for place in ("predict-curl", "predictMany-curl", "explain-curl", "predictMany-python"):
+        assert "긍정 (positive)" in run_call(page, place)
+    expect(page.locator("#giveFeedback-curl")).to_contain_text("긍정 (positive)")
+    assert '"count":1' in run_call(page, "giveFeedback-curl") and "'count': 2" in run_call(page, "giveFeedback-python")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('#errors td'))")
+        lines = page.evaluate("getSelection().getRangeAt(0).getClientRects().length")
+        assert lines == 1, "a status is not broken"
     page.get_by_role("button", name="curl /api 코드 복사", exact=True).click()
     expect(page.get_by_role("button", name="curl /api 코드 복사", exact=True)).to_have_text("복사했습니다")
+
+
+def test_a_page_with_a_key_says_where_it_belongs(page: Any, browser: Any, serve_app: Serve) -> None:
+    url = serve_app(answer, key=KEY).url
+    page.goto(f"{url}/?key={KEY}")
+    ask(page, "글")
+    page.locator("#calls summary").click()
+    for place in ("call-curl", "call-python"):
+        assert "401" in run_call(page, place).replace("unauthorized", "401") and "긍정" in run_call(page, place, KEY)
+    expect(page.locator("#calls")).to_contain_text("ACCESS_KEY 자리에 접속 열쇠를 넣으세요")
+    page.get_by_role("button", name="결과 링크 복사").click()
+    page.get_by_role("button", name="복사했습니다").wait_for()
+    assert "받는 사람도 접속 열쇠가 있어야" in page.locator("#after").inner_text()
+    friend = browser.new_page(locale="ko-KR")
+    friend.goto(page.url)
+    assert "key=가 든 링크" in friend.locator("h1").inner_text()
+    friend.goto(f"{url}/?key={KEY}")
+    friend.goto(page.url)
+    expect(friend.locator("blockquote")).to_have_text("글")
+    friend.close()
+
+
+def test_a_weak_model_says_so_everywhere_and_pages_have_headings_of_their_own(page: Any, serve_app: Serve) -> None:
+    functions: dict[str, Any] = {name: (lambda text: answer(text)) for name in ("weak", "other")}
+    functions["weak"].info = {"corpus": "nsmc", "accuracy": 0.73, "score": "73 %", "limits": "128토큰까지 읽습니다."}
+    apps = {name: get_web_service_app(function, title="내 분류기") for name, function in functions.items()}
+    server = serve_app(join_apps(apps))
+    page.goto(f"{server.url}/?lang=en")
+    assert (
+        "73 %" in page.locator("footer").inner_text()
+        and "128토큰" in page.locator("footer [lang=ko]").all_inner_texts()[1]
+    )
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#many-text").fill("나쁜 글")
+    page.get_by_role("button", name="Analyse all").click()
+    expect(page.locator("#many-result")).to_contain_text("wrong 27 times in 100")
+    headings = [page.locator("h1").inner_text()]
+    page.get_by_role("link", name="other").click()
+    expect(page.locator("h1")).to_have_text("내 분류기 · other")
+    assert headings == ["내 분류기 · weak"] and page.title() == "내 분류기 · other"
 
 
 def test_every_class_of_any_function_is_shown(page: Any, serve_app: Serve) -> None:
@@ -539,7 +592,7 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
         page.wait_for_timeout(100)
         page.complaints.clear()  # axe itself tries inline styles, which the policy stops
         assert not found, f"{state}: {found}"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, state
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
         boxes = [one.bounding_box() for one in page.locator("button:visible, summary:visible, select:visible").all()]
         assert min(box["height"] for box in boxes) >= 44, state
 
@@ -570,3 +623,10 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
     page.locator("#beside").select_option("harsh")
     page.wait_for_selector("#beside-answer .prediction")
     check("two beside each other")
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.get_by_role("link", name="pairs").click()
+    expect(page.get_by_label("전제")).to_have_value("글")
+    page.get_by_role("tab", name="여러 쌍").click()
+    page.get_by_role("button", name="예문으로 해 보기").click()
+    page.locator("#many-status", has_text="를 분석했습니다").wait_for()
+    check("many pairs on a small phone")

@@ -3,7 +3,7 @@ import { makeAnswer, summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
 import { askBeside, makeHash, setUpBeside } from "./beside.js";
 import { copy, setUpCallsOfForm } from "./calls.js";
-import { byId, fields, formatCount, isBusy, make, makeButton, readTexts, say, setBusy, setUpTabs } from "./dom.js";
+import { byId, fields, formatCount, hasKey, isBusy, make, makeButton, readTexts, say, setBusy, setUpTabs } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { makeFeedback } from "./feedback.js";
 import { getEntries, setUpHistory } from "./history.js";
@@ -109,7 +109,8 @@ function makeLinkButton(texts) {
     await copy(link);
     button.textContent = say("copied");
   });
-  return make("div", { className: "send" }, button, link, make("span", { className: "note" }, say("link_is_private")));
+  const note = `${say("link_is_private")} ${hasKey ? say("link_needs_key") : ""}`;
+  return make("div", { className: "send" }, button, link, make("span", { className: "note" }, note));
 }
 
 function updateCount(field) {

@@ -1,5 +1,5 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
-import { formatPercent, getShortName, makeBar, makeRemark, makeTrack } from "./answer.js";
+import { formatPercent, getShortName, makeBar, makeRemark, makeTrack, makeWeakness } from "./answer.js";
 import { formatCsv } from "./csv.js";
 import { fields, formatCount, getLabel, isolate, make, makeButton, say, translate } from "./dom.js";
 import { canExplain, offerExplanation } from "./explain.js";
@@ -177,7 +177,7 @@ export function setUpResults(place) {
     const focused = document.activeElement;
     const head = getHeads().indexOf(focused); // it is drawn anew
     place.hidden = !shown.length;
-    overview.replaceChildren(...(isDone ? [makeCounts(shown), ...makeComparison(shown)] : []));
+    overview.replaceChildren(...(isDone ? [makeCounts(shown), ...makeWeakness(document.body.dataset.errors), ...makeComparison(shown)] : []));
     const body = make("tbody", {}, ...rows.flatMap((item) => getRows(item, columns)));
     box.replaceChildren(make("table", {}, makeHead(columns, sorted, sortBy), body));
     more.hidden = !left;
