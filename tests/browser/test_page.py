@@ -463,6 +463,8 @@ def test_columns_are_known_by_the_names_that_predict_knows(page: Any, serve_app:
             page.get_by_role("button", name="빼기").click()
     assert read_file(page, "번호,내용물,등급\n1,좋은 글,3\n2,글,4\n".encode()) == (["내용물"], True)
     page.get_by_role("button", name="빼기").click()
+    assert read_file(page, "번호,문장,글\n가,글,좋은 글\n".encode())[1], "one known name makes a header"
+    page.get_by_role("button", name="빼기").click()
     assert read_file(page, "좋은 글,쉼표\n글,\n".encode()) == (["1열: 좋은 글"], False)
     page.goto(serve_app(compare).url)
     for names in (["sentence1", "sentence2"], ["text_a", "text_b"], ["전제", "가설"]):

@@ -22,15 +22,16 @@ function findColumns(rows) {
   const usual = [fields.map((field) => field.name.toLowerCase()), fields.map((field) => getLabel(field).toLowerCase()), ...USUAL_COLUMNS];
   const known = usual.map((names) => names.map((name) => header.indexOf(name))).find((columns) => !columns.includes(-1));
   const label = header.findIndex((cell) => LABEL_NAMES.includes(cell));
-  // Under other names: a word above numbers names their column, and the texts are the longest words.
+  // Under other names: a word above numbers names their column, and the texts are what is longest.
   const some = rows.slice(0, 50);
   const isNumber = (cell = "") => Boolean(cell.trim()) && !isNaN(cell);
-  const isName = (cell, column) => cell && !isNumber(cell) && rows.length > 1 && some.slice(1).every((row) => isNumber(row[column]));
+  const isAboveNumbers = (column) => rows.length > 1 && some.slice(1).every((row) => isNumber(row[column]));
+  const isName = (cell, column) => usual.flat().includes(cell) || (cell && !isNumber(cell) && isAboveNumbers(column));
   const measure = (column) => some.reduce((sum, { [column]: cell = "" }) => sum + (isNumber(cell) ? 0 : cell.length), 0);
   const longest = header.map((_, column) => column).sort((a, b) => measure(b) - measure(a)).slice(0, fields.length);
   const columns = known ?? longest.sort((a, b) => a - b);
   return {
-    hasHeader: Boolean(known) || label >= 0 || header.some(isName),
+    hasHeader: label >= 0 || header.some(isName),
     label,
     columns: Object.fromEntries(fields.map((field, index) => [field.name, columns[index] ?? index])),
   };
