@@ -7,7 +7,8 @@ export function decode(bytes) {
   if (first === 0xff && second === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
   if (first === 0xfe && second === 0xff) return new TextDecoder("utf-16be").decode(bytes);
   const count = (text, pattern) => text.length - text.replace(pattern, "").length;
-  const isText = (text) => !text.includes("\0") && 2 * count(text, /\ufffd/g) <= count(text, /[^\0-\x7f]/g);
+  const isSound = (text) => !text.includes("\ufffd") || 2 * count(text, /\ufffd/g) <= count(text, /[^\0-\x7f]/g);
+  const isText = (text) => !text.includes("\0") && isSound(text);
   const utf8 = new TextDecoder().decode(bytes);
   return [isText(utf8) ? utf8 : new TextDecoder("euc-kr").decode(bytes)].find(isText);
 }
