@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, render_template, request, session
 
+from nlpbook_helpers.values import USUAL_COLUMNS
 from nlpbook_helpers.web.access import ACCESS_KEY, RateLimit, get_address, is_limited, name_visitor
 from nlpbook_helpers.web.batching import Batcher
 from nlpbook_helpers.web.feedback import Feedback
@@ -145,7 +146,8 @@ class Service:
             session["visitor"] = secrets.token_urlsafe(9)
             self.limit.welcome(session["visitor"], get_address())
         fields = [(field.alias, field.title) for field in self.input_model.model_fields.values()]
-        return self._render("index.html", fields=fields, batch_limit=BATCH_LIMIT)
+        columns = USUAL_COLUMNS.get(len(fields), [])
+        return self._render("index.html", fields=fields, columns=columns, batch_limit=BATCH_LIMIT)
 
     def show_docs(self) -> str:
         """Show the API for people."""

@@ -4,6 +4,8 @@ import csv
 import shutil
 import subprocess
 import sys
+import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from web_client import KEY, answer_sentence, explain_sentence
 
 from nlpbook_helpers import web
 from nlpbook_helpers.web import Server, get_web_service_app, join_apps
+from nlpbook_helpers.web.language import WORDS
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 # Playwright speaks to its driver and to Chromium; the page to loopback only.
@@ -257,6 +260,44 @@ def test_the_picker_takes_the_text_along_and_the_way_back_finds_it(page: Any, se
     expect(field).to_have_value("비가 온다 & 춥다")
 
 
+def test_the_other_language_and_the_way_back_find_file_results_and_history(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(join(reviews=answer, pairs=compare)).url)
+    ask(page, "좋은 글")
+    analyse_many(page, file="댓글,label\n나쁜 글,0\n이건 오류,1\n".encode())
+    page.get_by_role("link", name="English").click()
+    expect(page.locator("#many-status")).to_contain_text("Analysed 2. 1 of them got no answer.")
+    assert "negative 75%" in page.locator("#many-result").inner_text() and page.locator(".accuracy").count()
+    page.locator("#history summary").click()
+    assert "좋은 글" in page.locator("#history .entry").inner_text()
+    page.get_by_role("button", name="Remove").click()
+    page.locator("#many-text").fill("하나\n둘")
+    page.get_by_role("link", name="pairs").click()
+    expect(page.get_by_label("Premise")).to_have_value("좋은 글")
+    page.go_back()
+    expect(page.get_by_role("tab", name="Many texts")).to_have_attribute("aria-selected", "true")
+    assert page.locator("#many-text").input_value() == "하나\n둘" and page.locator("#many-table").is_hidden()
+
+
+def test_the_address_never_holds_an_older_text_than_the_form(page: Any, serve_app: Serve) -> None:
+    def wait_and_answer(sentence: str) -> dict[str, Any]:
+        time.sleep(0.5)
+        return answer(sentence)
+
+    page.goto(serve_app(wait_and_answer).url)
+    field = page.get_by_label("문장", exact=True)
+    ask(page, "하나")
+    page.get_by_role("button", name="결과 링크 복사").click()
+    page.get_by_role("button", name="복사했습니다").wait_for()
+    field.fill("둘")
+    page.reload()
+    assert "#" not in page.url and page.locator("#result").get_attribute("data-state") == "empty"
+    field.fill("둘")
+    field.press("Enter")
+    page.evaluate("location.hash = 'sentence=셋'")
+    assert page.locator("#result").get_attribute("data-state") == "loading"
+    expect(page.locator("blockquote")).to_have_text("셋")
+
+
 def test_pieces_are_added_up_to_words_and_each_word_stands_once(page: Any, serve_app: Serve) -> None:
     def explain(sentence: str) -> dict[str, Any]:
         places = [(0, 2, 1.0), (2, 4, 0.5), (5, 7, 1.0), (7, 8, -3.0), (10, 12, 0.25), (12, 14, 0.25)]
@@ -274,15 +315,68 @@ def test_pieces_are_added_up_to_words_and_each_word_stands_once(page: Any, serve
     assert listed.all_inner_texts() == ["재미있게 +2.00", "연기를 −2.00"] and listed.locator("bdi").count() == 2
 
 
-def test_the_guide_has_calls_that_work(page: Any, serve_app: Serve) -> None:
-    url = serve_app(answer).url
+def run_call(page: Any, place: str, key: str = "ACCESS_KEY") -> str:
+    """Run a call that the page shows, with a key if there is one; return what it says."""
+    command = ["sh", "-c"] if place.endswith("curl") else [sys.executable, "-c"]
+    code = page.locator(f"#{place}").text_content().replace("ACCESS_KEY", key)
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, encoding="utf-8")
+    return done.stdout + done.stderr
+
+
+def test_the_guide_has_calls_that_work(page: Any, serve_app: Serve, tmp_path: Path) -> None:
+    url = serve_app(get_web_service_app(answer, feedback_file=tmp_path / "feedback.csv")).url
     page.goto(f"{url}/docs")
-    for place in ("predict-curl", "predictMany-curl", "explain-curl"):
-        call = page.locator(f"#{place}").inner_text()
-        done = subprocess.run(["sh", "-c", call], capture_output=True, text=True, timeout=60, encoding="utf-8")
-        assert "긍정 (positive)" in done.stdout, done.stderr
+    for place in ("predict-curl", "predictMany-curl", "explain-curl", "predictMany-python"):
+        assert "긍정 (positive)" in run_call(page, place)
+    expect(page.locator("#giveFeedback-curl")).to_contain_text("긍정 (positive)")
+    assert '"count":1' in run_call(page, "giveFeedback-curl") and "'count': 2" in run_call(page, "giveFeedback-python")
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('#errors td'))")
+        lines = page.evaluate("getSelection().getRangeAt(0).getClientRects().length")
+        assert lines == 1, "a status is not broken"
     page.get_by_role("button", name="curl /api 코드 복사", exact=True).click()
     expect(page.get_by_role("button", name="curl /api 코드 복사", exact=True)).to_have_text("복사했습니다")
+
+
+def test_a_page_with_a_key_says_where_it_belongs(page: Any, browser: Any, serve_app: Serve) -> None:
+    url = serve_app(answer, key=KEY).url
+    page.goto(f"{url}/?key={KEY}")
+    ask(page, "글")
+    page.locator("#calls summary").click()
+    for place in ("call-curl", "call-python"):
+        assert "401" in run_call(page, place).replace("unauthorized", "401") and "긍정" in run_call(page, place, KEY)
+    expect(page.locator("#calls")).to_contain_text("ACCESS_KEY 자리에 접속 열쇠를 넣으세요")
+    page.get_by_role("button", name="결과 링크 복사").click()
+    page.get_by_role("button", name="복사했습니다").wait_for()
+    assert "받는 사람도 접속 열쇠가 있어야" in page.locator("#after").inner_text()
+    friend = browser.new_page(locale="ko-KR")
+    friend.goto(page.url)
+    assert "key=가 든 링크" in friend.locator("h1").inner_text()
+    friend.goto(f"{url}/?key={KEY}")
+    friend.goto(page.url)
+    expect(friend.locator("blockquote")).to_have_text("글")
+    friend.close()
+
+
+def test_a_weak_model_says_so_everywhere_and_pages_have_headings_of_their_own(page: Any, serve_app: Serve) -> None:
+    functions: dict[str, Any] = {name: (lambda text: answer(text)) for name in ("weak", "other")}
+    functions["weak"].info = {"corpus": "nsmc", "accuracy": 0.73, "score": "73 %", "limits": "128토큰까지 읽습니다."}
+    apps = {name: get_web_service_app(function, title="내 분류기") for name, function in functions.items()}
+    server = serve_app(join_apps(apps))
+    page.goto(f"{server.url}/?lang=en")
+    assert (
+        "73 %" in page.locator("footer").inner_text()
+        and "128토큰" in page.locator("footer [lang=ko]").all_inner_texts()[1]
+    )
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#many-text").fill("나쁜 글")
+    page.get_by_role("button", name="Analyse all").click()
+    expect(page.locator("#many-result")).to_contain_text("wrong 27 times in 100")
+    headings = [page.locator("h1").inner_text()]
+    page.get_by_role("link", name="other").click()
+    expect(page.locator("h1")).to_have_text("내 분류기 · other")
+    assert headings == ["내 분류기 · weak"] and page.title() == "내 분류기 · other"
 
 
 def test_every_class_of_any_function_is_shown(page: Any, serve_app: Serve) -> None:
@@ -312,15 +406,96 @@ def test_many_texts_become_a_table_and_a_file(page: Any, serve_app: Serve, tmp_p
     page.reload()
     content = '번호,리뷰\r\n1,"쉼표, 따옴표 ""와""\r\n줄바꿈"\r\n2,=1+1 나쁜\r\n'.encode("cp949")
     assert [row[1:3] for row in analyse_many(page, file=content)][1] == ["=1+1 나쁜", "부정 75%"]
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV로 저장").click()
-    download.value.save_as(tmp_path / "saved.csv")
-    with (tmp_path / "saved.csv").open(encoding="utf-8-sig", newline="") as file:
-        header, first, second = csv.reader(file)
+    header, first, second = save_table(page, tmp_path)
     assert header == ["번호", "리뷰", "prediction", "긍정", "부정", "error"], "the columns of the file are kept"
-    assert first[:2] == ["1", '쉼표, 따옴표 "와"\r\n줄바꿈'] and second[1] == "'=1+1 나쁜", (
-        "no formula for a spreadsheet"
-    )
+    assert first[:2] == ["1", '쉼표, 따옴표 "와"\r\n줄바꿈'] and second[1] == "'=1+1 나쁜", "no formula"
+
+
+def save_table(page: Any, folder: Path) -> list[list[str]]:
+    """Press the button that saves the table, and read the file."""
+    with page.expect_download() as download:
+        page.locator("#many-result").get_by_role("button", name="CSV").click()
+    download.value.save_as(folder / "saved.csv")
+    with (folder / "saved.csv").open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_saved_table_keeps_the_columns_as_they_were(page: Any, serve_app: Serve, tmp_path: Path) -> None:
+    remark = next(words for words in WORDS if words.startswith("글의 대부분"))
+    page.goto(f"{serve_app(lambda text: answer(text) | {'remark': remark}).url}/?lang=en")
+    rows = [["-5", "글", "-0.5"], ["", "", ""], ["+1e3", "-글", "@x"]]
+    content = "\n".join(map(",".join, [["a", "text", "b"], *rows]))
+    assert read_file(page, content.encode())[0] == ["text"]
+    page.get_by_role("button", name="Analyse all").click()
+    page.locator("#many-status", has_text="Analysed").wait_for()
+    _, *saved = save_table(page, tmp_path)
+    assert [row[:3] for row in saved] == [*rows[:2], ["+1e3", "'-글", "'@x"]]
+    assert "does not know most" in saved[0][-2] and "is empty" in saved[1][-1]
+
+
+def read_file(page: Any, content: bytes) -> tuple[list[str], bool]:
+    """Choose a file in the second tab, and say which columns are read, and whether its first row is taken for names."""
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#many-picker").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
+    page.wait_for_selector("#many-table:visible")
+    chosen = page.evaluate("[...document.querySelectorAll('#many-table option:checked')].map(o => o.text)")
+    return chosen[:-1], page.locator(".check input").is_checked()
+
+
+def test_a_stray_quote_swallows_no_rows(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    rows = ['1\t"좋다\t1', "2\t나쁜 글\t0", "3\t그저\t1", '4\t"왕" 최고\t1', '5\t끝"\t1']
+    analyse_many(page, file="\n".join(["id\tdocument\tlabel", *rows]).encode())
+    assert page.locator("td.text").all_inner_texts() == ['"좋다', "나쁜 글", "그저", '"왕" 최고', '끝"']
+    page.reload()
+    assert len(analyse_many(page, file='text\n"안 닫힘\n둘\n셋\n'.encode())) == 3
+    page.reload()
+    read_file(page, '번호,리뷰\n1,"좋다\n2,그저\n3,왕"\n4,글\n'.encode())
+    expect(page.locator("#many-table")).to_contain_text("그중 1줄은 따옴표 안에서 줄이 바뀝니다")
+
+
+def test_columns_are_known_by_the_names_that_predict_knows(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    for name in ("comment", "댓글", "제목", "내용"):
+        for form in ("NFC", "NFD"):
+            written = unicodedata.normalize(form, name)
+            assert read_file(page, f"번호,{written}\n1,글\n".encode()) == ([written], True)
+            page.get_by_role("button", name="빼기").click()
+    assert read_file(page, "번호,내용물,등급\n1,좋은 글,3\n2,글,4\n".encode()) == (["내용물"], True)
+    page.get_by_role("button", name="빼기").click()
+    assert read_file(page, "번호,문장,글\n가,글,좋은 글\n".encode())[1], "one known name makes a header"
+    page.get_by_role("button", name="빼기").click()
+    assert read_file(page, "좋은 글,쉼표\n글,\n".encode()) == (["1열: 좋은 글"], False)
+    page.goto(serve_app(compare).url)
+    for names in (["sentence1", "sentence2"], ["text_a", "text_b"], ["전제", "가설"]):
+        content = "\t".join(["gold_label", *reversed(names)]) + "\nentailment\t둘\t하나\n"
+        assert read_file(page, content.encode()) == (names, True)
+        page.get_by_role("button", name="빼기").click()
+
+
+def test_files_that_cannot_be_read_are_named(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    content = "리뷰\n" + "좋은 글\n" * 50
+    assert read_file(page, content.encode()[:-2]) == (["리뷰"], True), "cut inside its last syllable"
+    expect(page.locator("#many-error")).to_contain_text("51번째 줄에 깨진 글자")
+    page.get_by_role("button", name="빼기").click()
+    workbook = {
+        "name": "표.xlsx",
+        "mimeType": "text/csv",
+        "buffer": b"PK\x03\x04\x14\x00\x06\x00\x08\x00" + bytes(range(256)),
+    }
+    page.locator("#many-picker").set_input_files(workbook)
+    expect(page.locator("#many-error")).to_contain_text("표.xlsx: CSV·TSV 파일이 아닙니다")
+    assert page.locator("#many-table").is_hidden()
+
+
+def test_a_row_of_letters_in_pieces_is_explained_whole(page: Any, serve_app: Serve) -> None:
+    page.goto(serve_app(answer).url)
+    analyse_many(page, unicodedata.normalize("NFD", "좋은 글"))
+    page.locator(".open-row").click()
+    page.wait_for_selector(".legend")
+    assert page.locator("tbody blockquote mark").all_inner_texts() == ["좋", "글"]
+    assert "살펴봤습니다" not in page.locator("tbody .row-why").inner_text()
 
 
 def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:
@@ -338,6 +513,32 @@ def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:
     page.get_by_role("button", name="예문으로 해 보기").click()
     page.locator("#many-status", has_text="를 분석했습니다").wait_for()
     assert page.locator(".open-row").count() == 0, "nor has what cannot be explained"
+
+
+def test_an_opened_row_stays_open_while_more_comes_in_and_when_sorted(page: Any, serve_app: Serve) -> None:
+    def wait_and_answer(sentence: str) -> dict[str, Any]:
+        time.sleep(0.02)
+        return answer(sentence)
+
+    wait_and_answer.explain_fn = explain_sentence  # type: ignore[attr-defined]
+    page.goto(serve_app(wait_and_answer).url)
+    page.get_by_role("tab").nth(1).click()
+    page.locator("#many-text").fill("\n".join(f"글 {number}" for number in range(150)))
+    page.get_by_role("button", name="모두 분석하기").click()
+    page.get_by_role("button", name="글 25", exact=True).click()
+    heading = page.locator(".row-why h2")
+    expect(heading).to_be_focused()
+    place = page.evaluate("document.querySelector('.table').scrollTop")
+    assert place > 0 and page.locator("#many-status", has_text="를 분석하고 있습니다").count()
+    page.locator("#many-status", has_text="를 분석했습니다").wait_for()
+    expect(heading).to_be_focused()
+    assert page.evaluate("document.querySelector('.table').scrollTop") == place
+    page.get_by_role("button", name="번호").click()
+    expect(page.get_by_role("button", name="번호")).to_be_focused()
+    assert heading.count() == 0, "row 26 of 150 is not among the last 100"
+    page.get_by_role("button", name="50줄 더 있습니다").click()
+    expect(page.get_by_role("region", name="결과 표")).to_be_focused()
+    assert page.locator("tr:has(.row-why)").evaluate("one => one.previousSibling.cells[0].innerText") == "26"
 
 
 def test_a_column_of_labels_gives_accuracy(page: Any, serve_app: Serve) -> None:
@@ -393,7 +594,7 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
         page.wait_for_timeout(100)
         page.complaints.clear()  # axe itself tries inline styles, which the policy stops
         assert not found, f"{state}: {found}"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, state
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
         boxes = [one.bounding_box() for one in page.locator("button:visible, summary:visible, select:visible").all()]
         assert min(box["height"] for box in boxes) >= 44, state
 
@@ -424,3 +625,10 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
     page.locator("#beside").select_option("harsh")
     page.wait_for_selector("#beside-answer .prediction")
     check("two beside each other")
+    page.set_viewport_size({"width": 320, "height": 640})
+    page.get_by_role("link", name="pairs").click()
+    expect(page.get_by_label("전제")).to_have_value("글")
+    page.get_by_role("tab", name="여러 쌍").click()
+    page.get_by_role("button", name="예문으로 해 보기").click()
+    page.locator("#many-status", has_text="를 분석했습니다").wait_for()
+    check("many pairs on a small phone")

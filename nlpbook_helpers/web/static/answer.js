@@ -83,8 +83,10 @@ export function makeAnswer(answer, { errors } = document.body.dataset) {
   if (shown) headline.append(" ", make("span", { className: "share" }, shown));
   const label = make("p", { className: "label" }, english ? `${say("answer")} · ${english}` : say("answer"));
   const list = make("ul", { className: "bars" }, ...bars.map((bar) => makeBar(bar.name, bar.words, bar.percent, bar === top)));
-  return [label, headline, ...makeRemark(remark), ...makeRemark(errors >= OFTEN && say("weak", { errors })), list];
+  return [label, headline, ...makeRemark(remark), ...makeWeakness(errors), list];
 }
+
+export const makeWeakness = (errors) => makeRemark(errors >= OFTEN && say("weak", { errors }));
 
 // What to keep in mind when reading an answer, such as that most of the text was unknown to the model.
 export const makeRemark = (remark) => (remark ? [make("p", { className: "remark" }, translate(String(remark)))] : []);

@@ -3,11 +3,11 @@ import { makeAnswer, summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
 import { askBeside, makeHash, setUpBeside } from "./beside.js";
 import { copy, setUpCallsOfForm } from "./calls.js";
-import { byId, fields, formatCount, isBusy, make, makeButton, readTexts, say, setBusy, setUpTabs } from "./dom.js";
+import { byId, fields, formatCount, hasKey, isBusy, make, makeButton, readTexts, say, setBusy, setUpTabs } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { makeFeedback } from "./feedback.js";
-import { setUpHistory } from "./history.js";
-import { setUpMany } from "./many.js";
+import { getEntries, setUpHistory } from "./history.js";
+import { getMany, setUpMany } from "./many.js";
 
 const form = byId("form");
 const [submit, result, why, place] = ["submit", "result", "why", "after"].map(byId);
@@ -48,6 +48,7 @@ function setFieldError(field, message) {
 async function ask() {
   if (isBusy(submit)) return;
   const texts = readTexts();
+  dropOldHash();
   setBusy(submit, true);
   fields.forEach((field) => setFieldError(field, ""));
   show("loading", make("p", { className: "hint" }, say("reading")), makeSkeleton("skeleton"));
@@ -68,6 +69,7 @@ async function ask() {
   } finally {
     setBusy(submit, false);
   }
+  if (isHashNew()) askAboutHash(); // came meanwhile
 }
 
 function askAbout(texts) {
@@ -83,9 +85,17 @@ function askAbout(texts) {
   ask();
 }
 
+const readHash = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+const isHashNew = () => location.hash && fields.some((field) => field.value !== readHash()[field.name]);
+
+// To load the page anew must not bring an older text back than the one in the form.
+function dropOldHash() {
+  if (isHashNew()) history.replaceState(null, "", location.pathname + location.search);
+}
+
 // Asks about the texts that the address carries; if some are missing, there is something left to write.
 function askAboutHash() {
-  const given = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  const given = readHash();
   if (fields.every((field) => given[field.name])) return askAbout(given);
   for (const field of fields) field.value ||= given[field.name] ?? "";
   fields.forEach(updateCount);
@@ -99,7 +109,8 @@ function makeLinkButton(texts) {
     await copy(link);
     button.textContent = say("copied");
   });
-  return make("div", { className: "send" }, button, link, make("span", { className: "note" }, say("link_is_private")));
+  const note = `${say("link_is_private")} ${hasKey ? say("link_needs_key") : ""}`;
+  return make("div", { className: "send" }, button, link, make("span", { className: "note" }, note));
 }
 
 function updateCount(field) {
@@ -110,11 +121,25 @@ function updateCount(field) {
   count.classList.toggle("over", length > max);
 }
 
-const remember = setUpHistory(askAbout);
+// Lays down what this tab holds, for the same page in the other language and for the way back from another one.
+function keep() {
+  const texts = readTexts();
+  const address = location.pathname + (Object.values(texts).join("") ? makeHash(texts) : "");
+  const kept = { tab: tabs.findIndex((tab) => !tab.tabIndex), entries: getEntries(), many: getMany() };
+  try {
+    history.replaceState(kept, "", address);
+  } catch {
+    history.replaceState(null, "", address); // that was more than the browser takes
+  }
+}
+
+const kept = history.state;
+history.replaceState(null, "");
+const remember = setUpHistory(askAbout, kept?.entries);
 const updateCalls = setUpCallsOfForm();
 setUpTabs(tabs);
-setUpMany();
-setUpBeside(readTexts, () => answered);
+setUpMany(kept?.many);
+setUpBeside(readTexts, () => answered, keep);
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -128,6 +153,7 @@ for (const field of fields) {
   field.addEventListener("input", () => {
     setFieldError(field, "");
     updateCount(field);
+    dropOldHash();
   });
   field.addEventListener("keydown", (event) => {
     // While a Hangul syllable is being composed, Enter belongs to the input method.
@@ -145,10 +171,9 @@ for (const chip of document.querySelectorAll(".chip")) {
 byId("language").addEventListener("click", (event) => {
   event.preventDefault();
   document.cookie = `nlpbook_language=${event.currentTarget.hreflang}; SameSite=Lax; Path=/; Max-Age=31536000`;
-  const texts = readTexts();
-  const hash = Object.values(texts).join("") ? makeHash(texts) : "";
-  location.replace(location.pathname + hash);
-  if (hash) location.reload(); // else only the part behind # would change
+  keep();
+  location.reload();
 });
 addEventListener("hashchange", askAboutHash);
 askAboutHash();
+tabs[kept?.tab ?? 0].click();

@@ -30,8 +30,8 @@ export async function askBeside(texts) {
   if (title.isConnected) place.replaceChildren(title, ...shown); // else another question has taken this place meanwhile
 }
 
-// `readTexts` gives what is in the form, `getAnswered` the texts whose answer is shown, if any.
-export function setUpBeside(readTexts, getAnswered) {
+// `readTexts` gives what is in the form, `getAnswered` the texts whose answer is shown, if any; `keep` for the way back.
+export function setUpBeside(readTexts, getAnswered, keep) {
   choice?.addEventListener("change", () => {
     byId("own-name").hidden = place.hidden = !choice.value;
     place.replaceChildren();
@@ -39,10 +39,8 @@ export function setUpBeside(readTexts, getAnswered) {
   });
   for (const link of document.querySelectorAll(".picker a")) {
     link.addEventListener("click", () => {
-      const texts = readTexts();
-      if (!Object.values(texts).join("")) return;
-      history.replaceState(null, "", makeHash(texts)); // the way back finds them too
-      link.hash = makeHash(rename(texts, link));
+      keep();
+      if (location.hash) link.hash = makeHash(rename(readTexts(), link));
     });
   }
 }

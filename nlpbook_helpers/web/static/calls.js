@@ -1,29 +1,29 @@
 // The same question as a curl and as a Python call, quoted so that any text survives.
-import { byId, fields, readTexts, say } from "./dom.js";
+import { byId, fields, hasKey, readTexts, say } from "./dom.js";
 
-const KEY_PLACEHOLDER = say("key_placeholder"); // the real one is in a cookie that no script can read
+const AUTHORIZATION = "Bearer ACCESS_KEY"; // the real one is in a cookie that no script can read; ASCII, as headers are
 
 // In a POSIX shell nothing is special between single quotes but the single quote.
 const quoteForShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-export function makeCurl(url, texts, hasKey) {
-  const headers = ["Content-Type: application/json", ...(hasKey ? [`Authorization: Bearer ${KEY_PLACEHOLDER}`] : [])];
-  const options = [...headers.map((header) => ["-H", header]), ["-d", JSON.stringify(texts)]];
+function makeCurl(url, body) {
+  const headers = ["Content-Type: application/json", ...(hasKey ? [`Authorization: ${AUTHORIZATION}`] : [])];
+  const options = [...headers.map((header) => ["-H", header]), ["-d", JSON.stringify(body)]];
   return [`curl ${quoteForShell(url)}`, ...options.map(([name, value]) => `${name} ${quoteForShell(value)}`)].join(" \\\n  ");
 }
 
 // A JSON string is a Python string too: same quotes, same escapes.
-export function makePython(url, texts, hasKey) {
-  const pairs = Object.entries(texts).map(([name, value]) => `    ${JSON.stringify(name)}: ${JSON.stringify(value)},`);
-  const key = hasKey ? `, "Authorization": "Bearer ${KEY_PLACEHOLDER}"` : "";
+function makePython(url, body) {
+  const pairs = Object.entries(body).map(([name, value]) => `    ${JSON.stringify(name)}: ${JSON.stringify(value)},`);
+  const key = hasKey ? `, "Authorization": "${AUTHORIZATION}"` : "";
   return `import json
 from urllib.request import Request, urlopen
 
-texts = {
+body = {
 ${pairs.join("\n")}
 }
 headers = {"Content-Type": "application/json"${key}}
-request = Request(${JSON.stringify(url)}, json.dumps(texts).encode(), headers)
+request = Request(${JSON.stringify(url)}, json.dumps(body).encode(), headers)
 with urlopen(request) as response:
     print(json.load(response))`;
 }
@@ -40,7 +40,6 @@ export async function copy(element) {
 
 // Buttons that copy what stands beside them, and a function that writes the calls of an address into the page.
 export function setUpCalls() {
-  const hasKey = document.body.dataset.hasKey === "yes";
   for (const button of document.querySelectorAll(".copy")) {
     button.addEventListener("click", async () => {
       await copy(byId(button.dataset.copies));
@@ -50,8 +49,8 @@ export function setUpCalls() {
   }
   return (path, body, id) => {
     const url = new URL(path, location.origin + location.pathname).href;
-    byId(`${id}-curl`).textContent = makeCurl(url, body, hasKey);
-    byId(`${id}-python`).textContent = makePython(url, body, hasKey);
+    byId(`${id}-curl`).textContent = makeCurl(url, body);
+    byId(`${id}-python`).textContent = makePython(url, body);
   };
 }
 

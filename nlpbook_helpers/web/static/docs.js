@@ -1,8 +1,12 @@
 // The guide to the API: the calls of each address, as this page's own address and key ask for.
+import { post } from "./api.js";
 import { setUpCalls } from "./calls.js";
 import { say } from "./dom.js";
 
 const write = setUpCalls();
 for (const section of document.querySelectorAll("[data-body]")) {
-  write(section.dataset.path, JSON.parse(section.dataset.body.replaceAll("…", say("sample_text"))), section.id);
+  const body = JSON.parse(section.dataset.body.replaceAll("…", say("sample_text")));
+  // Only an answer tells which labels there are.
+  if (body.label) body.label = await post("api", body.input).then((answer) => answer.prediction, (error) => error.message);
+  write(section.dataset.path, body, section.id);
 }

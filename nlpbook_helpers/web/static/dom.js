@@ -7,6 +7,7 @@ const { lang } = document.documentElement;
 const words = JSON.parse(byId("words").textContent);
 export const say = (key, values = {}) => words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
 export const translate = (sentence) => words[sentence] ?? sentence; // of the classifier's, where it is known
+export const hasKey = document.body.dataset.hasKey === "yes"; // the page asks for an access key
 export const isEnglish = lang === "en";
 
 // make("p", { className: "note", "aria-label": "…" }, "text", child): names with a hyphen, and role, are attributes.

@@ -27,7 +27,7 @@ async function explain(place, texts, button, note) {
   note.textContent = say("why_working");
   try {
     const shown = makeExplanation(await post("api/explain", texts), texts);
-    if (!button.isConnected) return; // another answer has taken this place meanwhile
+    if (!place.contains(button)) return; // another answer has taken this place meanwhile
     place.replaceChildren(...shown);
     place.querySelector("h2").focus(); // the button is gone: read on from here
   } catch (error) {

@@ -3,8 +3,11 @@ import { byId, fields, isolate, make, makeButton } from "./dom.js";
 
 const MOST_ENTRIES = 20;
 
-export function setUpHistory(runAgain) {
-  let entries = [];
+let entries = [];
+
+export const getEntries = () => entries;
+
+export function setUpHistory(runAgain, kept = []) {
   const makeEntry = ({ texts, name, shown }) => {
     const button = makeButton("", "entry", () => runAgain(texts));
     const words = fields.map((field) => texts[field.name]).join(" → ");
@@ -23,6 +26,7 @@ export function setUpHistory(runAgain) {
     fields[0].focus();
   });
 
+  show(kept);
   // The newest first; the same texts asked again move up.
   return function remember(texts, { name, shown }) {
     const key = JSON.stringify(texts);

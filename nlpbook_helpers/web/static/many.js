@@ -2,7 +2,7 @@
 import { summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
 import { byId, formatCount, say } from "./dom.js";
-import { getTitle, readInputs, setTable, setUpSource, showError } from "./source.js";
+import { getTable, readInputs, restoreTable, setTable, setUpSource, showError } from "./source.js";
 import { setUpResults } from "./table.js";
 
 const BATCH_LIMIT = Number(document.body.dataset.batchLimit);
@@ -11,7 +11,7 @@ const FIRST_CHUNK = 32;
 const SECONDS_PER_CHUNK = 1.5; // short enough for the progress to move, long enough to batch well
 const MOST_WAITS = 20; // for a busy server, one after the other
 
-let items = []; // { number, texts, row, right } and, once answered, summary or error
+let items = []; // { number, texts, row, right } and, once answered, answer and summary, or error
 let stopping; // an AbortController while requests are sent
 let showResults;
 
@@ -36,7 +36,7 @@ async function ask(chunk) {
   chunk.forEach((item, index) => {
     const { error } = results[index];
     if (error?.message) item.error = error.message;
-    else item.summary = summarize(results[index]);
+    else Object.assign(item, { answer: results[index], summary: summarize(results[index]) });
   });
 }
 
@@ -62,7 +62,7 @@ async function askAll() {
     }
     if (stopping.signal.aborted) return;
     showProgress();
-    showResults(items, getTitle());
+    showResults(items, getTable()?.title);
   }
 }
 
@@ -89,20 +89,24 @@ function showRunning(isRunning) {
   const left = items.filter(isWaiting).length;
   const failed = items.filter((item) => item.error).length;
   const failedWords = failed ? ` ${say("many_failed", { failed: formatCount(failed) })}` : "";
+  const isAway = document.activeElement.closest("#many-result"); // reads on in the table
   const doneWords = say("many_done", { done: formatCount(items.length - left) }) + failedWords;
   byId("panel-many").setAttribute("aria-busy", String(isRunning));
   for (const id of ["many-progress", "many-stop"]) byId(id).hidden = !isRunning;
   for (const id of ["many-run", "many-choose", "many-example"]) if (byId(id)) byId(id).hidden = isRunning;
   byId("many-text").readOnly = isRunning;
   for (const one of byId("many-table").querySelectorAll("input, select, button")) one.disabled = isRunning;
-  byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
+  if (!isAway) byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
   byId("many-run").textContent = left ? say("analyse_rest", { left: formatCount(left) }) : say("analyse_all");
   byId("many-status").textContent = isRunning ? say("many_running", { all: formatCount(items.length) }) : doneWords;
   showProgress();
-  if (!isRunning) showResults(items, getTitle());
+  if (!isRunning) showResults(items, getTable()?.title);
 }
 
-export function setUpMany() {
+// All that is in the tab, without what is said in one language.
+export const getMany = () => ({ text: byId("many-text").value, table: getTable(), items: items.map(({ summary, ...item }) => item) });
+
+export function setUpMany(kept) {
   const forget = () => {
     items = [];
     byId("many-run").textContent = say("analyse_all");
@@ -120,4 +124,9 @@ export function setUpMany() {
     }
     run();
   });
+  if (!kept) return;
+  byId("many-text").value = kept.text;
+  restoreTable(kept.table);
+  items = kept.items.map((item) => ({ ...item, summary: item.answer && summarize(item.answer) }));
+  if (items.length) showRunning(false);
 }

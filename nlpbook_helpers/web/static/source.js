@@ -4,14 +4,13 @@ import { byId, fields, formatCount, getLabel, make, makeButton, say } from "./do
 
 const MOST_BYTES = 50 * 2 ** 20;
 const LONG_PASTE = 100; // lines
-// What a column of single texts is often called; NSMC says "document".
 const LABEL_NAMES = ["label", "gold_label", "정답", "레이블", "라벨"];
-const COLUMN_NAMES = { sentence: ["document", "text", "review", "리뷰", "내용"] };
+const USUAL_COLUMNS = JSON.parse(document.body.dataset.columns); // what those of the texts are called; `predict` knows the same
 
 let table; // { title, rows, hasHeader, columns: { field name: column number } }
 let announceChange;
 
-export const getTitle = () => table?.title;
+export const getTable = () => table;
 
 export function showError(message) {
   byId("many-error").textContent = message;
@@ -19,14 +18,23 @@ export function showError(message) {
 }
 
 function findColumns(rows) {
-  const header = rows[0].map((cell) => cell.trim().toLowerCase());
-  const found = fields.map((field) => {
-    const names = [field.name.toLowerCase(), getLabel(field).toLowerCase(), ...(COLUMN_NAMES[field.name] ?? [])];
-    return header.findIndex((cell) => names.includes(cell));
-  });
-  const columns = fields.map((field, index) => [field.name, found[index] < 0 ? index : found[index]]);
+  const header = rows[0].map((cell) => cell.trim().normalize("NFC").toLowerCase());
+  const usual = [fields.map((field) => field.name.toLowerCase()), fields.map((field) => getLabel(field).toLowerCase()), ...USUAL_COLUMNS];
+  const known = usual.map((names) => names.map((name) => header.indexOf(name))).find((columns) => !columns.includes(-1));
   const label = header.findIndex((cell) => LABEL_NAMES.includes(cell));
-  return { hasHeader: found.some((column) => column >= 0), label, columns: Object.fromEntries(columns) };
+  // Under other names: a word above numbers names their column, and the texts are what is longest.
+  const some = rows.slice(0, 50);
+  const isNumber = (cell = "") => Boolean(cell.trim()) && !isNaN(cell);
+  const isAboveNumbers = (column) => rows.length > 1 && some.slice(1).every((row) => isNumber(row[column]));
+  const isName = (cell, column) => usual.flat().includes(cell) || (cell && !isNumber(cell) && isAboveNumbers(column));
+  const measure = (column) => some.reduce((sum, { [column]: cell = "" }) => sum + (isNumber(cell) ? 0 : cell.length), 0);
+  const longest = header.map((_, column) => column).sort((a, b) => measure(b) - measure(a)).slice(0, fields.length);
+  const columns = known ?? longest.sort((a, b) => a - b);
+  return {
+    hasHeader: label >= 0 || header.some(isName),
+    label,
+    columns: Object.fromEntries(fields.map((field, index) => [field.name, columns[index] ?? index])),
+  };
 }
 
 // Without a table: one text a line, whatever commas and quotes are in it; several texts a line are cells.
@@ -40,9 +48,9 @@ function readLines() {
 // The inputs: texts, as the API wants them, by name; and of a table the whole row, and the right label if it has one.
 export function readInputs() {
   const { rows, hasHeader, columns, label = -1 } = table ?? readLines();
-  const read = (row) => fields.map(({ name }) => [name, row[columns[name]] ?? ""]);
+  const read = (row) => fields.map(({ name }) => [name, (row[columns[name]] ?? "").normalize("NFC")]);
   return rows.slice(hasHeader ? 1 : 0).map((row) => {
-    const right = label < 0 ? undefined : row[label]?.trim() || undefined;
+    const right = row[label]?.trim().normalize("NFC") || undefined;
     return { texts: Object.fromEntries(read(row)), row, right };
   });
 }
@@ -58,8 +66,10 @@ export function getColumnNames() {
 
 const countColumns = ({ rows }) => rows.reduce((most, row) => Math.max(most, row.length), fields.length);
 
-export function setTable(title, rows) {
-  table = rows && { title, rows, ...findColumns(rows) };
+export const setTable = (title, rows) => restoreTable(rows && { title, rows, ...findColumns(rows) });
+
+export function restoreTable(wanted) {
+  table = wanted;
   announceChange();
   showTable();
 }
@@ -68,9 +78,13 @@ async function readFile(file) {
   if (!file) return;
   announceChange();
   if (file.size > MOST_BYTES) return showError(say("file_too_large"));
-  const rows = parseTable(decode(new Uint8Array(await file.arrayBuffer())));
+  const text = decode(new Uint8Array(await file.arrayBuffer()));
+  if (text === undefined) return showError(say("file_no_text", { name: file.name }));
+  const rows = parseTable(text);
   if (!rows.length) return showError(say("file_empty", { name: file.name }));
   setTable(file.name, rows);
+  const garbled = rows.findIndex((row) => row.join("").includes("\ufffd"));
+  if (garbled >= 0) showError(say("file_garbled", { number: formatCount(garbled + 1) }));
 }
 
 // Names what will be read from the table, and lets it be corrected.
@@ -79,7 +93,8 @@ function showTable() {
   place.hidden = !table;
   byId("many-text").hidden = Boolean(table);
   if (!table) return;
-  const count = table.rows.length - (table.hasHeader ? 1 : 0);
+  const count = formatCount(table.rows.length - (table.hasHeader ? 1 : 0));
+  const wrapped = table.rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length; // a stray quote can take in rows
   const onchange = () => {
     table.hasHeader = header.checked;
     announceChange();
@@ -93,7 +108,7 @@ function showTable() {
     byId("many-text").focus();
   });
   place.replaceChildren(
-    make("p", {}, make("strong", {}, table.title), ` ${say("rows", { count: formatCount(count) })}`),
+    make("p", {}, make("strong", {}, table.title), ` ${say("rows", { count })} `, wrapped ? say("wrapped", { count: formatCount(wrapped) }) : ""),
     ...fields.map((field) => makeColumnChoice(say("column_of", { name: getLabel(field) }), table.columns, field.name)),
     makeColumnChoice(say("label_column"), table, "label", true),
     make("label", { className: "check" }, header, say("has_header")),

@@ -1,11 +1,12 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
-import { formatPercent, getShortName, makeBar, makeRemark, makeTrack } from "./answer.js";
+import { formatPercent, getShortName, makeBar, makeRemark, makeTrack, makeWeakness } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { fields, formatCount, getLabel, isolate, make, makeButton, say } from "./dom.js";
+import { fields, formatCount, getLabel, isolate, make, makeButton, say, translate } from "./dom.js";
 import { canExplain, offerExplanation } from "./explain.js";
 import { getColumnNames } from "./source.js";
 
 const ROWS_AT_FIRST = 100; // any number of rows stays smooth when only these are drawn
+const drawn = new WeakMap(); // answered items → their rows: what is opened stays so when more comes in, and when sorted
 const collator = new Intl.Collator(document.documentElement.lang, { numeric: true });
 
 function makeColumns(items) {
@@ -31,18 +32,19 @@ function makeColumns(items) {
 }
 
 // The first text of an answered row opens the whole of it below, and why it was answered so.
-function showText({ texts, summary }, words, isFirst) {
+function showText(item, words, isFirst) {
+  const { texts, summary } = item;
   const text = make("div", { className: "clamped", dir: "auto" }, words);
   if (!isFirst || !summary || !canExplain) return text;
   const button = make("button", { type: "button", className: "open-row", title: say("why_note"), "aria-expanded": "false" }, text);
   button.addEventListener("click", () => {
-    const row = button.closest("tr");
-    const isOpen = button.getAttribute("aria-expanded") === "true";
-    button.setAttribute("aria-expanded", String(!isOpen));
-    if (isOpen) return row.nextSibling.remove();
+    const [row, opened] = drawn.get(item);
+    button.setAttribute("aria-expanded", String(!opened));
+    if (opened) return drawn.get(item).pop().remove();
     const place = make("div", { className: "row-why" });
     offerExplanation(place, texts);
-    row.after(make("tr", {}, make("td", { colSpan: row.cells.length }, place)));
+    drawn.get(item).push(make("tr", {}, make("td", { colSpan: row.cells.length }, place)));
+    row.after(drawn.get(item)[1]);
     place.querySelector(".why").click();
   });
   return button;
@@ -77,11 +79,11 @@ function makeHead(columns, sorted, sortBy) {
   return make("thead", {}, make("tr", {}, ...cells));
 }
 
-function makeTable(items, columns, sorted, sortBy) {
-  const makeCells = (item) => columns.map(({ className, show }) => make("td", { className }, ...show(item)));
-  const body = make("tbody", {}, ...items.map((item) => make("tr", {}, ...makeCells(item))));
-  const table = make("table", {}, makeHead(columns, sorted, sortBy), body);
-  return make("div", { className: "table", role: "region", "aria-label": say("table"), tabIndex: 0 }, table);
+// The row of an item, and the one opened below it, if any.
+function getRows(item, columns) {
+  const rows = drawn.get(item) ?? [make("tr", {}, ...columns.map(({ className, show }) => make("td", { className }, ...show(item))))];
+  if (item.summary) drawn.set(item, rows);
+  return rows;
 }
 
 // How many inputs got which answer, the most frequent first; a label that none got is there with 0.
@@ -134,7 +136,7 @@ export function makeCsv(items) {
   const makeRow = ({ texts, row, summary, error }) => {
     const cells = own ? own.map((_, column) => row[column]) : fields.map((field) => texts[field.name]);
     const values = bars.map(({ key }) => summary?.bars.find((bar) => bar.key === key)?.value);
-    return [...cells, summary?.prediction, ...values, ...remark.map(() => summary?.remark), error];
+    return [...cells, summary?.prediction, ...values, ...remark.map(() => translate(summary?.remark)), error];
   };
   return formatCsv([header, ...items.map(makeRow)]);
 }
@@ -146,40 +148,46 @@ function download(items, fileName = "") {
   setTimeout(() => URL.revokeObjectURL(url), 10_000); // not at once: some browsers read it a moment later
 }
 
-// Returns a function that shows items; the sorting chosen stays while more answers come in.
+// Returns a function that shows items; the sorting chosen, the focus and the place stay while more answers come in.
 export function setUpResults(place) {
   let sorted = { index: 0, direction: 1 };
   let most = ROWS_AT_FIRST;
   let shown = [];
+  let title;
+  const [overview, box] = [make("div", { className: "overview" }), make("div", { className: "table", role: "region", "aria-label": say("table"), tabIndex: 0 })];
+  const more = makeButton("", "secondary", () => {
+    most *= 10;
+    draw();
+    if (more.hidden) box.focus();
+  });
+  const save = makeButton(say("save"), "secondary", () => download(shown, title));
+  place.replaceChildren(overview, box, make("div", { className: "send" }, more, save));
+  const sortBy = (wanted) => {
+    sorted = wanted;
+    draw();
+    box.scrollTop = 0;
+  };
 
-  function draw(fileName) {
+  function draw() {
     const columns = makeColumns(shown);
     const rows = sort(shown, columns[sorted.index] ?? columns[0], sorted.direction).slice(0, most);
-    const sortBy = (wanted) => {
-      sorted = wanted;
-      draw(fileName);
-      place.querySelectorAll("th button")[wanted.index].focus(); // it was drawn anew
-    };
-    const showMore = () => {
-      most *= 10;
-      draw(fileName);
-      place.querySelector(".table").focus();
-    };
     const left = shown.length - rows.length;
     const isDone = shown.every((item) => item.summary || item.error);
-    const save = makeButton(say("save"), "secondary", () => download(shown, fileName));
-    const more = makeButton(say("more_rows", { left: formatCount(left) }), "secondary", showMore);
+    const getHeads = () => [...box.querySelectorAll("th button")];
+    const focused = document.activeElement;
+    const head = getHeads().indexOf(focused); // it is drawn anew
     place.hidden = !shown.length;
-    place.replaceChildren(
-      ...(isDone ? [makeCounts(shown), ...makeComparison(shown)] : []),
-      makeTable(rows, columns, sorted, sortBy),
-      make("div", { className: "send" }, ...(left ? [more] : []), save),
-    );
+    overview.replaceChildren(...(isDone ? [makeCounts(shown), ...makeWeakness(document.body.dataset.errors), ...makeComparison(shown)] : []));
+    const body = make("tbody", {}, ...rows.flatMap((item) => getRows(item, columns)));
+    box.replaceChildren(make("table", {}, makeHead(columns, sorted, sortBy), body));
+    more.hidden = !left;
+    more.textContent = say("more_rows", { left: formatCount(left) });
+    (getHeads()[head] ?? focused).focus({ preventScroll: true });
   }
 
   return (items, fileName) => {
     if (items !== shown) most = ROWS_AT_FIRST;
-    shown = items;
-    draw(fileName);
+    [shown, title] = [items, fileName];
+    draw();
   };
 }
