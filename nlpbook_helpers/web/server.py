@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,9 +36,11 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognize
 MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
 MAX_UNFINISHED = 100
-"""Connections on which no request has arrived in full; each further one closes the oldest of them."""
-REQUEST_SECONDS = 60
-"""How long a request may take to arrive, byte by byte."""
+"""Connections that wait for their client; each further one closes another."""
+REQUEST_SECONDS, READ_SECONDS = 60, 30
+"""How long a request may take to arrive, byte by byte; and how long a reader may take nothing of an answer."""
+MAX_AHEAD = 8
+"""Requests that may stand in line on one connection; no browser or proxy sends a second before the first's answer."""
 _open_servers: list["Server"] = []
 
 
@@ -70,23 +73,48 @@ class _Parser(HTTPRequestParser):
 
 
 class _Channel(HTTPChannel):
-    """A connection. Who opens many and sends nothing, or a byte now and then, keeps nobody else out."""
+    """A connection. Who opens many and sends or reads nothing, or a byte now and then, keeps nobody else out."""
 
     error_task_class, parser_class = _JsonErrorTask, _Parser
 
     def __init__(self, server: Any, *args: Any, **options: Any) -> None:
         super().__init__(server, *args, **options)
-        channels = server.active_channels.values()
-        idle = [channel for channel in channels if not channel.requests and not channel.total_outbufs_len]
-        if len(idle) > MAX_UNFINISHED:
-            idle[0].handle_close()
+        self.make_room()
+
+    def service(self) -> None:
+        super().service()
+        if self.connected:  # and waiting again, perhaps while no further one is accepted
+            self.server.trigger.pull_trigger(self.make_room)
+
+    def make_room(self) -> None:
+        """Close the oldest of the most common kind: a crowd costs itself, and not one honest upload among it."""
+        channels = self.server.active_channels.values()
+        waiting = {one: one.kind for one in channels if one.total_outbufs_len or len(one.requests) != 1}
+        if len(waiting) > MAX_UNFINISHED:
+            ((commonest, _),) = Counter(waiting.values()).most_common(1)
+            next(one for one, kind in waiting.items() if kind == commonest).handle_close()
+
+    @property
+    def kind(self) -> tuple[str, bool, bool]:
+        """From where, whether an answer is to be read, and whether a request's body is on its way."""
+        return self.addr[0], bool(self.total_outbufs_len), self.request is not None and self.request.headers_finished
+
+    def writable(self) -> bool:
+        # Not left to waitress, which closes a connection only once it can be written to.
+        with self.outbuf_lock:  # whoever writes an answer holds it until some of that is sent
+            if self.total_outbufs_len and time.time() - self.last_activity > READ_SECONDS:
+                self.handle_close()
+        return super().writable()
 
     def received(self, data: bytes) -> bool:
         if self.request is None:
             self.deadline = time.monotonic() + REQUEST_SECONDS
         elif time.monotonic() > self.deadline:
             self.will_close = True
-        return super().received(data)
+        is_taken = super().received(data)
+        if len(self.requests) > MAX_AHEAD:
+            self.handle_close()
+        return is_taken
 
 
 class Server(contextlib.AbstractContextManager["Server"]):

@@ -1,5 +1,6 @@
 """The server in its thread, and who may come in."""
 
+import contextlib
 import gzip
 import os
 import re
@@ -22,6 +23,7 @@ from nlpbook_helpers.web import server as server_module
 from nlpbook_helpers.web.access import AT_ONCE
 
 Serve = Callable[..., Server]
+POST = b"POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
 
 
 def ask(server: Server, path: str = "/api", body: Any = BODY, **headers: str) -> Answer:
@@ -143,10 +145,49 @@ def test_half_open_connections_keep_nobody_out(serve_app: Serve, monkeypatch: py
         one.close()
 
 
+def test_slow_readers_keep_nobody_out(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_UNFINISHED", 10)
+    server = serve_app(lambda sentence: {"prediction": sentence * 4_000_000})  # more than the system buffers
+    crowd = [socket.socket() for _ in range(25)]
+    for one in crowd:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        one.settimeout(5)
+        one.connect(("127.0.0.1", server.port))
+        one.sendall(POST + b'19\r\n\r\n{"sentence":  "a" }')
+    assert call(f"{server.url}/healthz").status == 200
+    monkeypatch.setattr(server_module, "READ_SECONDS", 0.2)
+    time.sleep(1.5)  # the server looks after its connections each second
+    with pytest.raises(OSError, match="reset|Broken pipe"):
+        for _ in range(50):
+            crowd[-1].sendall(b"G")
+            time.sleep(0.02)
+    for one in crowd:
+        one.close()
+
+
+def test_a_crowd_that_sends_nothing_does_not_cut_an_upload_short(serve_app: Serve) -> None:
+    server = serve_app()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as upload:
+        upload.sendall(POST + b'19\r\n\r\n{"sentence"')
+        crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(250)]
+        assert ask(server).status == 200
+        upload.sendall(b':  "a" }')
+        assert upload.recv(100).startswith(b"HTTP/1.1 200")
+    for one in crowd:
+        one.close()
+
+
 def send_raw(server: Server, text: bytes) -> str:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
         connection.sendall(text)
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
+
+
+def test_only_so_many_requests_stand_in_line_on_a_connection(serve_app: Serve) -> None:
+    server, one = serve_app(), b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    assert send_raw(server, (one + b"\r\n") * 3 + one + b"Connection: close\r\n\r\n").count("200 OK") == 4
+    with contextlib.suppress(ConnectionError):
+        assert send_raw(server, (one + b"\r\n") * 80) == ""
 
 
 @pytest.mark.parametrize(
