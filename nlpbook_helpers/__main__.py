@@ -10,8 +10,7 @@ import os
 import re
 import signal
 import sys
-import time
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from itertools import count
@@ -21,6 +20,7 @@ from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers.arguments import ClassificationTrainArguments, find_embedded, read_arguments
 
+VARIABLES = "NLPBOOK_"
 SHORT = {"text_columns": "--text", "label_column": "--label"}
 REFUSED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses; the last two are those of every shell command
 
@@ -87,7 +87,8 @@ def _run(arguments: list[str]) -> int:
         # Lightning tidies up after Ctrl-C and leaves by a SystemExit of its own
         if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        print("\nstopped: run again (without --overwrite), train and predict go on with what is done", file=sys.stderr)
+        goes_on = ": run again (without --overwrite), train and predict go on with what is done"
+        print(f"\nstopped{goes_on if arguments[:1] in (['train'], ['predict']) else ''}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -158,30 +159,40 @@ def serve(
         tunnel: also open a public address, with a key
         key: access key; better NLPBOOK_SERVE_KEY, as all users of a machine can read command lines
         title: heading of the page
-        trusted_hosts: names under which a proxy shows the page
+        trusted_hosts: names under which a proxy on this machine shows the page to others, who need a key
         origins: other sites whose scripts may call the API
         feedback: keep what visitors say in feedback/train.csv beside the checkpoint, a corpus for train
         public_feedback: keep it also where others can come in
         access_log: a line on standard error for each request
     """
+    from nlpbook_helpers.web.process import end_by, keep_feedback, wait_for_the_end
+    from nlpbook_helpers.web.server import check_place
+
+    _check_variables()
+    check_place(host, port, tunnel, key or "auto")
     _announce(f"loading {', '.join(checkpoint)}")
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the last one is unknown on Windows
-        signal.signal(getattr(signal, name, signal.SIGINT), signal.default_int_handler)
+    end_by(signal.default_int_handler)
     settings: dict[str, Any] = {"title": title, "cors_origins": origins or (), "trusted_hosts": trusted_hosts or ()}
+    settings["public_feedback"] = public_feedback
     apps: dict[str, Any] = {}
     for path in map(find_embedded, checkpoint):
-        function = nlpbook.Classifier.from_checkpoint(path).inference_fn
-        file = _find_feedback(Path(path)) if feedback else None
-        how = {"feedback_file": file, "public_feedback": public_feedback}
-        app = apps[_name(Path(path), apps)] = nlpbook.get_web_service_app(function, **settings, **how)
-        if file and (kept := app.extensions["nlpbook"].feedback.count):
-            print(f"{kept:,} answers judged by visitors are in {file}")
+        app = nlpbook.get_web_service_app(nlpbook.Classifier.from_checkpoint(path).inference_fn, **settings)
+        apps[_name(Path(path), apps)] = app
+        if feedback:
+            keep_feedback(app.extensions["nlpbook"], Path(path))
     how = (port, tunnel, key or "auto", "Ctrl-C ends it", host, access_log)
-    with nlpbook.serve(nlpbook.join_apps(apps), *how), suppress(KeyboardInterrupt):
-        _reload_at_sighup(list(zip(checkpoint, apps.values(), strict=True)))
-        while True:
-            time.sleep(60)
-    print("closed")
+    with nlpbook.serve(nlpbook.join_apps(apps), *how):
+        wait_for_the_end(list(zip(checkpoint, apps.values(), strict=True)))
+    print("closed", flush=True)
+    os._exit(0)  # a batch at hand is not waited for, and its threads have nothing to say of the end
+
+
+def _check_variables() -> None:
+    """Refuse a variable that no option has, as it would be ignored without a word."""
+    known = [f"{VARIABLES}SERVE_{option.upper()}" for option in serve.__annotations__ if option != "return"]
+    if wrong := [name for name in os.environ if name.startswith(f"{VARIABLES}SERVE_") and name not in known]:
+        allowed = f"one of {', '.join(known)} (=false is the option's --no-…)"
+        raise ValueError(f"environment: expected {allowed}, got {', '.join(wrong)}: rename or unset it")
 
 
 def _name(checkpoint: Path, taken: Container[str]) -> str:
@@ -189,40 +200,6 @@ def _name(checkpoint: Path, taken: Container[str]) -> str:
     folder = (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
     name = re.sub(r"\s|[/?#]", "-", folder.name)
     return next(one for number in count(1) if (one := f"{name}-{number}" if number > 1 else name) not in taken)
-
-
-def _reload_at_sighup(apps: Sequence[tuple[str, Any]]) -> None:
-    """Have SIGHUP take up checkpoints that were trained anew; but it means the end where the terminal is closed."""
-    had_terminal = _has_terminal()
-
-    def reload(*_: Any) -> None:
-        if had_terminal and not _has_terminal():
-            raise KeyboardInterrupt
-        for checkpoint, app in apps:
-            try:
-                classifier = nlpbook.Classifier.from_checkpoint(find_embedded(checkpoint))
-                app.extensions["nlpbook"].replace(classifier.inference_fn)
-                print(f"{checkpoint} was read anew: {classifier.info['checkpoint']}")
-            except (ValueError, OSError) as error:  # half written, other texts: what was there before goes on
-                print(f"{checkpoint} stays as it was: {error}", file=sys.stderr)
-
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, reload)
-
-
-def _has_terminal() -> bool:
-    with suppress(OSError), open("/dev/tty"):
-        return True
-    return False
-
-
-def _find_feedback(checkpoint: Path) -> Path | None:
-    """Return the file for what visitors say of a checkpoint's answers."""
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    if not os.access(folder, os.W_OK):
-        print(f"no feedback is kept, as {folder} cannot be written")
-        return None
-    return folder / "feedback" / "train.csv"  # as a corpus: --downstream_corpus_name feedback
 
 
 def export(
@@ -252,7 +229,7 @@ def _dispatch(arguments: list[str]) -> int:
     train.__annotations__["settings"] = Annotated[_make_settings() | None, Parameter(name="*", name_transform=str)]
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
     about = "Train and use classifiers of texts."
-    from_environment = Env("NLPBOOK_")  # NLPBOOK_SERVE_PORT is --port of serve
+    from_environment = Env(VARIABLES)  # NLPBOOK_SERVE_PORT is --port of serve
     app = App("nlpbook", help=about, version=nlpbook.__version__, default_parameter=several, config=from_environment)
     for name, command in COMMANDS.items():
         app.command(command, name=name)

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from flask import Response, request, session, url_for
+from flask import Flask, Response, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
 from werkzeug.sansio.utils import host_is_trusted
 
 from nlpbook_helpers.runtime import is_colab
@@ -99,8 +100,8 @@ ACCESS_KEY = "nlpbook.access_key"
 """The WSGI environment's name for the access key: set by the server, out of reach of any client."""
 IS_PUBLIC = "nlpbook.is_public"
 """The same for whether others than this machine's users can come in."""
-IS_TUNNELLED = "nlpbook.is_tunnelled"
-"""The same for whether a tunnel is open."""
+HANDED_ON_BY = "nlpbook.handed_on_by"
+"""The same for what stands between visitors and this server: "tunnel", "proxy" or None."""
 REQUEST_ID = "nlpbook.request_id"
 """The same for what names the request in header and log."""
 BEGAN = "nlpbook.began"
@@ -114,8 +115,10 @@ COLAB_HOSTS = (".colab.dev", ".googleusercontent.com")
 
 def check_host(trusted_hosts: Sequence[str]) -> None:
     """Refuse names that are not this machine's: a foreign site may have its name point here (DNS rebinding)."""
-    # A key protects better, and who binds another address than this machine's own wants to be reached by it.
-    if is_limited() or request.environ["SERVER_NAME"] not in LOCAL_HOSTS:
+    # A key protects better, a tunnel's names are its own, and who binds another address than this machine's wants to
+    # be reached by it.
+    is_tunnelled = request.environ.get(HANDED_ON_BY) == "tunnel"
+    if request.environ.get(ACCESS_KEY) or is_tunnelled or request.environ["SERVER_NAME"] not in LOCAL_HOSTS:
         return
     known = [*LOCAL_HOSTS, *trusted_hosts, *(COLAB_HOSTS if is_colab() else ())]
     host = request.headers.get("Host", "localhost").lower()
@@ -133,8 +136,7 @@ def require_key(wrong_keys: RateLimit) -> Response | None:
         return None
     if request.endpoint == "page" and _is_key(request.args.get("key", ""), key):
         response = Response(status=302, headers={"Location": url_for("page")})
-        is_https = "https" in (request.scheme, request.headers.get("X-Forwarded-Proto"))
-        response.set_cookie(cookie, key, httponly=True, samesite="Lax", secure=is_https)
+        response.set_cookie(cookie, key, httponly=True, samesite="Lax", secure=is_https())
         return response
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     given = token.strip() if scheme.lower() == "bearer" else request.cookies.get(cookie, "")
@@ -150,20 +152,33 @@ def _is_key(given: str, key: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), key.encode())
 
 
+def is_https() -> bool:
+    """Tell whether the visitor's browser speaks TLS, with this server or with what hands its requests on."""
+    return "https" in (request.scheme, request.headers.get("X-Forwarded-Proto"))
+
+
+class Sessions(SecureCookieSessionInterface):
+    """Visitors' cookies, which go over TLS only once they were set so."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Tell whether this cookie may never be sent in clear."""
+        return is_https()
+
+
 def is_limited() -> bool:
     """Tell whether strangers can reach this page."""
     return bool(request.environ.get(ACCESS_KEY) or request.environ.get(IS_PUBLIC))
 
 
 def get_address() -> str:
-    """Return the address a request comes from; through the tunnel, the one that its agent adds last, as it saw it."""
+    """Return the address a request comes from; handed on, the one that tunnel or proxy adds last, as it saw it."""
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return (request.environ.get(IS_TUNNELLED) and forwarded) or request.remote_addr or ""
+    return (request.environ.get(HANDED_ON_BY) and forwarded) or request.remote_addr or ""
 
 
 def is_at_this_machine() -> bool:
     """Tell whether the request was made here, and not handed on by a tunnel or a proxy."""
-    is_handed_on = request.environ.get(IS_TUNNELLED) or {"X-Forwarded-For", "Forwarded"} & set(request.headers.keys())
+    is_handed_on = request.environ.get(HANDED_ON_BY) or {"X-Forwarded-For", "Forwarded"} & set(request.headers.keys())
     return request.remote_addr in LOCAL_HOSTS and not is_handed_on
 
 

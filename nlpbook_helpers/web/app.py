@@ -68,26 +68,27 @@ def get_web_service_app(
         title: the page's heading; default: by the number of fields.
         max_chars: longest text accepted in one field, in characters.
         cors_origins: other sites whose scripts may call the API, such as `["https://example.org"]`.
-        trusted_hosts: names besides localhost under which a proxy shows this page, such as `["hub.example.org"]`.
-        requests_per_minute: of one visitor, while a tunnel is open or a key is set.
+        trusted_hosts: names besides localhost under which a proxy shows this page, such as `["hub.example.org"]`; the
+            page is public then, and the last address of X-Forwarded-For, which the proxy must set, is the visitor's.
+        requests_per_minute: of one visitor, where the page is public: a tunnel, a proxy, another host, or a key.
         feedback_file: CSV file for what visitors say of answers (texts, label, answer, time, checkpoint), which
             `train` reads; None: they are not asked.
-        public_feedback: ask them also while a tunnel is open or a key is set.
+        public_feedback: ask them also where the page is public.
 
     Returns:
         The app, for `serve(app)` or, on this machine alone, `app.run()`.
 
     Raises:
         ValueError: `inference_fn` has no text parameter, or one that cannot be passed by name; or no request
-            is allowed; or `feedback_file` has other columns.
+            is allowed; or `feedback_file` has other columns; or no script can come from one of `cors_origins`.
         OSError: `feedback_file` cannot be read.
     """
     if requests_per_minute < 1:
         raise ValueError(f"requests_per_minute: expected 1 or more, got {requests_per_minute}")
     service = Service(inference_fn, title, max_chars, requests_per_minute, feedback_file, public_feedback)
     app = WebServiceApp(__name__, static_url_path=f"/static/{hash_static_files()}")
-    app.extensions["nlpbook"] = service
-    _configure(app, cors_origins, trusted_hosts)
+    app.extensions["nlpbook"], service.trusted_hosts = service, trusted_hosts
+    _configure(app, cors_origins)
     _add_paths(app, service)
     return app
 
@@ -122,20 +123,22 @@ def join_apps(apps: Mapping[str, Flask]) -> Flask:
     return first
 
 
-def _configure(app: Flask, cors_origins: Sequence[str], trusted_hosts: Sequence[str]) -> None:
+def _configure(app: Flask, cors_origins: Sequence[str]) -> None:
     """Set what holds for every request: who may come in, how much may be sent, which headers an answer has."""
     service: Service = app.extensions["nlpbook"]
     app.config["MAX_CONTENT_LENGTH"] = service.max_bytes
     # Browsers keep one jar for all ports of a host: a second page must not overwrite the first one's cookie.
     cookie = f"nlpbook_session_{secrets.token_hex(4)}"
     app.config |= {"SESSION_COOKIE_NAME": cookie, "SESSION_COOKIE_SAMESITE": "Lax"}
-    app.secret_key = secrets.token_bytes()
+    app.secret_key, app.session_interface = secrets.token_bytes(), access.Sessions()
     app.json.ensure_ascii, app.json.sort_keys = False, False  # type: ignore[attr-defined]
     app.jinja_env.policies["json.dumps_kwargs"] = {}  # not sorted either
+    if wrong := [origin for origin in cors_origins if not re.fullmatch(r"\*|https?://[^/*\s]+", origin)]:
+        raise ValueError(f"cors_origins: expected '*' or as https://example.org, got {wrong}: give no path or pattern")
     if cors_origins:
         options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
         CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
-    app.before_request(lambda: access.check_host(trusted_hosts))
+    app.before_request(lambda: access.check_host(service.trusted_hosts))
     app.before_request(lambda: access.require_key(service.wrong_keys))
     app.after_request(finish)
     app.context_processor(find_words)

@@ -22,7 +22,7 @@ class Feedback:
             called "text", so that `train` needs no `text_columns`.
 
     Raises:
-        ValueError: the file has other columns, as another classifier's would.
+        ValueError: the file is no CSV in UTF-8, or has other columns, as another classifier's would.
         OSError: the file cannot be read.
     """
 
@@ -31,10 +31,13 @@ class Feedback:
         self.path, self.count, self._lock = path, 0, threading.Lock()
         self._columns = [*(names if len(names) > 1 else ["text"]), "label", "answer", "time", "checkpoint"]
         if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = csv.reader(file)
-                header = next(rows, self._columns)
-                self.count = sum(1 for _ in rows)
+            try:
+                with path.open(encoding="utf-8-sig", newline="") as file:  # a spreadsheet writes a mark before it
+                    rows = csv.reader(file)
+                    header = next(rows, self._columns)
+                    self.count = sum(1 for _ in rows)
+            except (UnicodeDecodeError, csv.Error) as error:
+                raise ValueError(f"{path}: expected a CSV file in UTF-8, got another ({error}): save it so") from None
             if header != self._columns:
                 raise ValueError(f"{path}: expected columns {self._columns}, got {header}: choose another file")
 

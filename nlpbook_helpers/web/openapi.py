@@ -42,8 +42,8 @@ class Answer(BaseModel):
         extra="allow", json_schema_extra={"patternProperties": {"_data$": DATA, "_width$": WIDTH}}
     )
     prediction: Any = Field(None, description="the most probable label")
-    label: Any = Field(None, description="the same, one of the names in probabilities")
-    probabilities: Any = Field(None, description="the probability of each label, as numbers that sum to 1")
+    label: str | None = Field(None, description="the same, one of the names in probabilities")
+    probabilities: dict[str, float] | None = Field(None, description="of each label; they sum to 1")
     remark: Any = Field(None, description="what to keep in mind when reading the answer")
 
 

@@ -104,10 +104,17 @@ def read(request: Request, model: type[BaseModel]) -> dict[str, Any]:
     if request.mimetype != "application/json":
         raise ApiError("no_json_type", got=request.mimetype[:50] or "–")
     try:
-        value = json.loads(request.get_data())
+        value = json.loads(request.get_data(), object_pairs_hook=_make_object)
     except (ValueError, RecursionError):
         raise ApiError("no_json", example=_write_example(model)) from None
     return check(value, model)
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice: readers differ in which of its values counts."""
+    if len(made := dict(pairs)) < len(pairs):
+        raise ValueError
+    return made
 
 
 def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiError:

@@ -6,11 +6,12 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Response, current_app, jsonify, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from nlpbook_helpers.web.access import BEGAN, IS_LOGGED, REQUEST_ID
+from nlpbook_helpers.web.access import BEGAN, IS_LOGGED, REQUEST_ID, get_address
 from nlpbook_helpers.web.language import find_words, get_api_language
 from nlpbook_helpers.web.metrics import count_request
 from nlpbook_helpers.web.requests import ApiError, describe_error
@@ -41,10 +42,10 @@ def finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = number = request.environ.get(REQUEST_ID, "")
     count_request(current_app.extensions["nlpbook"].name, response.status_code)
     if request.environ.get(IS_LOGGED):  # without the query, which may hold the key
-        seconds = time.monotonic() - request.environ[BEGAN]
-        now, took = time.strftime("%Y-%m-%dT%H:%M:%S%z"), f"{1000 * seconds:.0f} ms"
-        what = f"{request.method} {request.script_root + request.path!a} {response.status_code}"
-        print(now, request.remote_addr, what, took, number, file=sys.stderr, flush=True)
+        path = request.script_root + request.path
+        log_request(get_address(), request.method, path, response.status_code, request.environ[BEGAN], number)
+    if response.location:  # all are here, and what a proxy calls "here" it knows itself
+        response.location = urlsplit(response.location)._replace(scheme="", netloc="").geturl()
     if request.endpoint == "static" and response.status_code in (200, 304):
         response.headers["Cache-Control"] = FOREVER
     response.vary.update(("Accept-Encoding", "Accept-Language"))
@@ -56,6 +57,12 @@ def finish(response: Response) -> Response:
             if tag := response.get_etag()[0]:
                 response.set_etag(tag, weak=True)  # the same content in other bytes
     return response
+
+
+def log_request(address: str, method: str, path: str, status: int, began: float, number: str) -> None:
+    """Write the line of a request on standard error."""
+    now, took = time.strftime("%Y-%m-%dT%H:%M:%S%z"), f"{1000 * (time.monotonic() - began):.0f} ms"
+    print(now, ascii(address)[1:-1], f"{method} {path!a} {status}", took, number, file=sys.stderr, flush=True)
 
 
 def check_answer(answer: Any) -> Any:

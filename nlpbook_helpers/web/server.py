@@ -3,7 +3,6 @@
 import atexit
 import contextlib
 import errno
-import json
 import logging
 import re
 import secrets
@@ -16,16 +15,11 @@ from typing import Any
 
 from flask import Flask
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import create_server
-from waitress.task import ErrorTask
 
-from nlpbook_helpers.web.access import ACCESS_KEY, BEGAN, IS_LOGGED, IS_PUBLIC, IS_TUNNELLED, LOCAL_HOSTS, REQUEST_ID
+from nlpbook_helpers.web import connections
+from nlpbook_helpers.web.access import ACCESS_KEY, BEGAN, HANDED_ON_BY, IS_LOGGED, IS_PUBLIC, LOCAL_HOSTS, REQUEST_ID
 from nlpbook_helpers.web.app import say
-from nlpbook_helpers.web.language import choose_language
-from nlpbook_helpers.web.requests import ApiError, describe_error
-from nlpbook_helpers.web.responses import SECURITY_HEADERS
 from nlpbook_helpers.web.service import MAX_EXPLANATIONS, MAX_REQUESTS, Service
 from nlpbook_helpers.web.tunnel import Tunnel, add_key, open_tunnel
 
@@ -34,59 +28,7 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognize
 """Hosts that mean every address of this machine, and one of these."""
 MAX_BODY_BYTES = 8 * 2**20
 """Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
-MAX_UNFINISHED = 100
-"""Connections on which no request has arrived in full; each further one closes the oldest of them."""
-REQUEST_SECONDS = 60
-"""How long a request may take to arrive, byte by byte."""
 _open_servers: list["Server"] = []
-
-
-class _JsonErrorTask(ErrorTask):
-    """What waitress itself refuses (a body beyond its limit, broken HTTP) is answered like by the app."""
-
-    request: Any
-
-    def execute(self) -> None:
-        error = self.request.error
-        language = choose_language(self.request.headers.get("ACCEPT_LANGUAGE", ""))
-        number = secrets.token_hex(4)
-        described = describe_error(ApiError(error.code), language) | {"request_id": number}
-        body = json.dumps({"error": described}).encode()
-        self.status = f"{error.code} {error.reason}"
-        headers = {"Content-Type": "application/json", "X-Request-Id": number, **SECURITY_HEADERS}
-        self.response_headers = list(headers.items())
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Parser(HTTPRequestParser):
-    """Refuses a request that says twice how long it is: a proxy in between may see another end of it."""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        super().parse_header(header_plus)
-        if self.chunked and "CONTENT_LENGTH" in self.headers:
-            raise ParsingError("both Content-Length and Transfer-Encoding")
-
-
-class _Channel(HTTPChannel):
-    """A connection. Who opens many and sends nothing, or a byte now and then, keeps nobody else out."""
-
-    error_task_class, parser_class = _JsonErrorTask, _Parser
-
-    def __init__(self, server: Any, *args: Any, **options: Any) -> None:
-        super().__init__(server, *args, **options)
-        channels = server.active_channels.values()
-        idle = [channel for channel in channels if not channel.requests and not channel.total_outbufs_len]
-        if len(idle) > MAX_UNFINISHED:
-            idle[0].handle_close()
-
-    def received(self, data: bytes) -> bool:
-        if self.request is None:
-            self.deadline = time.monotonic() + REQUEST_SECONDS
-        elif time.monotonic() > self.deadline:
-            self.will_close = True
-        return super().received(data)
 
 
 class Server(contextlib.AbstractContextManager["Server"]):
@@ -132,7 +74,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
             # A request waits for its answer in a thread: more of these than may wait, so that some are free to refuse.
             threads=(MAX_REQUESTS + MAX_EXPLANATIONS) * len(self._services) + 8,
             channel_timeout=30,  # seconds
-            connection_limit=2 * MAX_UNFINISHED,
+            connection_limit=2 * connections.MAX_UNFINISHED,
             channel_request_lookahead=1,  # without it nobody notices that a client has hung up
             max_request_header_size=2**16,
             max_request_body_size=max(MAX_BODY_BYTES, *(2 * service.max_bytes for service in self._services)),
@@ -141,7 +83,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
             asyncore_use_poll=True,
             ident="",
         )
-        self._waitress.channel_class = _Channel
+        self._waitress.channel_class, self._waitress.is_logged = connections.Channel, access_log
         self._thread = threading.Thread(target=self._waitress.run, name=f"nlpbook-web-{self.port}", daemon=True)
         self._thread.start()
         _open_servers.append(self)
@@ -149,9 +91,9 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Hand the request to the app with what holds for this server: one app may have several."""
-        is_tunnelled = self.public_url is not None
-        environ |= {ACCESS_KEY: self.key, IS_TUNNELLED: is_tunnelled, REQUEST_ID: secrets.token_hex(4)}
-        environ[IS_PUBLIC] = is_tunnelled or self.host not in LOCAL_HOSTS
+        handed_on_by = "tunnel" if self.public_url else "proxy" if has_proxy(self._app) else None
+        environ |= {ACCESS_KEY: self.key, HANDED_ON_BY: handed_on_by, REQUEST_ID: secrets.token_hex(4)}
+        environ[IS_PUBLIC] = bool(handed_on_by) or self.host not in LOCAL_HOSTS
         environ |= {IS_LOGGED: self._access_log, BEGAN: time.monotonic()}
         return self._app(environ, start_response)
 
@@ -212,16 +154,12 @@ def serve(
         ValueError: an argument is out of its range; a tunnel that fails is a printed sentence, no error.
         OSError: the port is taken, or the host none of this machine's.
     """
-    if tunnel not in ("auto", "ngrok", "colab", None):
-        raise ValueError(f"expected tunnel 'auto', 'ngrok', 'colab' or None, got {tunnel!r}: pick one of these")
-    if not 0 <= (wanted := PORT if port is None else port) <= 65535:
-        raise ValueError(f"expected a port from 0 to 65535, got {port}: pick one in this range, such as {PORT}")
-    if key not in ("auto", None) and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", key):
-        raise ValueError("expected a key of 8 or more letters, digits, '_' or '-', got another: leave key='auto'")
+    _check_arguments(port, tunnel, key)
+    wanted = PORT if port is None else port
     for earlier in [server for server in _open_servers if wanted and wanted in (server.asked_port, server.port)]:
         earlier.close()
     listener = _listen(host, wanted, may_move=port is None or _is_notebook())
-    if host not in LOCAL_HOSTS and key == "auto":
+    if (host not in LOCAL_HOSTS or has_proxy(app)) and key == "auto":
         key = secrets.token_urlsafe(16)
     server = Server(app, listener, wanted, None if key == "auto" else key, access_log)
     open_tunnel(server, tunnel, wants_random_key=key == "auto")
@@ -229,6 +167,30 @@ def serve(
     names = ", ".join(f'"{service.title}"' for service in app.extensions["nlpbook"].together)
     say(f"Serving {names} at {add_key(server.url, server.key)} ({stop_hint})")
     return server
+
+
+def has_proxy(app: Flask) -> bool:
+    """Tell whether others come in through a proxy, as one of the app's pages names hosts of it."""
+    return any(service.trusted_hosts for service in app.extensions["nlpbook"].together)
+
+
+def check_place(host: str, port: int | None, tunnel: str | None, key: str | None) -> None:
+    """Refuse what `serve` would refuse, before a model has been loaded in vain.
+
+    Raises:
+        ValueError, OSError: as by `serve`.
+    """
+    _check_arguments(port, tunnel, key)
+    _listen(host, port or 0, may_move=False).close()
+
+
+def _check_arguments(port: int | None, tunnel: str | None, key: str | None) -> None:
+    if tunnel not in ("auto", "ngrok", "colab", None):
+        raise ValueError(f"expected tunnel 'auto', 'ngrok', 'colab' or None, got {tunnel!r}: pick one of these")
+    if port is not None and not 0 <= port <= 65535:
+        raise ValueError(f"expected a port from 0 to 65535, got {port}: pick one in this range, such as {PORT}")
+    if key not in ("auto", None) and not re.fullmatch(r"[A-Za-z0-9_-]{8,}", key):
+        raise ValueError("expected a key of 8 or more letters, digits, '_' or '-', got another: leave key='auto'")
 
 
 def _listen(host: str, port: int, may_move: bool) -> socket.socket:

@@ -38,6 +38,8 @@ class Service:
 
     name: str = ""
     """What it is called among several on one port."""
+    trusted_hosts: Sequence[str] = ()
+    """Names under which a proxy shows it."""
 
     def __init__(
         self, inference_fn: Callable[..., Any], title: str | None, max_chars: int, requests_per_minute: int,

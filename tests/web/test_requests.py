@@ -41,6 +41,7 @@ ONE, MANY = ("/api", "/api/explain"), ("/api/batch",)
 BAD_BODIES = [
     (ONE, b"{", 400, "malformed_json", None, r'JSON으로 읽을 수 없습니다.*\{"sentence": "…"\}처럼'),
     (ONE, b"\xff\xfe\xfa", 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
+    (ONE, b'{"sentence": "a", "sentence": "b"}', 400, "malformed_json", None, "한 이름이 두 번"),
     (ONE, b"[" * 50_000, 400, "malformed_json", None, "JSON으로 읽을 수 없습니다"),
     (ONE, [["a"]], 422, "wrong_type", None, r"JSON 객체가 필요합니다 \(받은 것: \[…\]\)"),
     (ONE, {}, 422, "missing_field", "sentence", r"문장\(sentence\) 칸이 빠졌습니다"),
@@ -185,6 +186,9 @@ def test_feedback_becomes_a_corpus(serve_app: Serve, tmp_path: Path) -> None:
     assert len(CsvCorpus(labels=None).get_examples(str(file.parent), "train")) == 3
     file.write_bytes(file.read_bytes() + b" " * feedback.MAX_BYTES)
     assert call(url, {"input": {"sentence": "가"}, "label": labels[0]}).status == 507
+    (tmp_path / "marked.csv").write_text("text,label,answer,time,checkpoint\n가,1,,,\n", encoding="utf-8-sig")
+    marked = get_web_service_app(function, feedback_file=tmp_path / "marked.csv")
+    assert marked.extensions["nlpbook"].feedback.count == 1
     (tmp_path / "other.csv").write_text("text,label\n가,1\n")
     with pytest.raises(
         ValueError, match=r"other\.csv: expected columns \['text', 'label', 'answer', .* got \['text', 'label'\]"
@@ -213,6 +217,7 @@ def test_the_guide_shows_every_address_and_error(serve_app: Serve) -> None:
         assert operation["responses"]["200"]["content"]["application/json"]["example"]
     assert "too_many_requests" in guide and "/api/v2" in guide and "/api/v2" in document["info"]["description"]
     assert document["components"]["schemas"]["Completeness"]["properties"]["difference"]["description"]
+    assert "object" in str(document["components"]["schemas"]["Answer"]["properties"]["probabilities"])
 
 
 def test_the_api_keeps_to_its_description(serve_app: Serve, tmp_path: Path) -> None:

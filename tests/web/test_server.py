@@ -1,5 +1,6 @@
 """The server in its thread, and who may come in."""
 
+import contextlib
 import gzip
 import os
 import re
@@ -10,6 +11,7 @@ import time
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event, active_count
 from typing import Any
 from urllib.request import Request, urlopen
@@ -17,11 +19,11 @@ from urllib.request import Request, urlopen
 import pytest
 from web_client import BODY, KEY, Answer, answer_sentence, call, make_full_function, wait_until
 
-from nlpbook_helpers.web import Server, get_web_service_app, serve
-from nlpbook_helpers.web import server as server_module
+from nlpbook_helpers.web import Server, connections, get_web_service_app, serve
 from nlpbook_helpers.web.access import AT_ONCE
 
 Serve = Callable[..., Server]
+POST = b"POST /api HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
 
 
 def ask(server: Server, path: str = "/api", body: Any = BODY, **headers: str) -> Answer:
@@ -133,12 +135,44 @@ def test_half_open_connections_keep_nobody_out(serve_app: Serve, monkeypatch: py
         one.sendall(b"POST /api HTTP/1.1\r\nHost: a\r\nContent-" if number % 2 else b"GET")
     begin = time.monotonic()
     assert ask(server).status == 200 and time.monotonic() - begin < 2
-    monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
     slow = socket.create_connection(("127.0.0.1", server.port), timeout=5)
     with slow, pytest.raises(OSError, match="reset|Broken pipe"):
         for _ in range(50):
             slow.sendall(b"G")
             time.sleep(0.1)
+    for one in crowd:
+        one.close()
+
+
+def test_slow_readers_keep_nobody_out(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_UNFINISHED", 10)
+    server = serve_app(lambda sentence: {"prediction": sentence * 4_000_000})  # more than the system buffers
+    crowd = [socket.socket() for _ in range(25)]
+    for one in crowd:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        one.settimeout(5)
+        one.connect(("127.0.0.1", server.port))
+        one.sendall(POST + b'19\r\n\r\n{"sentence":  "a" }')
+    assert call(f"{server.url}/healthz").status == 200
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.2)
+    time.sleep(1.5)  # the server looks after its connections each second
+    with pytest.raises(OSError, match="reset|Broken pipe"):
+        for _ in range(50):
+            crowd[-1].sendall(b"G")
+            time.sleep(0.02)
+    for one in crowd:
+        one.close()
+
+
+def test_a_crowd_that_sends_nothing_does_not_cut_an_upload_short(serve_app: Serve) -> None:
+    server = serve_app()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as upload:
+        upload.sendall(POST + b'19\r\n\r\n{"sentence"')
+        crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(250)]
+        assert ask(server).status == 200
+        upload.sendall(b':  "a" }')
+        assert upload.recv(100).startswith(b"HTTP/1.1 200")
     for one in crowd:
         one.close()
 
@@ -149,19 +183,32 @@ def send_raw(server: Server, text: bytes) -> str:
         return b"".join(iter(lambda: connection.recv(4096), b"")).decode()
 
 
+def test_only_so_many_requests_stand_in_line_on_a_connection(serve_app: Serve) -> None:
+    server, one = serve_app(), b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+    assert send_raw(server, (one + b"\r\n") * 3 + one + b"Connection: close\r\n\r\n").count("200 OK") == 4
+    with contextlib.suppress(ConnectionError):
+        assert send_raw(server, (one + b"\r\n") * 80) == ""
+
+
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [
         (f"Content-Length: {10**12}", 413, "too_long"),
         ("Content-Length: 4\r\nTransfer-Encoding: chunked", 400, "bad_request"),
         ("Content-Length: 1e3", 400, "bad_request"),
+        ("Transfer-Encoding: identity", 400, "bad_request"),
     ],
 )
-def test_what_the_server_itself_refuses_has_the_same_form(
-    serve_app: Serve, headers: str, status: int, code: str
+def test_what_the_server_itself_refuses_has_the_same_form_and_is_logged(
+    serve_app: Serve, headers: str, status: int, code: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = send_raw(serve_app(), f"POST /api HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n0\r\n\r\n".encode())
+    rest = f"Host: localhost\r\n{headers}\r\n\r\n0\r\n\r\n"
+    answer = send_raw(serve_app(access_log=True), f"POST /api HTTP/1.1\r\n{rest}".encode())
     assert answer.startswith(f"HTTP/1.1 {status}") and f'"code": "{code}"' in answer and "frame-ancestors" in answer
+    (number,) = re.findall("X-Request-Id: (.*)\r", answer)
+    wait_until(lambda: re.search(rf"127\.0\.0\.1 .* {status} \d+ ms {number}\n", capsys.readouterr().err))
+    if "Transfer" in headers:
+        assert send_raw(serve_app(), f"POST /api HTTP/1.0\r\n{rest}".encode()).startswith("HTTP/1.0 400")
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/healthz", "/nothing", "/docs"])
@@ -198,7 +245,7 @@ COLAB = "5000-m-s-abc.us-east1-0.prod.colab.dev"
 def test_names_of_this_machine_are_answered_and_foreign_ones_refused(
     serve_app: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = serve_app(get_web_service_app(answer_sentence, trusted_hosts=["hub.example.org"]))
+    server = serve_app(get_web_service_app(answer_sentence, trusted_hosts=["hub.example.org"]), key=None)
     for host in ("localhost:5000", "LOCALHOST", "127.0.0.1:1", "hub.example.org:8000"):
         assert ask(server, Host=host).status == call(server.url, Host=host).status == 200, host
     for host in ("evil.example:5000", "127.0.0.1.evil.example", "xcolab.dev", "a b", COLAB):
@@ -206,6 +253,30 @@ def test_names_of_this_machine_are_answered_and_foreign_ones_refused(
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
     assert ask(server, Host=COLAB).status == 200, "in Colab its proxy's names count"
     assert ask(serve_app(key=KEY), Host="evil.example").status == 200, "a key protects better"
+
+
+def test_behind_a_proxy_it_is_public_and_a_visitor_is_whom_the_proxy_saw(
+    serve_app: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"trusted_hosts": ["hub.example.org"], "requests_per_minute": 4, "feedback_file": tmp_path / "a.csv"}
+    server = serve_app(get_web_service_app(answer_sentence, **settings), access_log=True)
+    sent = {"Host": "hub.example.org", "X_Forwarded_For": "192.0.2.9, 192.0.2.1"}
+    assert server.key and f"?key={server.key}" in capsys.readouterr().out
+    assert call(f"{server.url}/api", BODY, **sent).status == 401
+    sent["Authorization"] = f"Bearer {server.key}"
+    asked = [call(f"{server.url}/api", BODY, **sent).status for _ in range(5)]
+    assert asked == [200] * 4 + [429] and " 192.0.2.1 POST" in capsys.readouterr().err
+    assert call(f"{server.url}/api", BODY, **sent | {"X_Forwarded_For": "192.0.2.1, 192.0.2.2"}).status == 200
+    feedback = {"input": BODY, "label": "긍정 (positive)"}
+    assert call(f"{server.url}/api/feedback", feedback, **sent).error["code"] == "no_feedback"
+    page = call(server.url, X_Forwarded_Proto="https", **sent)
+    assert "Secure" in page.headers["Set-Cookie"]
+
+
+@pytest.mark.parametrize("origin", ["https://b.example/", "*.b.example", "b.example"])
+def test_an_origin_that_no_script_has_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"cors_origins: expected '\*' or as https://example\.org, got .* no path"):
+        get_web_service_app(answer_sentence, cors_origins=[origin])
 
 
 def test_other_sites_are_let_in_only_by_name(serve_app: Serve) -> None:
