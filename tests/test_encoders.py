@@ -37,7 +37,8 @@ def test_documents_are_learned_saved_and_answered(family, make_args):
     args = make_args(epochs=20, learning_rate=1e-2, max_seq_length=MAX_LENGTH)
     train(args, NsmcCorpus(), *family)
     classifier = Classifier.from_checkpoint(args.downstream_model_dir, max_seq_length=600)
-    check_answers(classifier, [text for _, text, _ in REVIEWS], [int(label) for _, _, label in REVIEWS])
+    answered = [(text, int(label)) for _, text, label in REVIEWS if text]
+    check_answers(classifier, *map(list, zip(*answered, strict=True)))
     # RoBERTa's positions begin after its padding id: the last tokens must still have one, and no more are promised
     assert classifier.max_seq_length == classifier.tokenizer.model_max_length
     assert np.isfinite(classifier.predict(["정말 재미있는 영화 " * 999])).all()
