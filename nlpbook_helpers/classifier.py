@@ -133,6 +133,9 @@ class Classifier:
             QuantizationError: `backend` is "onnx", and the model cannot be expressed so.
             ValueError: `max_seq_length`, `stride` or `backend` is out of range, or tokenizer and model do not match.
         """
+        for name, value in (("max_seq_length", max_seq_length), ("stride", stride)):
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) and value not in (None, "auto"):
+                raise ValueError(f"{name}: expected a whole number of tokens, got {value!r}")
         parts = restore(checkpoint, pretrained_model_name, max_seq_length, trust_remote_code)
         names, length = parts.input_names, parts.max_seq_length
         most = length - parts.tokenizer.num_special_tokens_to_add() - 1

@@ -64,7 +64,7 @@ def _make_frame(examples: Examples) -> Any:  # a DataFrame, whose stubs know les
 
 
 def clean_examples(
-    examples: Examples, labels: Sequence[str], held_out: Iterable[ClassificationExample] = (),
+    examples: Iterable[ClassificationExample], labels: Sequence[str], held_out: Iterable[ClassificationExample] = (),
     flaws: Iterable[str] = FLAWS,
 ) -> tuple[list[ClassificationExample], "pd.Series"]:  # fmt: skip
     """Remove flawed examples and count them; an example is counted once, under its first flaw of `FLAWS`.
@@ -86,7 +86,7 @@ def clean_examples(
     wanted = set(flaws)
     if unknown := sorted(wanted - set(FLAWS)):
         raise ValueError(f"flaws: expected some of {FLAWS}, got {unknown}")
-    frame = _make_frame(examples)
+    frame = _make_frame(examples := list(examples))
     texts, label = frame["texts"], frame["label"]
     majority = _find_majorities(frame[label.isin(labels)])
     tests = {

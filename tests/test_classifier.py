@@ -236,6 +236,9 @@ def test_long_texts_are_read_in_windows_and_short_ones_as_before(trained, caplog
     assert not caplog.messages
     assert Classifier.from_checkpoint(trained, max_seq_length=600).max_seq_length == 128
     assert "the encoder reads at most 128 tokens at once, got 600: reading 128" in caplog.text
+    for wrong in ({"stride": 1.5}, {"stride": True}, {"max_seq_length": "64"}, {"max_seq_length": 12.5}):
+        with pytest.raises(ValueError, match=r": expected a whole number of tokens, got "):
+            Classifier.from_checkpoint(trained, **wrong)
 
 
 def test_a_bare_checkpoint_asks_for_its_encoder(save_bare, encoder_dir):
