@@ -143,7 +143,7 @@ class CsvCorpus:
     def _is_header(self, row: Row) -> bool:
         """Whether a row is the header once more, as where files were pasted together."""
         names = (*self.text_columns, self.label_column)
-        return all(normalize_label(str(row.get(name))).casefold() == name.casefold() for name in names)
+        return all(str(row.get(name)).strip(" \ufeff\t").casefold() == name.casefold() for name in names)
 
     def get_examples(self, folder: str | Path, mode: str, check_labels: bool = True) -> list[ClassificationExample]:
         """Read every row of a mode's file, in file order; see `iterate_examples`."""

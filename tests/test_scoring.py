@@ -270,6 +270,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_file(classifier, tmp_p
 
 
 def test_of_a_long_file_a_batch_is_in_memory_and_no_more(classifier, tmp_path):
+    score_file(
+        classifier, write_csv(tmp_path / "few.csv", ["영화"]), tmp_path / "few-out.csv"
+    )  # what is imported counts
     source = write_csv(tmp_path / "in.csv", ["영화 " * 400] * 10_000)  # 24 MB as Python's strings
     read_here = partial(read_rows, keep_errors=True)
     (job,) = plan_jobs(classifier, source, tmp_path / "out.csv", tmp_path / "parts", None, read_here)

@@ -18,7 +18,7 @@ from nlpbook_helpers import reading
 from nlpbook_helpers.classifier import Classifier, make_answer_keys
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.reading import BadRow, NumberedRows, Row
-from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank, normalize_label
+from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
@@ -218,7 +218,7 @@ def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExa
         return None, f"a column holds what {reading.NO_UTF8}"
     except CorpusError as error:
         return None, str(error)
-    if all(normalize_label(str(value)) == name for name, value in row.items()):
+    if all(str(value).strip(" \ufeff") == name for name, value in row.items()):
         return None, "the header stands here once more, as where files were pasted together"
     if empty := [name for name, text in zip(text_columns, texts, strict=True) if is_blank(text)]:
         return None, f"{empty[0]}: expected a text, got an empty one"
