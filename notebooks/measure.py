@@ -1,8 +1,9 @@
 """Measure what the lessons claim, over several seeds, and write it into them: `measure.py [01 03] [--seeds 7 8 9]`.
 
 A notebook's own cells are run once for every seed, with nothing changed but the seed; the scores go into its cell
-`measured`, the one place of a notebook with figures that no reader's run has made. In the quick profile on two quiet
-cores a seed takes about five minutes. Run it again whenever the embedded encoder or a sample corpus has changed.
+`measured`, the one place of a notebook with figures that no reader's run has made. In the quick profile a seed takes one
+core about twelve minutes for notebook 01, and six for 03. Run it again whenever the embedded encoder or a sample corpus
+has changed.
 """
 
 import argparse
