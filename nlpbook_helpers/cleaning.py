@@ -25,9 +25,14 @@ def make_data_report(splits: Mapping[str, Examples], labels: Sequence[str]) -> "
         A column per mode. Rows: `examples`; `distinct` texts; `duplicate` examples, beyond the first of each text;
         `empty` examples; texts with `several labels`; examples with an `unknown label`; examples whose texts are `in`
         the first mode too; length in characters (`mean`, `median`, `longest`); examples per label.
+
+    Raises:
+        ValueError: There is no mode.
     """
     import pandas as pd
 
+    if not splits:
+        raise ValueError("splits: expected a mode at least, such as {'train': examples}, got none")
     frames = {mode: _make_frame(examples) for mode, examples in splits.items()}
     first_mode = next(iter(frames))
     columns = {}

@@ -2,11 +2,14 @@
 
 import logging
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.reading import BadRow, Row, get_values, read_rows
@@ -21,13 +24,14 @@ from nlpbook_helpers.values import (
     is_garbled,
     normalize_label,
     sort_numbers_first,
-    warn_of_alike,
+    warn_of_odd,
 )
 
 logger = logging.getLogger(__name__)
 
 GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
-TOLERATED = {"empty": 0, "numbers": 0.5, GARBLED: 0.05}  # share of texts that are so, until it is said
+CONTRADICTED = "there with another label too"
+TOLERATED = {"empty": 0, CONTRADICTED: 0, "numbers": 0.5, GARBLED: 0.05}  # share of texts that are so, until it is said
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -137,7 +141,7 @@ class CsvCorpus:
             raise MissingColumnsError(str(path), [self.label_column], list(row))
         place = f"{path}, column {self.label_column!r}"
         check_that_classes(place, counts)
-        warn_of_alike(place, counts)
+        warn_of_odd(place, counts)
         self._set_labels(sorted(counts, key=sort_numbers_first))
 
     def _is_header(self, row: Row) -> bool:
@@ -157,8 +161,9 @@ class CsvCorpus:
             mode: One of `files`.
             check_labels: False lets unknown labels through, to be counted.
         """
-        path = self.find_file(folder, mode)
-        counts, odd, first_reason, columns = Counter[str](), Counter[str](), "", (*self.text_columns, self.label_column)
+        path, columns = self.find_file(folder, mode), (*self.text_columns, self.label_column)
+        counts, odd, first_reason = Counter[str](), Counter[str](), ""
+        seen_texts, seen = array("q"), array("q")  # 16 bytes a row, where the texts themselves may be gigabytes
         for line, row in read_rows(path, columns, keep_errors=self.skip_bad_rows, **self.reading):
             if not isinstance(row, BadRow) and all(value in ("", None) for value in row.values()):
                 counts["empty rows"] += 1  # as Excel leaves them at the end
@@ -176,10 +181,13 @@ class CsvCorpus:
                 texts = [text for text in example[:2] if text is not None]
                 odd.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
                 odd[GARBLED] += any(map(is_garbled, texts))
+                seen_texts.append(hash(example[:2]))
+                seen.append(hash(example))
                 yield example
         kept = counts.pop("", 0)
         for kind, count in counts.items():
             logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
+        odd[CONTRADICTED] = len(np.unique(seen)) - len(np.unique(seen_texts))
         for kind, count in odd.items():
             if count > kept * TOLERATED[kind]:
                 message = (

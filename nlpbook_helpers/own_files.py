@@ -14,7 +14,7 @@ from nlpbook_helpers.encoders import check_model_name
 from nlpbook_helpers.reading import SAMPLE_BYTES, find_file, guess_encoding, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
 from nlpbook_helpers.runtime import create, get_profile
-from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError
+from nlpbook_helpers.values import FIRST, USUAL_COLUMNS, CorpusError
 
 USUAL_LABELS = [
     "label", "gold_label", "category", "class", "sentiment", "레이블", "라벨", "감정", "감성", "분류", "정답",
@@ -127,7 +127,8 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
     labels = [name for name in (given.get("label_column"), *usual_labels) if name in found]
     if not labels:
         expected = "expected a first line that names the columns, and one of labels among them"
-        raise CorpusError(f"{path}: {expected}, found {found}: name it with --label (label_column)")
+        remedy = f"name it with --label (label_column){'' if len(list(filter(None, found))) > 1 else FIRST}"
+        raise CorpusError(f"{path}: {expected}, found {found}: {remedy}")
     left = [name for name in found if name != labels[0]]
     usual = [[written.get(name, name) for name in names] for names in (*USUAL_COLUMNS[2], *USUAL_COLUMNS[1])]
     named = given.get("text_columns")  # whoever names the label's is told so

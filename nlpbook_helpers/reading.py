@@ -26,7 +26,7 @@ NO_TEXT = {  # how files begin that are none, in lower case, and the way out
     b"pk\3\4": WORKBOOK,
     b"\xd0\xcf\x11\xe0": WORKBOOK,
     b"<": "a web page, expected text: save it as 'CSV UTF-8', or download it again",
-    b"par1": "a Parquet file, expected text: end its name with .parquet",
+    b"par1": "a Parquet file, expected text: end its name with .parquet, and unpack it if it is packed",
     b"version https://git-lfs": "a pointer of Git LFS, expected text: fetch the file with git lfs pull",
     **dict.fromkeys((b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"rar!", b"(\xb5/\xfd"), PACKED),
     **dict.fromkeys((b"%pdf", b"{\\rtf", b"\x89png", b"sqlite format"), NO_TABLE),
@@ -104,13 +104,14 @@ def read_rows(
 def _read(
     path: Path, file: Any, columns: Sequence[str], delimiter: str | None, encoding: str, quoting: bool
 ) -> NumberedRows:
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    if suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return _read_parquet(path, file, columns)
     file = io.BufferedReader(file, SAMPLE_BYTES)
     if file.peek(2).startswith(b"\x1f\x8b"):  # gzip, whatever its name says
         file = io.BufferedReader(gzip.GzipFile(fileobj=file), SAMPLE_BYTES)  # type: ignore[type-var]
-    lines = _decode(path, file, encoding)
+    if delimiter is not None and len(delimiter) != 1:
+        raise CorpusError(f"delimiter: expected one character, got {delimiter!r}: write the file with one")
+    lines, suffix = _decode(path, file, encoding), Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix in (".json", ".jsonl", ".ndjson"):
         return _read_json(lines)
     return _read_separated(path, lines, columns, delimiter, "\t" if suffix == ".tsv" else ",", quoting)

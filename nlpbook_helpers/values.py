@@ -18,10 +18,15 @@ USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
     1: [*zip(["document", "sentence", "text", "review", "comment", "문장", "내용", "리뷰", "댓글", "제목"])],
     2: [("premise", "hypothesis"), ("sentence1", "sentence2"), ("text_a", "text_b"), ("전제", "가설")],
 }
-FIRST = "; a table's first line has to name its columns: delete what stands above it"
+FIRST = (
+    "; a table's first line has to name its columns, with a comma, a semicolon, a tab or a bar between them: "
+    "delete what stands above it"
+)
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 # As programs write that there is none, or a worksheet that it has failed.
-MISSING_LABEL = re.compile(r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|\\n|#n/?a|#[a-z0/]+[!?]", re.I)
+MISSING_LABEL = re.compile(
+    r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|[-._?]{2,}|\\n|#n/?a|#[a-z0/]+[!?]", re.I
+)
 PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?|E[+-]\d\d?)?")  # 007, 1E1 are codes
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 DECIMAL = re.compile(r"(?<=\d),(?=\d\d$)")
@@ -30,7 +35,10 @@ UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of 
 DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
 HANGUL = re.compile("[가-힣]")
 SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
-MULTI_LABEL = "several labels a text are multi-label classification (transformers' problem_type); or leave one a row"
+MULTI_LABEL = (
+    "several labels a text are multi-label classification (transformers' problem_type). Leave one a row, or "
+    "give labels=[…] (--labels) where it is the name of one class"
+)
 # Letters and marks by name, but nothing to see: Hangul fillers, an empty Braille cell, joiners, variation selectors.
 UNSEEN = {*"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0", *map(chr, range(0xFE00, 0xFE10))}
 
@@ -121,9 +129,16 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
             raise CorpusError(f"{place}: expected one label a row, got {label!r}: {MULTI_LABEL}")
 
 
-def warn_of_alike(place: str, counts: Counter[str]) -> None:
-    """List labels that differ in letter case, leading zeros or punctuation alone: they may be meant to be one."""
+def warn_of_odd(place: str, counts: Counter[str]) -> None:
+    """List labels that nearly nothing has, such as a sum below a table, and those that may be meant to be one.
+
+    Alike are labels that differ in letter case, leading zeros or punctuation alone, and `true` and 1 of JSON.
+    """
+    if rare := {label: count for label, count in counts.items() if count < 3 and counts.total() >= 10 * len(counts)}:
+        remedy = "correct or delete those that are mistakes, no class can be learned from so few"
+        logger.warning("%s: labels that stand in one or two rows only: %s; %s", place, rare, remedy)
     folded = {label: UNHEARD.sub("", label.casefold()) or label for label in counts}
+    folded = {label: {"true": "1", "false": "0"}.get(heard, heard) for label, heard in folded.items()}
     times = Counter(folded.values())
     if alike := {label: count for label, count in counts.items() if times[folded[label]] > 1}:
         logger.warning(

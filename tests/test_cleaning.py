@@ -49,6 +49,8 @@ def test_cleaning_removes_and_counts_what_is_asked_for():
     kept, counts = clean_examples(TRAIN, LABELS, held_out=TEST, flaws=["duplicate"])
     assert counts.to_dict() == {"before": 10, "duplicate": 3, "after": 7}
     assert clean_examples(TRAIN, LABELS, flaws=[])[0] == TRAIN
+    with pytest.raises(ValueError, match="splits: expected a mode at least"):
+        make_data_report({}, ["0"])
     with pytest.raises(ValueError, match=r"flaws: expected some of \('unknown label', .*got \['spam'\]"):
         clean_examples(TRAIN, LABELS, flaws=["spam"])
 

@@ -157,7 +157,7 @@ def test_labels_that_mean_the_same_are_one(tmp_path, labels, expected):
 
 
 @pytest.mark.parametrize(
-    "word", ["", "nan", "NaN", "NULL", "None", "none", "N/A", "<NA>", "NaT", "#REF!", "#DIV/0!", "\\N", "(null)"]
+    "word", ["", "nan", "NaN", "NULL", "None", "none", "N/A", "<NA>", "NaT", "---", "#REF!", "#DIV/0!", "\\N", "(null)"]
 )
 def test_a_missing_label_is_no_label_unless_it_is_given(tmp_path, word, caplog):
     write(tmp_path, ["a", "b", word, "b"])
@@ -183,6 +183,22 @@ def test_labels_that_look_alike_are_listed_with_their_rows(tmp_path, caplog):
 def test_labels_that_differ_in_what_is_not_read_aloud_look_alike(tmp_path, labels, caplog):
     assert len(read_labels(write(tmp_path, [*labels, "-1", "1", "C", "C++", "★", "★★"]))[1]) == 8
     assert "look alike are classes of their own: {" in caplog.text
+
+
+def test_true_and_1_of_json_look_alike(tmp_path, caplog):
+    rows = [f'{{"text": "{text}", "label": {label}}}\n' for text, label in zip("가나다라", ("true", "1", "false", "0"))]
+    (tmp_path / "train.jsonl").write_text("".join(rows), encoding="utf-8")
+    CsvCorpus(labels=None).get_examples(tmp_path, "train")
+    assert "alike are classes of their own: {'True': 1, '1': 1, 'False': 1, '0': 1}" in caplog.text
+
+
+def test_a_class_of_one_row_and_a_text_with_two_labels_are_said(tmp_path, caplog):
+    read_labels(write(tmp_path, [*["좋다", "나쁘다"] * 20, "20"]))  # the last as a sum below a table
+    assert "labels that stand in one or two rows only: {'20': 1}; correct or delete" in caplog.text
+    assert "with another label" not in caplog.text
+    (tmp_path / "train.csv").write_text("text,label\n굿,0\n굿,1\n굿,1\n별로,0\n", encoding="utf-8")
+    CsvCorpus().get_examples(tmp_path, "train")
+    assert "1 of 4 texts are there with another label too" in caplog.text
     assert all(label not in caplog.text for label in ("-1", "C", "★"))
 
 
@@ -258,6 +274,7 @@ def test_a_class_may_be_called_as_its_column_and_empty_rows_are_counted(tmp_path
         (["a", "\"['a', 'b']\""], "multi-label"),
         (['"[""a""]"', '"[""b""]"'], "multi-label"),
         (["anger", "sad", "sad anger"], "got 'sad anger': .*multi-label"),
+        (["C", "C++", "C/C++"], r"got 'C/C\+\+': .*or give labels="),
         (["anger", "sad", "anger#sad"], "got 'anger#sad': .*multi-label"),
         (['"1,000"', *(f"{number}%" for number in range(30))], "got 31 numbers such as .*regression"),
         (["10.5%", "20%", "10.5%", "20%"], r"got 2 numbers such as \['10.5%'\]: .*regression"),

@@ -86,6 +86,8 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.jsonl", '{"sentence": "비", "sentence": "눈"}', "expected different names in an object"),
         ("a.jsonl", '{"sentence": "비"}\n["비"]', "a.jsonl, line 2: expected a JSON object, got list"),
         ("a.parquet", "PAR1", "a.parquet: .*expected a Parquet file"),
+        ("a.parquet.gz", b"PAR1\x15\0", "a Parquet file, .*unpack it"),
+        ("a.csv", "sentence::a\n비::1\n", "name its columns, with a comma, a semicolon, a tab or a bar between"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(tmp_path, name, content, message):
@@ -98,6 +100,8 @@ def test_a_missing_file_or_column_is_named(tmp_path):
         list(read_rows(tmp_path / "no.csv", ["sentence"]))
     with pytest.raises(CorpusError, match="expected a file at .*, found a folder: name a file in it"):
         list(read_rows(tmp_path, ["sentence"]))
+    with pytest.raises(CorpusError, match="delimiter: expected one character, got '::'"):
+        list(read_rows(write(tmp_path / "a.csv", "sentence::a\n"), ["sentence"], delimiter="::"))
     with pytest.raises(CorpusError, match="expected a path, got dict: write it to a file"):
         list(read_rows({"sentence": ["비"]}, ["sentence"]))  # type: ignore[arg-type]
     with pytest.raises(MissingColumnsError, match=r"rows.parquet: expected columns \['text'\], found") as caught:
