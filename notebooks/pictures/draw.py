@@ -138,7 +138,7 @@ def draw_padding_and_mask() -> Picture:
 
 
 def draw_three_splits() -> Picture:
-    """학습 몫은 매개변수를 고칠 때만, 검증 몫은 체크포인트를 고를 때만, 시험 몫은
+    """학습용은 매개변수를 고칠 때만, 검증용은 체크포인트를 고를 때만, 시험용은
     마지막 점수를 낼 때만 본다는 표.
     """
     picture = Picture(412)
