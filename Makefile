@@ -63,7 +63,7 @@ lock: $(READY_TESTS)
 notebooks: $(READY_TESTS)
 	$(BIN)/python notebooks/execute.py --store $(NOTEBOOKS) notebooks/solutions.ipynb
 
-## measure over three seeds what notebooks 01 and 03 claim, and write it into them; half an hour on two cores
+## measure over five seeds what notebooks 01 and 03 claim, and write it into them; an hour and a half of one core
 measure: $(READY_TESTS)
 	$(BIN)/python notebooks/measure.py
 
