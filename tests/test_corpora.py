@@ -186,7 +186,10 @@ def test_labels_that_differ_in_what_is_not_read_aloud_look_alike(tmp_path, label
 
 
 def test_true_and_1_of_json_look_alike(tmp_path, caplog):
-    rows = [f'{{"text": "{text}", "label": {label}}}\n' for text, label in zip("가나다라", ("true", "1", "false", "0"))]
+    rows = [
+        f'{{"text": "{text}", "label": {label}}}\n'
+        for text, label in zip("가나다라", ("true", "1", "false", "0"), strict=False)
+    ]
     (tmp_path / "train.jsonl").write_text("".join(rows), encoding="utf-8")
     CsvCorpus(labels=None).get_examples(tmp_path, "train")
     assert "alike are classes of their own: {'True': 1, '1': 1, 'False': 1, '0': 1}" in caplog.text
