@@ -43,6 +43,28 @@ class ClassificationExample(NamedTuple):
     label: str | None = None
 
 
+class _Doubts:
+    """What is odd about the texts of a file: counted while they are read, said at the end."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+        self.texts, self.examples = array("q"), array("q")  # hashes: 16 bytes a row, where texts may be gigabytes
+
+    def look_at(self, example: ClassificationExample) -> None:
+        texts = [text for text in example[:2] if text is not None]
+        self.counts.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
+        self.counts[GARBLED] += any(map(is_garbled, texts))
+        self.texts.append(hash(example[:2]))
+        self.examples.append(hash(example))
+
+    def say(self, name: str, kept: int) -> None:
+        self.counts[CONTRADICTED] = len(np.unique(self.examples)) - len(np.unique(self.texts))
+        remedy = "see whether these are the texts (text_columns), or delete the rows"
+        for kind, count in self.counts.items():
+            if count > kept * TOLERATED[kind]:
+                logger.warning("%s: %s of %s texts are %s: %s", name, f"{count:,}", f"{kept:,}", kind, remedy)
+
+
 class CsvCorpus:
     """Documents or pairs in files with named columns, see `read_rows`.
 
@@ -162,8 +184,7 @@ class CsvCorpus:
             check_labels: False lets unknown labels through, to be counted.
         """
         path, columns = self.find_file(folder, mode), (*self.text_columns, self.label_column)
-        counts, odd, first_reason = Counter[str](), Counter[str](), ""
-        seen_texts, seen = array("q"), array("q")  # 16 bytes a row, where the texts themselves may be gigabytes
+        counts, doubts, first_reason = Counter[str](), _Doubts(), ""
         for line, row in read_rows(path, columns, keep_errors=self.skip_bad_rows, **self.reading):
             if not isinstance(row, BadRow) and all(value in ("", None) for value in row.values()):
                 counts["empty rows"] += 1  # as Excel leaves them at the end
@@ -178,22 +199,12 @@ class CsvCorpus:
                 continue
             counts["" if example else "rows without an agreed label"] += 1
             if example:
-                texts = [text for text in example[:2] if text is not None]
-                odd.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
-                odd[GARBLED] += any(map(is_garbled, texts))
-                seen_texts.append(hash(example[:2]))
-                seen.append(hash(example))
+                doubts.look_at(example)
                 yield example
         kept = counts.pop("", 0)
         for kind, count in counts.items():
             logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
-        odd[CONTRADICTED] = len(np.unique(seen)) - len(np.unique(seen_texts))
-        for kind, count in odd.items():
-            if count > kept * TOLERATED[kind]:
-                message = (
-                    "%s: %s of %s texts are %s: see whether these are the texts (text_columns), or delete the rows"
-                )
-                logger.warning(message, path.name, f"{count:,}", f"{kept:,}", kind)
+        doubts.say(path.name, kept)
         if not kept:
             raise CorpusError(f"{path} holds no row to learn from: expected a header and rows, fetch or write it again")
 
