@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nlpbook_helpers.corpora import ClassificationExample
-from nlpbook_helpers.values import is_blank
+from nlpbook_helpers.values import is_blank, show_label
 
 if TYPE_CHECKING:  # half a second to import, which training need not spend
     import pandas as pd
@@ -33,6 +33,7 @@ def make_data_report(splits: Mapping[str, Examples], labels: Sequence[str]) -> "
 
     if not splits:
         raise ValueError("splits: expected a mode at least, such as {'train': examples}, got none")
+    labels = _read_labels(labels)
     frames = {mode: _make_frame(examples) for mode, examples in splits.items()}
     first_mode = next(iter(frames))
     columns = {}
@@ -55,10 +56,18 @@ def make_data_report(splits: Mapping[str, Examples], labels: Sequence[str]) -> "
     return pd.DataFrame(columns)
 
 
+def _read_labels(labels: Sequence[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ValueError(f"labels: expected a list, got {labels!r}")
+    return [show_label(label) for label in labels]
+
+
 def _make_frame(examples: Examples) -> Any:  # a DataFrame, whose stubs know less than it can
     """Return a row per example: its texts as one string, its label, its length and whether a text is empty."""
     import pandas as pd
 
+    if odd := [type(one).__name__ for one in examples if not isinstance(one, tuple) or len(one) != 3][:1]:
+        raise ValueError(f"examples: expected those of corpus.get_examples(…), got {odd[0]}")
     rows = [
         ("\0".join(texts := [text for text in example[:2] if text is not None]), example[2],
          sum(map(len, texts)), any(map(is_blank, texts)))
@@ -91,6 +100,7 @@ def clean_examples(
     wanted = set(flaws)
     if unknown := sorted(wanted - set(FLAWS)):
         raise ValueError(f"flaws: expected some of {FLAWS}, got {unknown}")
+    labels = _read_labels(labels)
     frame = _make_frame(examples := list(examples))
     texts, label = frame["texts"], frame["label"]
     majority = _find_majorities(frame[label.isin(labels)])

@@ -23,6 +23,7 @@ from nlpbook_helpers.values import (
     is_blank,
     is_garbled,
     normalize_label,
+    show_label,
     sort_numbers_first,
     warn_of_odd,
 )
@@ -31,7 +32,14 @@ logger = logging.getLogger(__name__)
 
 GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
 CONTRADICTED = "there with another label too"
-TOLERATED = {"empty": 0, CONTRADICTED: 0, "numbers": 0.5, GARBLED: 0.05}  # share of texts that are so, until it is said
+NO_VALUE = "words for a missing value (nan, NULL …)"
+TOLERATED = {
+    "empty": 0,
+    NO_VALUE: 0,
+    CONTRADICTED: 0,
+    "numbers": 0.5,
+    GARBLED: 0.05,
+}  # share of texts that are so, until it is said
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -54,6 +62,7 @@ class _Doubts:
         texts = [text for text in example[:2] if text is not None]
         self.counts.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
         self.counts[GARBLED] += any(map(is_garbled, texts))
+        self.counts[NO_VALUE] += any(text and MISSING_LABEL.fullmatch(text) for text in texts) > 0
         self.texts.append(hash(example[:2]))
         self.examples.append(hash(example))
 
@@ -93,6 +102,9 @@ class CsvCorpus:
         if len({*text_columns, label_column}) != len(text_columns) + 1:
             raise ValueError(f"expected different columns, got text_columns {text_columns} and label {label_column!r}")
         self.text_columns, self.label_column = tuple(text_columns), label_column
+        if isinstance(label_names, str):
+            raise ValueError(f"label_names: expected a list of names, got {label_names!r}")
+        files = {mode: [names] if isinstance(names, str) else names for mode, names in (files or {}).items()}
         self.files = files or {mode: [f"{mode}{suffix}" for suffix in SUFFIXES] for mode in ("train", "val", "test")}
         self.reading = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting}
         self.skip_bad_rows = skip_bad_rows
@@ -102,13 +114,19 @@ class CsvCorpus:
             self._set_labels(labels)
 
     def _set_labels(self, labels: Sequence[str] | Mapping[str, str]) -> None:
+        if not isinstance(labels, Sequence | Mapping) or isinstance(labels, str):  # a set's order is another every time
+            raise ValueError(f"labels: expected a list, in the order of the model's outputs, got {labels!r}")
         pairs = labels.items() if isinstance(labels, Mapping) else [(label, label) for label in labels]
-        self.label_of = {normalize_label(in_file): normalize_label(label) for in_file, label in pairs}
+        self.label_of = {normalize_label(in_file): show_label(label) for in_file, label in pairs}
+        if "" in self.label_of or "" in self.label_of.values():
+            raise ValueError(f"labels: expected each to be a text, got {labels!r}")
         self.labels = list(dict.fromkeys(self.label_of.values()))
         if len(self.label_of) != len(pairs) or len(self.labels) < 2:
             raise ValueError(f"labels: expected at least two different ones, got {[label for _, label in pairs]}")
         self.label_names = self.label_names or self.labels
-        if len(set(self.label_names)) != len(self.labels) or len(self.label_names) != len(self.labels):
+        if len({str(name).strip() for name in self.label_names}) != len(self.labels) or len(self.label_names) != len(
+            self.labels
+        ):
             raise ValueError(f"label_names: expected {len(self.labels)} different ones, got {self.label_names}")
 
     def get_labels(self) -> list[str]:
@@ -148,7 +166,7 @@ class CsvCorpus:
         return next(filter(Path.is_file, chain(exact, *others)), None)
 
     def _infer_labels(self, path: Path) -> None:
-        counts, row = Counter[str](), {}
+        counts, names, row = Counter[str](), dict[str, str](), {}
         for line, row in read_rows(path, [self.label_column], keep_errors=self.skip_bad_rows, **self.reading):
             try:
                 label = normalize_label(row.get(self.label_column))
@@ -157,6 +175,7 @@ class CsvCorpus:
             # whoever reads the rows is told of those without a label, or of a header among them
             if not MISSING_LABEL.fullmatch(label) and label != self.undecided_label and not self._is_header(row):
                 counts[label] += 1
+                names.setdefault(label, show_label(row.get(self.label_column)))
             if len(counts) > MAX_INFERRED_LABELS:
                 break
         if row and not counts and self.label_column not in row:  # of JSON, whose rows may differ
@@ -164,7 +183,7 @@ class CsvCorpus:
         place = f"{path}, column {self.label_column!r}"
         check_that_classes(place, counts)
         warn_of_odd(place, counts)
-        self._set_labels(sorted(counts, key=sort_numbers_first))
+        self._set_labels([names[label] for label in sorted(counts, key=sort_numbers_first)])
 
     def _is_header(self, row: Row) -> bool:
         """Whether a row is the header once more, as where files were pasted together."""
@@ -206,7 +225,8 @@ class CsvCorpus:
             logger.warning("%s: skipped %s %s, kept %s", path.name, f"{count:,}", kind, f"{kept:,}")
         doubts.say(path.name, kept)
         if not kept:
-            raise CorpusError(f"{path} holds no row to learn from: expected a header and rows, fetch or write it again")
+            why = f"skipped {', '.join(counts)}" if counts else "expected a header and rows, fetch or write it again"
+            raise CorpusError(f"{path} holds no row to learn from: {why}")
 
     def _make_example(self, row: Row, check_labels: bool) -> ClassificationExample | None:
         """Turn a row into an example, None if nobody agreed on its label; or say what is wrong with it."""

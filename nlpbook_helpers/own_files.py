@@ -45,6 +45,7 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     paths = [find_file(file) for file in ([files] if isinstance(files, str | Path) else files)]
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
+    _check_given(given)
     model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0])).expanduser()
     if model_dir.is_file():
         raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
@@ -66,12 +67,23 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     return ClassificationTrainArguments(**settings)
 
 
+def _check_given(given: dict[str, Any]) -> None:
+    """Refuse what is of the wrong type before it is used, and name what the files decide."""
+    ClassificationTrainArguments(**{"pretrained_model_name": EMBEDDED, "downstream_corpus_name": "x"} | given)
+    for name in given.keys() & {"downstream_corpus_name", "downstream_corpus_root_dir", "downstream_task_name"}:
+        print(f"{name}: follows from the file, {given[name]!r} is not used")
+
+
 def _gather(paths: Sequence[Path], given: dict[str, Any]) -> tuple[list[str], list[ClassificationExample]]:
     """Read all files, and say what is in them; returns the first one's column names and the rows."""
     first = _open(paths[0], given)
     rows, columns, later = first.get_examples(paths[0].parent, "train"), first.text_columns, []
     for path in paths[1:]:
-        later += _open(path, given, first.get_labels()).get_examples(path.parent, "train")
+        corpus = _open(path, given, first.get_labels())
+        if len(corpus.text_columns) != len(columns):
+            expected = f"expected {len(columns)} columns of texts, as {paths[0].name} has them"
+            raise CorpusError(f"{path}: {expected}, got {list(corpus.text_columns)}: leave the file out")
+        later += corpus.get_examples(path.parent, "train")
     corrected = {_strip(row) for row in later}
     rows = [*(row for row in rows if _strip(row) not in corrected), *later]
     header = [*columns, first.label_column]
@@ -109,7 +121,7 @@ def _open(path: Path, given: dict[str, Any], labels: list[str] | None = None) ->
     if not encoding and is_text:
         with path.open("rb") as file:
             encoding = guess_encoding(file.read(SAMPLE_BYTES))
-    reading = {"encoding": encoding or "utf-8", "quoting": given.get("quoting", True)}
+    reading = {"encoding": encoding or "utf-8", "quoting": labels is not None or given.get("quoting", True)}
     named = [*(given.get("text_columns") or ()), *filter(None, [given.get("label_column")])]
     skip, name = given.get("skip_bad_rows", False), {"train": [path.name]}
     rows = (row for _, row in read_rows(path, [] if labels else named, keep_errors=skip, **reading) if row)
@@ -140,5 +152,8 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[ClassificationExample]) -> None:
     """Write a corpus, whole or not at all: of several processes, each writes the same one."""
-    with create(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *([text for text in row if text is not None] for row in rows)])
+    try:
+        with create(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([header, *([text for text in row if text is not None] for row in rows)])
+    except OSError as error:
+        raise CorpusError(f"downstream_model_dir: expected a folder to write into, got {path}: {error}") from None

@@ -19,17 +19,20 @@ Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
 SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
 UNQUOTED = "if the file is written without quotes, read it with quoting=False (--no-quoting)"
+ESCAPED = "quotes with a backslash before them, as MySQL writes them, are to be doubled"
 NO_UTF8 = "is not UTF-8, or not of the encoding named; save the file as UTF-8, or name its encoding (encoding=…)"
 WORKBOOK = "a workbook, expected text: save it as 'CSV UTF-8' in Excel (an archive: unpack it)"
 PACKED, NO_TABLE = "an archive, expected text: unpack it", "no table, expected text: save it as 'CSV UTF-8'"
+BINARY = (b"\x80\4", b"\x80\5", b"\x93numpy", b"\x89hdf", b"$fl2", b"fea1", b"arrow1", b"obj\1", b"orc")
 NO_TEXT = {  # how files begin that are none, in lower case, and the way out
     b"pk\3\4": WORKBOOK,
     b"\xd0\xcf\x11\xe0": WORKBOOK,
-    b"<": "a web page, expected text: save it as 'CSV UTF-8', or download it again",
+    b"<stata": NO_TABLE,
+    b"<": "a web page or XML, expected text: save it as 'CSV UTF-8', or download it again",
     b"par1": "a Parquet file, expected text: end its name with .parquet, and unpack it if it is packed",
     b"version https://git-lfs": "a pointer of Git LFS, expected text: fetch the file with git lfs pull",
     **dict.fromkeys((b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"rar!", b"(\xb5/\xfd"), PACKED),
-    **dict.fromkeys((b"%pdf", b"{\\rtf", b"\x89png", b"sqlite format"), NO_TABLE),
+    **dict.fromkeys((b"%pdf", b"{\\rtf", b"\x89png", b"sqlite format", *BINARY), NO_TABLE),
 }
 # The process's limit of a text, which bounds what an open quote takes in: raised once, for long documents.
 csv.field_size_limit(max(2**24, csv.field_size_limit()))
@@ -208,7 +211,8 @@ def _read_separated(
         try:
             values = next(reader, None)
         except csv.Error as error:  # an open quote takes in the lines below it: the first is the one to look at
-            reason = f"{error}; expected a text with quotes to be quoted and they doubled; {UNQUOTED}"
+            remedy = ESCAPED if '\\"' in "".join(held) else UNQUOTED
+            reason = f"{error}; expected a text with quotes to be quoted and they doubled; {remedy}"
             yield first, BadRow(reason, raw="".join(held))
             continue
         if values is None:

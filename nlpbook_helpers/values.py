@@ -25,14 +25,18 @@ FIRST = (
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 # As programs write that there is none, or a worksheet that it has failed.
 MISSING_LABEL = re.compile(
-    r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|[-._?]{2,}|\\n|#n/?a|#[a-z0/]+[!?]", re.I
+    r"|-?nan|nat|[<(]?(?:null|none|n/?a)[>)]?|\(blank\)|undefined|nil|missing|n\.a\.|[-._?]{2,}|\\n|#n/?a|#[a-z0/]+[!?]",
+    re.I,
 )
 PLAIN_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})(?:\.\d{0,18})?(?:e[+-]?\d\d?|E[+-]\d\d?)?")  # 007, 1E1 are codes
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 DECIMAL = re.compile(r"(?<=\d),(?=\d\d$)")
 THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of a label that is read aloud
-DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*")
+DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*|(-?\d+ days?, )?\d\d?:\d\d(:\d\d)?(\.\d+)?")
+AMOUNT = re.compile(r"([+-]?\d[\d.,]*)\s*([^\W\d_]{1,4})")  # with its unit
+SIGN = re.compile("[-.?–—]")
+LONE_JOINER = re.compile(r"(?<=[\w\s])\u200d|\u200d(?=[\w\s]|$)")  # which joins no symbols
 HANGUL = re.compile("[가-힣]")
 SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
 MULTI_LABEL = (
@@ -80,30 +84,60 @@ def is_garbled(text: str) -> bool:
 
 def normalize_label(value: Any) -> str:
     """Return a label as it is compared: without what cannot be seen, in one Unicode form, 1.0 as 1; "" for none."""
+    return _normalize_label(_read_label(value))
+
+
+def show_label(value: Any) -> str:
+    """Return a label as it is shown and compared with the file's own: as it was written, less stray white space."""
+    text = _read_label(value)
+    shown = _clean("".join(map(_narrow, normalize_text(text))), kept="\ufe0f")
+    return _normalize_label(text) if NUMBER.fullmatch(shown.replace("\N{MINUS SIGN}", "-")) else shown
+
+
+def _read_label(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1:  # so annotation tools write one label
+        (value,) = value
     if isinstance(value, list | dict):
-        raise CorpusError(f"expected one label, got {value!r}: {MULTI_LABEL}")
-    text = "" if value is None else str(value)
-    if isinstance(value, bytes) or any("\ud800" <= char <= "\udfff" for char in text):
-        raise CorpusError(f"expected a label, got bytes of another encoding, {ascii(value)}: name it, or save as UTF-8")
-    return _normalize_label(text)
+        remedy = MULTI_LABEL if isinstance(value, list) else "write the label itself"
+        raise CorpusError(f"expected one label, got {value!r}: {remedy}")
+    with suppress(UnicodeError):
+        text = "" if value is None else value.decode() if isinstance(value, bytes) else str(value)
+        text.encode()
+        return text
+    raise CorpusError(f"expected a label, got bytes of another encoding, {ascii(value)}: name it, or save as UTF-8")
 
 
 @lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
 def _normalize_label(text: str) -> str:
     # NFKC: a label may be typed in full width, a text's form is a matter of its tokenizer
-    text = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
-    label = " ".join("".join(char for char in text if char.isspace() or not is_blank(char)).split())
+    label = _clean(unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-"))
     if PLAIN_NUMBER.fullmatch(label) and (number := Decimal(label)) == int(number):
         return str(int(number))
     return label
 
 
+def _narrow(char: str) -> str:
+    """Return a letter in the width of a keyboard's other mode; ㄱ and ① stay what they are."""
+    is_wide = unicodedata.decomposition(char).startswith(("<wide>", "<narrow>"))
+    return unicodedata.normalize("NFKC", char) if is_wide else char
+
+
+def _clean(text: str, kept: str = "") -> str:
+    """Drop what cannot be seen, but for joiners between symbols, and white space that says nothing."""
+    kept += "\u200d"
+    seen = "".join(char for char in text if char.isspace() or char in kept or not is_blank(char))
+    return LONE_JOINER.sub("", " ".join(seen.split()))
+
+
 def check_that_classes(place: str, counts: Counter[str]) -> None:
     """Refuse what is no class: values to be estimated, several labels in one, texts."""
-    if all(label[0] == label[-1] and label[0] in "\"'" and len(label) > 1 for label in counts):
-        remedy = "delete the spaces before them"
+    if counts and all(label[0] == label[-1] and label[0] in "\"'" and len(label) > 1 for label in counts):
+        remedy = "delete the marks, or the spaces before them"
         raise CorpusError(f"{place}: expected labels, got {[*counts][:3]} in quote marks: {remedy}")
-    plain = {label: DECIMAL.sub(".", THOUSANDS.sub("", label)).strip("%$€₩ ") for label in counts}
+    amounts = {label: found for label in counts if (found := AMOUNT.fullmatch(label))}
+    has_unit = len(amounts) == len(counts) and len({found[2] for found in amounts.values()}) == 1  # 0.5kg, 26kg
+    bare = {label: amounts[label][1] if has_unit else label for label in counts}
+    plain = {label: DECIMAL.sub(".", THOUSANDS.sub("", text)).strip("%$€₩ ") for label, text in bare.items()}
     dates = [label for label in counts if DATE.fullmatch(label)]
     numbers = dates + [label for label in counts if NUMBER.fullmatch(plain[label])]
     fractions = dates + [label for label in numbers[len(dates) :] if not float(plain[label]).is_integer()]
@@ -112,7 +146,9 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
     if len(numbers) > 0.9 * len(counts) and (fractions or is_rare):
         kind, some = "dates" if dates else "numbers", (fractions or numbers)[:3]
         got = f"got {len(counts):,} {kind} such as {some}: to estimate them is regression"
-        raise CorpusError(f"{place}: expected a few classes, {got} (transformers' problem_type); or round them")
+        raise CorpusError(
+            f"{place}: expected a few classes, {got} (transformers' problem_type); round them, or give labels=[…]"
+        )
     if not 2 <= len(counts) <= MAX_INFERRED_LABELS or is_rare and len(counts) > counts.total() / 2:
         expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {len(counts):,}"
         raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
@@ -125,6 +161,8 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
         is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
         # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
         is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
+        if all(map(str.isdecimal, found)):  # "5/5" is a rating, unless 5 is a class too
+            is_joined = len(found) > 1 and counts.keys() >= set(found)
         if is_list or is_joined or len(words := re.split(r"[\s#]+", label)) > 1 and counts.keys() >= set(words):
             raise CorpusError(f"{place}: expected one label a row, got {label!r}: {MULTI_LABEL}")
 
@@ -137,6 +175,9 @@ def warn_of_odd(place: str, counts: Counter[str]) -> None:
     if rare := {label: count for label, count in counts.items() if count < 3 and counts.total() >= 10 * len(counts)}:
         remedy = "correct or delete those that are mistakes, no class can be learned from so few"
         logger.warning("%s: labels that stand in one or two rows only: %s; %s", place, rare, remedy)
+    if signs := {label: count for label, count in counts.items() if SIGN.fullmatch(label)}:
+        remedy = "where that means that there is none, delete those rows, or give labels=[…] and skip_bad_rows"
+        logger.warning("%s: signs are classes of their own: %s; %s", place, signs, remedy)
     folded = {label: UNHEARD.sub("", label.casefold()) or label for label in counts}
     folded = {label: {"true": "1", "false": "0"}.get(heard, heard) for label, heard in folded.items()}
     times = Counter(folded.values())

@@ -18,6 +18,7 @@ from nlpbook_helpers.corpora import (
     make_corpus,
 )
 from nlpbook_helpers.download import REMOTE_FILES, compute_git_blob_id
+from nlpbook_helpers.values import show_label
 
 PAIRS = [
     {"guid": "1", "premise": "비가 온다.", "hypothesis": "날이 맑다.", "gold_label": "contradiction", "author": "x"},
@@ -183,6 +184,53 @@ def test_labels_that_look_alike_are_listed_with_their_rows(tmp_path, caplog):
 def test_labels_that_differ_in_what_is_not_read_aloud_look_alike(tmp_path, labels, caplog):
     assert len(read_labels(write(tmp_path, [*labels, "-1", "1", "C", "C++", "★", "★★"]))[1]) == 8
     assert "look alike are classes of their own: {" in caplog.text
+    assert all(label not in caplog.text for label in ("-1", "C", "★"))
+
+
+@pytest.mark.parametrize("labels", [["ㄱ", "ㄴ"], ["①", "②"], ["👨\u200d👩\u200d👧", "👨👩👧"], ["❤️", "★"]])
+def test_a_label_is_shown_as_the_file_writes_it(tmp_path, labels):
+    found, known = read_labels(write(tmp_path, labels * 2))
+    assert found == labels * 2 and set(known) == set(labels)
+    assert read_labels(tmp_path, labels=known)[0] == found
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": {"긍정", "부정"}}, "labels: expected a list, in the order of the model's outputs, got {"),
+        ({"labels": "01"}, "labels: expected a list, .* got '01'"),
+        ({"labels": 2}, "labels: expected a list, .* got 2"),
+        ({"labels": ["a", None]}, r"labels: expected each to be a text, got \['a', None\]"),
+        ({"labels": {"a": "", "b": "x"}}, "labels: expected each to be a text"),
+        ({"label_names": "xy"}, "label_names: expected a list of names, got 'xy'"),
+        ({"label_names": ["x", "x "]}, "label_names: expected 2 different ones"),
+    ],
+)
+def test_labels_whose_order_or_names_are_unclear_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CsvCorpus(**settings)
+
+
+def test_one_label_in_a_list_or_in_bytes_is_that_label_and_a_file_may_be_named_without_a_list(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "가", "label": ["x"]}\n{"text": "나", "label": "y"}\n', encoding="utf-8"
+    )
+    corpus = CsvCorpus(labels=None, files={"train": "a.jsonl"})
+    assert [example.label for example in corpus.get_examples(tmp_path, "train")] == ["x", "y"]
+    assert show_label(b"x") == "x"
+
+
+def test_texts_that_say_that_there_is_none_and_signs_as_labels_are_said(tmp_path, caplog):
+    (tmp_path / "train.csv").write_text("text,label\nNULL,a\nnan,b\n좋다,a\n나쁘다,b\n모름,-\n", encoding="utf-8")
+    read_labels(tmp_path)
+    assert "2 of 5 texts are words for a missing value" in caplog.text
+    assert "signs are classes of their own: {'-': 1}" in caplog.text
+
+
+def test_a_file_whose_rows_were_all_skipped_says_why(tmp_path):
+    write(tmp_path, ["a", "b"])
+    with pytest.raises(CorpusError, match="no row to learn from: skipped malformed rows .*expected one of"):
+        read_labels(tmp_path, labels=["c", "d"], skip_bad_rows=True)
 
 
 def test_true_and_1_of_json_look_alike(tmp_path, caplog):
@@ -202,16 +250,17 @@ def test_a_class_of_one_row_and_a_text_with_two_labels_are_said(tmp_path, caplog
     (tmp_path / "train.csv").write_text("text,label\n굿,0\n굿,1\n굿,1\n별로,0\n", encoding="utf-8")
     CsvCorpus().get_examples(tmp_path, "train")
     assert "1 of 4 texts are there with another label too" in caplog.text
-    assert all(label not in caplog.text for label in ("-1", "C", "★"))
 
 
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
         (["0,12", "0,57", "1,93", "2,84", "12,05"] * 3, "5 numbers such as .'0,12'.*: to estimate them is regression"),
+        ([f"{number / 2}kg" for number in range(1, 15)] * 2, "got 14 numbers such as .*regression"),
+        (["1:02:03", "0:30:00", "1 day, 0:00:00"] * 3, "got 3 dates such as .*regression"),
         (["기쁨", "슬픔", "기쁨·슬픔"] * 3, "expected one label a row, got '기쁨·슬픔': several labels"),
         (["기쁨", "슬픔", "슬픔_기쁨"] * 3, "expected one label a row, got '슬픔_기쁨'"),
-        ([' "pos"', ' "neg"'] * 3, "in quote marks: delete the spaces before them"),
+        ([' "pos"', ' "neg"'] * 3, "in quote marks: delete the marks, or the spaces"),
     ],
 )
 def test_what_is_no_class_in_other_spellings_is_refused(tmp_path, labels, sentence):
@@ -219,6 +268,11 @@ def test_what_is_no_class_in_other_spellings_is_refused(tmp_path, labels, senten
     (tmp_path / "train.csv").write_text(f"text;label\n{rows}", encoding="utf-8")
     with pytest.raises(CorpusError, match=sentence):
         read_labels(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [["1점", "2점", "3점"], ["5/5", "3/5", "1/5"], ["10대", "20대"]])
+def test_grades_with_a_unit_are_classes(tmp_path, labels):
+    assert set(read_labels(write(tmp_path, labels * 3))[1]) == set(labels)
 
 
 def test_codes_are_no_numbers(tmp_path):

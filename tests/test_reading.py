@@ -66,7 +66,11 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.csv", '{"sentence": "비"}\n', "a.csv is JSON, expected a table: end its name with .jsonl"),
         ("a.csv", "", "a.csv is empty: write it again; if it was downloaded"),
         ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),
-        ("a.xls", "\ufeff\n<table><tr><td>sentence", "a.xls is a web page, expected text: save it as 'CSV UTF-8'"),
+        (
+            "a.xls",
+            "\ufeff\n<table><tr><td>sentence",
+            "a.xls is a web page or XML, expected text: save it as 'CSV UTF-8'",
+        ),
         ("a.csv", b"PAR1\x15\0", "a.csv is a Parquet file, expected text: end its name with .parquet"),
         ("a.csv", "version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS, .*git lfs pull"),
         ("a.csv.xz", b"\xfd7zXZ\0\0", "a.csv.xz is an archive, expected text: unpack it"),
