@@ -25,6 +25,7 @@ PATIENCE_SECONDS = 30
 MAX_INPUTS = 4_000  # of all requests
 
 Input = Mapping[str, str]
+IsGone = Callable[[], bool] | None
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +36,7 @@ class _Place(NamedTuple):
     number: int
     chars: int
     fields: Input
-    is_gone: Callable[[], bool] | None
+    is_gone: IsGone
     answer: Future[Any]
 
 
@@ -71,9 +72,7 @@ class Batcher:
         """How many inputs wait or are being answered."""
         return sum(number for _, number in self._requests)
 
-    def answer(
-        self, inputs: Sequence[Input], visitor: str | None = None, is_gone: Callable[[], bool] | None = None
-    ) -> list[Any]:
+    def answer(self, inputs: Sequence[Input], visitor: str | None = None, is_gone: IsGone = None) -> list[Any]:
         """Answer the inputs of one request; blocks until it is done. An answer may be the exception that it raised.
 
         Args:
@@ -110,7 +109,7 @@ class Batcher:
             for answer in answers:
                 answer.cancel()
 
-    def _put(self, inputs: Sequence[Input], is_gone: Callable[[], bool] | None) -> list[Future[Any]]:
+    def _put(self, inputs: Sequence[Input], is_gone: IsGone) -> list[Future[Any]]:
         """Put the inputs of a request into the queue, fair by length, as networks are (start-time fair queueing).
 
         What is short passes what is long, and a request of few inputs those that one of many still has.

@@ -35,7 +35,7 @@ class _Parser(HTTPRequestParser):
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
-        except TransferEncodingNotImplemented as error:  # the client's fault, and not one of the server
+        except (TransferEncodingNotImplemented, ValueError) as error:  # the client's fault, and not one of the server
             raise ParsingError(*error.args) from None
         # waitress keeps the header only where it has not heeded it: in HTTP/1.0, which has no such thing
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):

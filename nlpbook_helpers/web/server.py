@@ -22,13 +22,11 @@ from nlpbook_helpers.web import connections
 from nlpbook_helpers.web.access import ACCESS_KEY, HANDED_ON_BY, IS_LOGGED, LOCAL_HOSTS
 from nlpbook_helpers.web.app import say
 from nlpbook_helpers.web.service import MAX_EXPLANATIONS, MAX_REQUESTS, Service
-from nlpbook_helpers.web.tunnel import Tunnel, explain, find_token, open_ngrok, say_no_link, show_in_colab
+from nlpbook_helpers.web.tunnel import Tunnel, explain, find_token, say_no_link, show_in_colab
 
 PORT = 5000
 # Hosts that mean every address of this machine, and one of these.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognized, not bound)
-# Above the app's own limit, so that the app can say what is too long; what is beyond is not read.
-MAX_BODY_BYTES = 8 * 2**20
 WATCH_SECONDS = 2  # how often an open tunnel is looked after
 # Errors of a host that is none of this machine's.
 FOREIGN = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL)
@@ -53,9 +51,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
         closed: set once it is closed.
     """
 
-    def __init__(
-        self, app: Flask, listener: socket.socket, asked_port: int, key: str | None, access_log: bool = False
-    ) -> None:
+    def __init__(self, app: Flask, listener: socket.socket, asked_port: int, key: str | None, access_log: bool) -> None:
         """Start to answer."""
         self.host: str = listener.getsockname()[0]
         self.port: int = listener.getsockname()[1]
@@ -80,7 +76,8 @@ class Server(contextlib.AbstractContextManager["Server"]):
             connection_limit=2 * connections.MAX_UNFINISHED,
             channel_request_lookahead=1,  # without it nobody notices that a client has hung up
             max_request_header_size=2**16,
-            max_request_body_size=max(MAX_BODY_BYTES, *(2 * service.max_bytes for service in self._services)),
+            # Above the app's own limit, so that the app can say what is too long; what is beyond is not read.
+            max_request_body_size=2 * max(service.max_bytes for service in self._services),
             clear_untrusted_proxy_headers=False,  # `_answer` reads them
             asyncore_use_poll=True,
             ident="",
@@ -107,12 +104,15 @@ class Server(contextlib.AbstractContextManager["Server"]):
         """Return the address that lets its reader in."""
         return f"{url}/?key={self.key}" if self.key else url
 
-    def open_tunnel(self, token: str) -> None:
+    def open_tunnel(self, token: str, wants_key: bool = False) -> None:
         """Put this server on the internet if it can be, and print where, or one sentence saying why not."""
         say("ngrok is opening a public address: this may take half a minute.")
+        if wants_key:  # before the tunnel opens: nobody may come in between
+            self.key = secrets.token_urlsafe(16)
         try:
-            self.tunnel = tunnel = open_ngrok(self.port, token)
+            self.tunnel = tunnel = Tunnel(self.port, token)
         except (PyngrokError, OSError) as error:
+            self.key = None if wants_key else self.key
             say_no_link(explain(error))
             return
         if self.closed.is_set():  # meanwhile
@@ -186,17 +186,12 @@ def serve(
     wanted = PORT if port is None else port
     for earlier in [server for server in _open_servers if wanted and wanted in (server.asked_port, server.port)]:
         earlier.close()
-    # In a notebook's cell, a page on another port is better than none.
-    is_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
-    listener = _listen(host, wanted, may_move=port is None or bool(is_notebook))
-    token = find_token(tunnel)
-    has_visitors = host not in LOCAL_HOSTS or has_proxy(app)  # without a tunnel too
-    if wants_key := key == "auto":
-        key = secrets.token_urlsafe(16) if token or has_visitors else None
-    server = Server(app, listener, wanted, key, access_log)
-    if token:  # the key is there before the tunnel: nobody may come in between
-        server.open_tunnel(token)
-        server.key = key if server.public_url or has_visitors or not wants_key else None
+    listener = _listen(host, wanted, may_move=port is None)
+    if key == "auto" and (host not in LOCAL_HOSTS or has_proxy(app)):
+        key = secrets.token_urlsafe(16)
+    server = Server(app, listener, wanted, None if key == "auto" else key, access_log)
+    if token := find_token(tunnel):
+        server.open_tunnel(token, wants_key=key == "auto")
     if tunnel and is_colab():
         show_in_colab(server.port, bool(server.public_url))
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
@@ -239,7 +234,9 @@ def _listen(host: str, port: int, may_move: bool) -> socket.socket:
         if error.errno in FOREIGN:
             remedy = "take 127.0.0.1 for this machine alone, or 0.0.0.0 for all that can reach it"
             raise OSError(f"host: expected an address of this machine, got {host} ({why}): {remedy}") from None
-        if not may_move:
+        # In a notebook's cell, a page on another port is better than none.
+        is_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+        if not may_move and not is_notebook:
             remedy = "choose another port, or 0 for any free one"
             raise OSError(f"expected a free port of {host}, got {port} ({why}): {remedy}") from None
     listener = socket.create_server((host, 0), family=family)

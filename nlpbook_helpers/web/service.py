@@ -16,7 +16,7 @@ from nlpbook_helpers.web.openapi import describe_api
 from nlpbook_helpers.web.requests import BATCH_LIMIT, ApiError, check, make_models, read
 from nlpbook_helpers.web.responses import check_answer
 
-BATCH_BYTES = 4 * 2**20  # longest body of `POST /api/batch`: 1,000 texts of 4,000 bytes
+BATCH_BYTES = 4 * 2**20  # length of a request's body that is always accepted: 1,000 texts of 4,000 bytes
 THREADS = 4  # inputs answered at a time by a function that takes one only
 # Most requests waiting or being answered; the server has more threads, so that some are free to refuse.
 MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
@@ -45,7 +45,8 @@ class Service:
         self.title_key = f"title_{min(2, len(self.names))}"  # in `WORDS`, of a page without a title of its own
         self.own_title, self.title = title, title or WORDS[self.title_key][0]
         self.max_chars = max_chars
-        self.max_bytes = 4096 + 12 * max_chars * len(self.names)  # JSON may spell a character as two \uXXXX escapes
+        # JSON may spell a character as two \uXXXX escapes.
+        self.max_bytes = max(BATCH_BYTES, 4096 + 12 * max_chars * len(self.names))
         self.input_model, self.batch_model, self.feedback_model = make_models(self.names, max_chars)
         self.trusted_hosts, self.limit = trusted_hosts, RateLimit(requests_per_minute)
         self.feedback = Feedback(Path(feedback_file), self.names) if feedback_file else None
@@ -120,7 +121,6 @@ class Service:
 
     def answer_batch(self) -> Response:
         """Answer or refuse each input of the request on its own, in their order."""
-        request.max_content_length = max(BATCH_BYTES, current_app.config["MAX_CONTENT_LENGTH"])
         self.limit.admit()
         inputs = check(read(self.batch_model), self.batch_model)["inputs"]
         self.limit.charge(len(inputs) * CREDITS_PER_INPUT)

@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pyngrok import conf, ngrok, process
@@ -28,35 +27,58 @@ _SET_TOKEN = (
 )
 
 
-@dataclass
 class Tunnel:
-    """An open ngrok tunnel.
+    """A tunnel by ngrok to a local port.
+
+    pyngrok gives a token it knows to the agent on its command line, where every user of the machine can read
+    it, so it is told none: the token stands in a private configuration file while the agent starts.
 
     Args:
-        config: how pyngrok finds the agent.
-        folder: private folder of the agent's configuration file.
+        port: port on 127.0.0.1.
+        token: ngrok's authtoken.
+
+    Attributes:
         public_url: address on the internet.
+
+    Raises:
+        PyngrokError, OSError: the agent could not be had, or did not open the tunnel; see `explain`.
     """
 
-    config: conf.PyngrokConfig
-    folder: tempfile.TemporaryDirectory[str]
-    public_url: str = ""
+    def __init__(self, port: int, token: str) -> None:
+        """Open it."""
+        # A refused token is repeated in the agent's log, which pyngrok passes on.
+        logging.getLogger("pyngrok").setLevel(logging.CRITICAL + 1)
+        self._folder = tempfile.TemporaryDirectory(prefix="nlpbook-ngrok-", ignore_cleanup_errors=True)
+        file = Path(self._folder.name) / "ngrok.yml"
+        file.touch(mode=0o600)
+        file.write_text(f'version: "3"\nagent:\n  authtoken: {token}\n', encoding="utf-8")
+        self._config = conf.PyngrokConfig(config_path=str(file), startup_timeout=START_TIMEOUT)
+        self._config.auth_token = None  # it took NGROK_AUTHTOKEN
+        self.public_url = ""
+        try:
+            # A name of ours: pyngrok's own would hold the address, whose slashes break the path to close it.
+            opened = ngrok.connect(f"http://127.0.0.1:{port}", name=f"nlpbook-{port}", pyngrok_config=self._config)
+        except (PyngrokError, OSError):
+            self.close()
+            raise
+        self.public_url = opened.public_url or ""
+        file.write_text('version: "3"\n', encoding="utf-8")  # the agent has read it; a killed kernel leaves it behind
 
     def list_urls(self) -> list[str]:
         """Ask the agent, if it still runs, which addresses it holds open: this one, and those of other servers."""
         with suppress(*NO_ANSWER):
-            if process.is_process_running(self.config.ngrok_path):
-                return [str(endpoint.public_url) for endpoint in ngrok.get_tunnels(self.config)]
+            if process.is_process_running(self._config.ngrok_path):
+                return [str(endpoint.public_url) for endpoint in ngrok.get_tunnels(self._config)]
         return []
 
     def close(self) -> None:
         """Close the tunnel, stop the agent unless another server uses it, and remove its configuration."""
         with suppress(*NO_ANSWER):
             if self.public_url:
-                ngrok.disconnect(self.public_url, self.config)
+                ngrok.disconnect(self.public_url, self._config)
         if not self.list_urls():
-            ngrok.kill(self.config)
-        self.folder.cleanup()
+            ngrok.kill(self._config)
+        self._folder.cleanup()
 
 
 def say_no_link(why: str) -> None:
@@ -98,44 +120,8 @@ def _read_token() -> str:
     return token or os.environ.get(VARIABLE, "")
 
 
-def open_ngrok(port: int, token: str) -> Tunnel:
-    """Open a tunnel to a local port.
-
-    pyngrok gives a token it knows to the agent on its command line, where every user of the machine can read
-    it, so it is told none: the token stands in a private configuration file while the agent starts.
-
-    Args:
-        port: port on 127.0.0.1.
-        token: ngrok's authtoken.
-
-    Returns:
-        The open tunnel.
-
-    Raises:
-        PyngrokError, OSError: the agent could not be had, or did not open the tunnel; see `explain`.
-    """
-    # A refused token is repeated in the agent's log, which pyngrok passes on.
-    logging.getLogger("pyngrok").setLevel(logging.CRITICAL + 1)
-    folder = tempfile.TemporaryDirectory(prefix="nlpbook-ngrok-", ignore_cleanup_errors=True)
-    file = Path(folder.name) / "ngrok.yml"
-    file.touch(mode=0o600)
-    file.write_text(f'version: "3"\nagent:\n  authtoken: {token}\n', encoding="utf-8")
-    config = conf.PyngrokConfig(config_path=str(file), startup_timeout=START_TIMEOUT)
-    config.auth_token = None  # it took NGROK_AUTHTOKEN
-    tunnel = Tunnel(config, folder)
-    try:
-        # A name of ours: pyngrok's own would hold the address, whose slashes break the path to close it.
-        endpoint = ngrok.connect(f"http://127.0.0.1:{port}", name=f"nlpbook-{port}", pyngrok_config=config)
-    except (PyngrokError, OSError):
-        tunnel.close()
-        raise
-    file.write_text('version: "3"\n', encoding="utf-8")  # the agent has read it, and a killed kernel leaves it behind
-    tunnel.public_url = endpoint.public_url or ""
-    return tunnel
-
-
 def explain(error: Exception) -> str:
-    """Turn an error of `open_ngrok` into one sentence: of the agent's words only the code, as they hold the token."""
+    """Turn an error of `Tunnel` into one sentence: of the agent's words only the code, as they hold the token."""
     path = conf.PyngrokConfig().ngrok_path
     if isinstance(error, PyngrokNgrokInstallError):
         return f"the ngrok agent could not be downloaded: check the network, or put it at {path} yourself."
