@@ -23,6 +23,8 @@ COMPANY_SHARE, COMPANY_SECONDS = 0.1, (0.005, 0.05)
 # How long a request may wait for its turn, and one of many inputs after another.
 PATIENCE_SECONDS = 30
 MAX_INPUTS = 4_000  # of all requests
+# Which part of all requests may be those of one visitor, and of one address; a browser opens six connections.
+SHARES = (1 / 6, 1 / 2)
 
 Input = Mapping[str, str]
 IsGone = Callable[[], bool] | None
@@ -57,13 +59,12 @@ class Batcher:
         """Wait for requests."""
         self._answer_one, self._answer_many = answer_one, answer_many
         self._threads, self._max_requests = threads, max_requests
-        self._at_once = max(2, max_requests // 6)  # requests of one visitor; a browser opens six connections
         self._batch_size = BATCH_SIZE if answer_many else 1
         self._pool: ThreadPoolExecutor | None = None
         self._queue: list[_Place] = []  # a heap
         self._clock, self._number = 0.0, itertools.count()  # characters: the turn of what was taken last
         self._changed = threading.Condition()
-        self._requests: list[tuple[str | None, int]] = []  # of those inside `answer`, who asks and how many inputs
+        self._requests: list[tuple[Sequence[str], int]] = []  # of those inside `answer`, who asks and how many inputs
         self._last_size, self._last_seconds = 1, 0.0  # of the batch before
         self.is_stuck = False  # whether somebody waits for too long, and no batch has been finished since
 
@@ -72,21 +73,22 @@ class Batcher:
         """How many inputs wait or are being answered."""
         return sum(number for _, number in self._requests)
 
-    def answer(self, inputs: Sequence[Input], visitor: str | None = None, is_gone: IsGone = None) -> list[Any]:
+    def answer(self, inputs: Sequence[Input], askers: Sequence[str] = (), is_gone: IsGone = None) -> list[Any]:
         """Answer the inputs of one request; blocks until it is done. An answer may be the exception that it raised.
 
         Args:
             inputs: any number.
-            visitor: who asks, if no visitor may take the places of all others.
+            askers: who asks, as visitor and as address, so that nobody takes all places.
             is_gone: whether the client has hung up, so that what is not yet begun may be dropped.
 
         Raises:
-            ApiError: 503, too many requests or inputs wait, or one waited too long; 429, too many are this visitor's.
+            ApiError: 503, too many requests or inputs wait, or one waited too long; 429, too many are these askers'.
         """
-        request = (visitor, len(inputs))
+        request = (askers, len(inputs))
         with self._changed:
-            if visitor and [one for one, _ in self._requests].count(visitor) >= self._at_once:
-                raise ApiError(429, retry_after=1)
+            for asker, share in zip(askers, SHARES, strict=False):
+                if sum(asker in those for those, _ in self._requests) >= share * self._max_requests:
+                    raise ApiError(429, retry_after=1)
             if len(self._requests) >= self._max_requests or self.inputs + len(inputs) > MAX_INPUTS:
                 seconds = self.inputs * self._last_seconds / self._last_size
                 raise ApiError(503, retry_after=min(60, math.ceil(seconds) + 1))

@@ -33,6 +33,7 @@ class Service:
     Attributes:
         name: what it is called among several on one port.
         together: all on that port.
+        errors: how often it errs in 100 answers, as far as that was measured.
     """
 
     def __init__(
@@ -68,14 +69,10 @@ class Service:
             raise ValueError(f"expected a function of {', '.join(self.names)}, got one of {', '.join(names)}")
         self._function: Any = inference_fn
         self.info = dict(getattr(inference_fn, "info", {}))
+        accuracy = self.info.get("accuracy")
+        self.errors = round(100 * (1 - float(accuracy))) if accuracy else None
         self.examples = [list(texts) for texts in getattr(inference_fn, "examples", ())]
         self.can_explain = hasattr(inference_fn, "explain_fn")
-
-    @property
-    def errors(self) -> int | None:
-        """How often it errs in 100 answers, as far as that was measured."""
-        accuracy = self.info.get("accuracy")
-        return round(100 * (1 - float(accuracy))) if accuracy else None
 
     @property
     def comparable(self) -> list["Service"]:
@@ -96,8 +93,8 @@ class Service:
             except ApiError as error:
                 results.append(error)
         good = [result for result in results if isinstance(result, dict)]
-        visitor = name_visitor() if is_public() else None
-        answers = iter(batcher.answer(good, visitor, request.environ.get("waitress.client_disconnected")))
+        askers = (name_visitor(), f"all at {request.remote_addr}") if is_public() else ()
+        answers = iter(batcher.answer(good, askers, request.environ.get("waitress.client_disconnected")))
         return [check_answer(next(answers)) if isinstance(result, dict) else result for result in results]
 
     def _answer_one(self, batcher: Batcher, value: Any) -> Any:

@@ -157,6 +157,18 @@ def test_overload_is_refused_at_once_and_the_page_still_opens(serve_app: Serve) 
     assert ask(server, "다시").status == 200
 
 
+def test_neither_a_visitor_nor_an_address_takes_all_places() -> None:
+    model = Model()
+    batcher = Batcher(lambda fields: model(**fields), model.batch_fn, max_requests=12)
+    with ThreadPoolExecutor(16) as pool:
+        hold(model, pool, lambda text: batcher.answer([{"sentence": text}]), [])
+        askers = [("greedy", "here")] * 4 + [(f"cookie {number}", "here") for number in range(6)] + [("other", "there")]
+        asked = [pool.submit(batcher.answer, [{"sentence": "글"}], asker) for asker in askers]
+        wait_until(lambda: sum(one.done() for one in asked) == 4)
+        model.gate.set()
+        assert [one.exception() is None for one in asked].count(True) == 2 + 4 + 1 and asked[-1].result()
+
+
 def test_a_function_that_hangs_is_not_ready(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Model()
     server = serve_app(model)
