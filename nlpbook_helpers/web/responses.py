@@ -118,7 +118,7 @@ def answer_error(error: HTTPException) -> Response:
     """Answer programs in JSON and browsers with a small page; never with a trace."""
     known = error if isinstance(error, ApiError) else ApiError(error.code or 500)
     status = error.code or 500
-    is_api = request.path in ("/api", "/openapi.json") or request.path.startswith("/api/")
+    is_api = request.path.startswith(("/api", "/openapi.json"))
     if not is_api and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         described = known.describe(find_words()["language"]) | {"request_id": g.number}
         response = current_app.make_response(render_template("error.html", status=status, **described))
