@@ -46,6 +46,7 @@ BAD_BODIES = [
     (ONE, [["a"]], 422, "wrong_type", None, r"JSON 객체가 필요합니다 \(받은 것: \[…\]\)"),
     (ONE, {}, 422, "missing_field", "sentence", r"문장\(sentence\) 칸이 빠졌습니다"),
     (ONE, {"x": 1}, 422, "unknown_field", "x", '모르는 이름 "x" 값이 있습니다'),
+    (ONE, {f"x{number}": 1 for number in range(9_999)}, 422, "unknown_field", "x0", '모르는 이름 "x0" 값이 있습니다'),
     (ONE, {"sentence": {"a": 1}}, 422, "wrong_type", "sentence", r"문자열이어야 합니다 \(받은 것: \{…\}\)"),
     (ONE, {"sentence": ""}, 422, "empty_text", "sentence", r"문장\(sentence\) 칸이 비어 있습니다"),
     (ONE, {"sentence": "\u200b\ufeff\u3164\u00ad \u2800\ufe0f\0"}, 422, "empty_text", "sentence", "칸이 비어 있습니다"),
