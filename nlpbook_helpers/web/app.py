@@ -4,7 +4,7 @@ import mimetypes
 import re
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,9 @@ from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from nlpbook_helpers.web import access
+from nlpbook_helpers.web import access, responses
 from nlpbook_helpers.web.language import find_words
-from nlpbook_helpers.web.metrics import show_metrics
-from nlpbook_helpers.web.responses import answer_error, finish, hash_static_files
 from nlpbook_helpers.web.service import Service
-
-API_PATHS = ("/api", "/api/batch", "/api/explain", "/api/feedback")
 
 # Windows may call scripts text/plain; browsers then refuse to run them.
 mimetypes.add_type("text/javascript", ".js")
@@ -35,15 +31,6 @@ def say(words: str) -> None:
 
 class WebServiceApp(Flask):
     """The Flask app of an inference function; `app.extensions["nlpbook"]` is its `Service`."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """Stand alone: `join_apps` adds others, by the path below which they are found."""
-        super().__init__(*args, **options)
-        self.joined: dict[str, Flask] = {}
-
-    def wsgi_app(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        """Hand what is below the path of another to it."""
-        return DispatcherMiddleware(super().wsgi_app, self.joined)(environ, start_response)
 
     def run(self, *args: Any, **options: Any) -> None:
         """Run Flask's own server, as the book does, and say how this page gets a public address."""
@@ -85,10 +72,10 @@ def get_web_service_app(
     """
     if requests_per_minute < 1:
         raise ValueError(f"requests_per_minute: expected 1 or more, got {requests_per_minute}")
-    service = Service(inference_fn, title, max_chars, requests_per_minute, feedback_file, public_feedback)
-    app = WebServiceApp(__name__, static_url_path=f"/static/{hash_static_files()}")
-    app.extensions["nlpbook"], service.trusted_hosts = service, trusted_hosts
-    _configure(app, cors_origins)
+    settings = (title, max_chars, requests_per_minute, trusted_hosts, feedback_file, public_feedback)
+    app = WebServiceApp(__name__, static_url_path=f"/static/{responses.hash_static_files()}")
+    app.extensions["nlpbook"] = service = Service(inference_fn, *settings)
+    _configure(app, service, cors_origins)
     _add_paths(app, service)
     return app
 
@@ -111,21 +98,19 @@ def join_apps(apps: Mapping[str, Flask]) -> Flask:
     if not apps or not all(re.fullmatch(r"(?!\.+$)[^/?#\s]+", name) for name in apps):
         raise ValueError(f"join_apps: expected apps by names without '/', '?', '#' and spaces, got {list(apps)}")
     first = next(iter(apps.values()))
-    together = [app.extensions["nlpbook"] for app in apps.values()]
-    for name, app in apps.items():
-        service: Service = app.extensions["nlpbook"]
-        service.name, service.together = name, together
-        service.limit, service.wrong_keys = together[0].limit, together[0].wrong_keys
-        app.secret_key, cookie = first.secret_key, "SESSION_COOKIE_NAME"
-        app.config[cookie] = first.config[cookie]
+    together: list[Service] = [app.extensions["nlpbook"] for app in apps.values()]
+    for (name, app), service in zip(apps.items(), together, strict=True):
+        service.name, service.together, service.limit = name, together, together[0].limit
+        app.secret_key = first.secret_key
+        app.config["SESSION_COOKIE_NAME"] = first.config["SESSION_COOKIE_NAME"]
     # A WSGI server gives paths as bytes, written as characters of Latin-1.
-    vars(first)["joined"] = {f"/models/{name}".encode().decode("latin-1"): app for name, app in apps.items()}
+    mounts = {f"/models/{name}".encode().decode("latin-1"): app for name, app in apps.items()}
+    first.wsgi_app = DispatcherMiddleware(first.wsgi_app, mounts)
     return first
 
 
-def _configure(app: Flask, cors_origins: Sequence[str]) -> None:
+def _configure(app: Flask, service: Service, cors_origins: Sequence[str]) -> None:
     """Set what holds for every request: who may come in, how much may be sent, which headers an answer has."""
-    service: Service = app.extensions["nlpbook"]
     app.config["MAX_CONTENT_LENGTH"] = service.max_bytes
     # Browsers keep one jar for all ports of a host: a second page must not overwrite the first one's cookie.
     cookie = f"nlpbook_session_{secrets.token_hex(4)}"
@@ -136,13 +121,13 @@ def _configure(app: Flask, cors_origins: Sequence[str]) -> None:
     if wrong := [origin for origin in cors_origins if not re.fullmatch(r"\*|https?://[^/*\s]+", origin)]:
         raise ValueError(f"cors_origins: expected '*' or as https://example.org, got {wrong}: give no path or pattern")
     if cors_origins:
-        options = {"origins": list(cors_origins), "expose_headers": ["Retry-After"]}
-        CORS(app, resources=dict.fromkeys(API_PATHS, options), methods=["POST"])
+        CORS(app, resources="/api.*", origins=list(cors_origins), methods=["POST"], expose_headers=["Retry-After"])
+    app.before_request(responses.begin)
     app.before_request(lambda: access.check_host(service.trusted_hosts))
-    app.before_request(lambda: access.require_key(service.wrong_keys))
-    app.after_request(finish)
+    app.before_request(lambda: access.require_key(service.limit))
+    app.after_request(responses.finish)
     app.context_processor(find_words)
-    app.register_error_handler(HTTPException, answer_error)
+    app.register_error_handler(HTTPException, responses.answer_error)
 
 
 def _add_paths(app: Flask, service: Service) -> None:
@@ -150,10 +135,10 @@ def _add_paths(app: Flask, service: Service) -> None:
     app.add_url_rule("/", "page", service.show_page)
     app.add_url_rule("/healthz", "healthz", lambda: {"status": "ok"})
     app.add_url_rule("/readyz", "readyz", service.is_ready)
-    app.add_url_rule("/metrics", "metrics", lambda: show_metrics(service.together))
+    app.add_url_rule("/metrics", "metrics", lambda: responses.show_metrics(service.together))
     app.add_url_rule("/docs", "docs", service.show_docs)
     app.add_url_rule("/openapi.json", "openapi", service.describe)
-    app.add_url_rule("/api", "api", lambda: service.answer_one(service.answers, credits=1), methods=["POST"])
+    app.add_url_rule("/api", "api", service.answer, methods=["POST"])
     app.add_url_rule("/api/batch", "batch", service.answer_batch, methods=["POST"])
     app.add_url_rule("/api/explain", "explain", service.explain, methods=["POST"])
     app.add_url_rule("/api/feedback", "feedback", service.keep_feedback, methods=["POST"])

@@ -1,57 +1,41 @@
 """What waitress does with one connection, made fit for strangers: crowds, slow readers, broken and ambiguous HTTP."""
 
-import json
-import secrets
 import time
 from collections import Counter
 from typing import Any
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
-from waitress.task import ErrorTask
+from waitress.task import WSGITask
 
-from nlpbook_helpers.web.language import choose_language
-from nlpbook_helpers.web.requests import ApiError, describe_error
-from nlpbook_helpers.web.responses import SECURITY_HEADERS, log_request
-
-MAX_UNFINISHED = 100
-"""Connections that wait for their client; each further one closes another."""
-REQUEST_SECONDS, READ_SECONDS = 60, 30
-"""How long a request may take to arrive, byte by byte; and how long a reader may take nothing of an answer."""
+MAX_UNFINISHED = 100  # connections that wait for their client; each further one closes another
+REQUEST_SECONDS = 60  # how long a request may take to arrive, byte by byte
+READ_SECONDS = 30  # how long a reader may take nothing of an answer
+# Requests that may stand in line on one connection; no browser or proxy sends a second before the first's answer.
 MAX_AHEAD = 8
-"""Requests that may stand in line on one connection; no browser or proxy sends a second before the first's answer."""
+REFUSED = "nlpbook.refused"  # the WSGI environment's name for the status with which waitress refuses a request
 
 
-class _JsonErrorTask(ErrorTask):
-    """What waitress itself refuses (a body beyond its limit, broken HTTP) is answered like by the app."""
+class _RefusalTask(WSGITask):
+    """What waitress itself refuses (a body beyond its limit, broken HTTP) is said by the app, like all else."""
 
     request: Any
-    channel: Any
 
-    def execute(self) -> None:
-        began, error = time.monotonic(), self.request.error
-        language = choose_language(self.request.headers.get("ACCEPT_LANGUAGE", ""))
-        number = secrets.token_hex(4)
-        described = describe_error(ApiError(error.code), language) | {"request_id": number}
-        body = json.dumps({"error": described}).encode()
-        self.status = f"{error.code} {error.reason}"
-        headers = {"Content-Type": "application/json", "X-Request-Id": number, **SECURITY_HEADERS}
-        self.response_headers = list(headers.items())
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-        if self.channel.server.is_logged:
-            method, path = (getattr(self.request, name, "-") for name in ("command", "path"))
-            log_request(self.channel.addr[0], method, path, error.code, began, number)
+    def get_environment(self) -> dict[str, Any]:
+        self.set_close_on_finish()  # what follows on this connection may be part of the same request
+        return super().get_environment() | {REFUSED: self.request.error.code}
 
 
 class _Parser(HTTPRequestParser):
     """Refuses a request whose end is unclear: a proxy in between may see another."""
 
+    # of a request that is broken before it says so
+    command, path, query, request_uri, url_scheme = "GET", "/", "", "/", "http"  # type: ignore[assignment]
+
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
-        except TransferEncodingNotImplemented as error:  # the client's fault, and not one of the server
+        except (TransferEncodingNotImplemented, ValueError) as error:  # the client's fault, and not one of the server
             raise ParsingError(*error.args) from None
         # waitress keeps the header only where it has not heeded it: in HTTP/1.0, which has no such thing
         if "TRANSFER_ENCODING" in self.headers or (self.chunked and "CONTENT_LENGTH" in self.headers):
@@ -62,7 +46,7 @@ class Channel(HTTPChannel):
     """A connection. Who opens many and sends or reads nothing, or a byte now and then, keeps nobody else out."""
 
     server: Any
-    error_task_class, parser_class = _JsonErrorTask, _Parser
+    error_task_class, parser_class = _RefusalTask, _Parser  # type: ignore[assignment]
 
     def __init__(self, server: Any, *args: Any, **options: Any) -> None:
         super().__init__(server, *args, **options)

@@ -9,8 +9,7 @@ from typing import Any
 
 from nlpbook_helpers.web.requests import ApiError
 
-MAX_BYTES = 16 * 2**20
-"""Size of the file beyond which no more is taken."""
+MAX_BYTES = 16 * 2**20  # size of the file beyond which no more is taken
 
 
 class Feedback:
@@ -33,9 +32,8 @@ class Feedback:
         if path.exists():
             try:
                 with path.open(encoding="utf-8-sig", newline="") as file:  # a spreadsheet writes a mark before it
-                    rows = csv.reader(file)
-                    header = next(rows, self._columns)
-                    self.count = sum(1 for _ in rows)
+                    header, *rows = [*csv.reader(file)] or [self._columns]
+                self.count = len(rows)
             except (UnicodeDecodeError, csv.Error) as error:
                 raise ValueError(f"{path}: expected a CSV file in UTF-8, got another ({error}): save it so") from None
             if header != self._columns:

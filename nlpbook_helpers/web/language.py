@@ -1,37 +1,23 @@
 """In which language do page and API speak? Korean and English; their words are data, in `templates/`."""
 
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flask import request
-from werkzeug.datastructures import Accept
-from werkzeug.http import parse_accept_header
 
-LANGUAGES: tuple[str, ...] = ("ko", "en")
-"""In the order in which the files give their words."""
+LANGUAGES: tuple[str, ...] = ("ko", "en")  # in the order in which the files give their words
 _TEMPLATES = Path(__file__).with_name("templates")
+# Every refusal's status, `code` and sentences: by pydantic's name, ours, or the status alone.
 SENTENCES: dict[str, tuple[int, str, str, str]] = tomllib.loads((_TEMPLATES / "sentences.toml").read_text("utf-8"))
-"""Every refusal's status, `code` and sentences: by pydantic's name, ours, or the status alone."""
+# Everything else that the page says.
 WORDS: dict[str, tuple[str, str]] = tomllib.loads((_TEMPLATES / "words.toml").read_text("utf-8"))
-"""Everything else that the page says."""
-
-
-def choose_language(accepted: str | None) -> str:
-    """Return the language for an `Accept-Language`: Korean if nothing is asked for, English for who reads neither."""
-    wanted = [tag.partition("-")[0].lower() for tag, quality in parse_accept_header(accepted, Accept) if quality]
-    return next((tag for tag in wanted if tag in LANGUAGES), "ko" if not wanted or "*" in wanted else "en")
 
 
 def get_api_language() -> str:
-    """Return the language of the request's error messages."""
-    return choose_language(request.headers.get("Accept-Language"))
-
-
-def get_title_key(names: Sequence[str]) -> str:
-    """Return which of `WORDS` is the title of a page without one of its own."""
-    return f"title_{min(2, len(names))}"
+    """Return the language of error messages: Korean if none is asked for, English for who reads neither."""
+    wanted = [tag.partition("-")[0].lower() for tag, quality in request.accept_languages if quality]
+    return next((tag for tag in wanted if tag in LANGUAGES), "ko" if not wanted or "*" in wanted else "en")
 
 
 def find_words() -> dict[str, Any]:
@@ -39,6 +25,6 @@ def find_words() -> dict[str, Any]:
     chosen = request.args.get("lang") or request.cookies.get("nlpbook_language")
     language = chosen if chosen in LANGUAGES else get_api_language()
     words = {key: both[LANGUAGES.index(language)] for key, both in WORDS.items()}
-    get_title = lambda service: service.own_title or words[get_title_key(service.names)]  # noqa: E731
+    get_title = lambda service: service.own_title or words[service.title_key]  # noqa: E731
     say = lambda key, **values: words[key].format(**values)  # noqa: E731
     return {"language": language, "words": words, "say": say, "get_title": get_title}

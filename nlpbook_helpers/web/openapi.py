@@ -8,16 +8,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
 
-DATA: Any = {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"}
-WIDTH: Any = {"type": "string", "description": "the same probability in percent, such as 98.76%"}
+from nlpbook_helpers.web.requests import find_example
+
+# The book's strings of each label.
+BARS: Any = {
+    "_data$": {"type": "string", "description": "a label and its probability, such as 긍정 0.9876"},
+    "_width$": {"type": "string", "description": "the same probability in percent, such as 98.76%"},
+}
 REFUSED = "refused: error.code says why, and after a 429 or 503, Retry-After in how many seconds to ask again"
 PROMISE = (
     "Addresses below /api and the names in their answers stay; names may be added, so pass over unknown ones. "
     "What changes its meaning goes to /api/v2. Messages follow Accept-Language: ko or en."
 )
-_FILE = Path(__file__).with_name("templates") / "examples.toml"
-EXAMPLES: dict[str, Any] = tomllib.loads(_FILE.read_text("utf-8"))
-"""What is answered, by the name of the model."""
+# What is answered, by the name of the model.
+EXAMPLES = tomllib.loads(Path(__file__).with_name("templates").joinpath("examples.toml").read_text("utf-8"))
 
 
 class Error(BaseModel):
@@ -38,9 +42,7 @@ class Refusal(BaseModel):
 class Answer(BaseModel):
     """What the inference function returns: usually its inputs and the keys below."""
 
-    model_config = ConfigDict(
-        extra="allow", json_schema_extra={"patternProperties": {"_data$": DATA, "_width$": WIDTH}}
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra={"patternProperties": BARS})
     prediction: Any = Field(None, description="the most probable label")
     label: str | None = Field(None, description="the same, one of the names in probabilities")
     probabilities: dict[str, float] | None = Field(None, description="of each label; they sum to 1")
@@ -84,50 +86,48 @@ class Thanks(BaseModel):
     count: int
 
 
+# Of each address: operation id, summary, and what it answers.
 OPERATIONS: dict[str, tuple[str, str, type[BaseModel]]] = {
     "/api": ("predict", "Classify one input", Answer),
     "/api/batch": ("predictMany", "Classify many; an error stays its input's", Results),
     "/api/explain": ("explain", "Tell which tokens drove the answer", Explanation),
     "/api/feedback": ("giveFeedback", "Keep the right label of an input in a file on the server", Thanks),
 }
-"""Of each address: operation id, summary, and what it answers."""
 
 
-def describe_api(title: str, models: Mapping[str, type[BaseModel]], needs_key: bool) -> dict[str, Any]:
+def describe_api(title: str, bodies: Mapping[str, type[BaseModel]], needs_key: bool) -> dict[str, Any]:
     """Describe the API of one inference function.
 
     Args:
         title: of the page.
-        models: by address, what is sent there.
+        bodies: by address, what is sent there.
         needs_key: whether the server asks for its access key.
 
     Returns:
         An OpenAPI 3.1 document that JSON can hold.
     """
-    answers = [OPERATIONS[path][2] for path in models]
-    used = [(model, "validation") for model in dict.fromkeys([*models.values(), Refusal, *answers])]
-    schemas = models_json_schema(used, ref_template="#/components/schemas/{model}")[1]["$defs"]  # type: ignore[arg-type]
-    document = {
+    used: dict[Any, None] = dict.fromkeys([*bodies.values(), Refusal])
+    paths = {}
+    for path, body in bodies.items():
+        name, summary, answer = OPERATIONS[path]
+        used[answer] = None
+        responses = {"200": _refer(answer, "answered"), "default": _refer(Refusal, REFUSED)}
+        asked = {"requestBody": {"required": True} | _refer(body, "asked"), "responses": responses}
+        paths[path] = {"post": {"operationId": name, "summary": summary} | asked}
+    template = "#/components/schemas/{model}"
+    schemas = models_json_schema([(model, "validation") for model in used], ref_template=template)[1]["$defs"]
+    key = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if needs_key else {}
+    return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": "1", "description": PROMISE},
         "servers": [{"url": "."}],
-        "paths": {path: {"post": _describe_post(path, body)} for path, body in models.items()},
-        "components": {"schemas": schemas},
+        "paths": paths,
+        "components": {"schemas": schemas} | key,
+        "security": [{"key": []}] if needs_key else [],
     }
-    if needs_key:
-        document["security"] = [{"key": []}]
-        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    return document
 
 
-def _describe_post(path: str, body: type[BaseModel]) -> dict[str, Any]:
-    name, summary, answer = OPERATIONS[path]
-    request = {"required": True, "content": _refer(body)["content"]}
-    responses = {"200": _refer(answer), "default": _refer(Refusal, REFUSED)}
-    return {"operationId": name, "summary": summary, "requestBody": request, "responses": responses}
-
-
-def _refer(model: type[BaseModel], words: str = "answered") -> dict[str, Any]:
-    example = EXAMPLES.get(model.__name__) or model.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
+def _refer(model: type[BaseModel], words: str) -> dict[str, Any]:
+    example = EXAMPLES.get(model.__name__) or find_example(model)
     content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}
     return {"description": words, "content": {"application/json": content}}

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.web.feedback import Feedback
 from nlpbook_helpers.web.service import Service
 
@@ -26,18 +25,11 @@ def end_by(handler: Any) -> None:
 def wait_for_the_end(apps: Sequence[tuple[str, Any]]) -> None:
     """Wait for Ctrl-C; pressed again, it does not wait for the answers under way.
 
+    SIGHUP takes up checkpoints that were trained anew; but it means the end where the terminal is closed.
+
     Args:
-        apps: what SIGHUP reads anew, by checkpoint.
+        apps: what is read anew, by checkpoint.
     """
-    with suppress(KeyboardInterrupt):
-        _reload_at_sighup(apps)
-        while True:
-            time.sleep(60)
-    end_by(signal.SIG_DFL)
-
-
-def _reload_at_sighup(apps: Sequence[tuple[str, Any]]) -> None:
-    """Have SIGHUP take up checkpoints that were trained anew; but it means the end where the terminal is closed."""
     had_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN  # nohup
 
     def reload(*_: Any) -> None:
@@ -45,14 +37,18 @@ def _reload_at_sighup(apps: Sequence[tuple[str, Any]]) -> None:
             raise KeyboardInterrupt
         for checkpoint, app in apps:
             try:
-                classifier = nlpbook.Classifier.from_checkpoint(find_embedded(checkpoint))
+                classifier = nlpbook.Classifier.from_checkpoint(checkpoint)
                 app.extensions["nlpbook"].replace(classifier.inference_fn)
                 print(f"{checkpoint} was read anew: {classifier.info['checkpoint']}")
             except (ValueError, OSError) as error:  # half written, other texts: what was there before goes on
                 print(f"{checkpoint} stays as it was: {error}", file=sys.stderr)
 
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, reload)
+    with suppress(KeyboardInterrupt):
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, reload)
+        while True:
+            time.sleep(60)
+    end_by(signal.SIG_DFL)
 
 
 def _has_terminal() -> bool:

@@ -6,19 +6,20 @@ the Korean sentences are made, and it is the schema in the API's OpenAPI documen
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from typing import Annotated, Any
 
-from flask import Request
+from flask import request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 from werkzeug.exceptions import HTTPException
 
+from nlpbook_helpers.arguments import make_object
 from nlpbook_helpers.values import is_blank, normalize_text
 from nlpbook_helpers.web.language import LANGUAGES, SENTENCES
 
 FIELD_LABELS = {"sentence": "문장", "premise": "전제", "hypothesis": "가설"}
-BATCH_LIMIT = 1_000
-"""Most inputs of one `POST /api/batch`."""
+BATCH_LIMIT = 1_000  # most inputs of one `POST /api/batch`
 
 
 class ApiError(HTTPException):
@@ -32,21 +33,17 @@ class ApiError(HTTPException):
     """
 
     def __init__(self, kind: str | int, field: str | None = None, retry_after: int = 0, **words: Any) -> None:
-        """Look up what `describe_error` needs."""
+        """Look up what `describe` needs."""
         known = SENTENCES.get(str(kind)) or SENTENCES["400" if int(kind) < 500 else "500"]
         self.code, self.error_code, *sentences = known
         self.messages = dict(zip(LANGUAGES, (sentence.format(**words) for sentence in sentences), strict=True))
         super().__init__(description=self.messages["ko"])
         self.field, self.retry_after = field, retry_after
 
-
-def describe_error(error: HTTPException, language: str) -> dict[str, str | None]:
-    """Give code, message and field of an error; anything but an ApiError gets the words of its status."""
-    if not isinstance(error, ApiError):
-        error = ApiError(error.code or 500)
-    described = {"code": error.error_code, "message": error.messages[language], "field": error.field}
-    # Half a character, echoed from a request, cannot be encoded: it becomes a question mark.
-    return {name: text and text.encode("utf-8", "replace").decode() for name, text in described.items()}
+    def describe(self, language: str) -> dict[str, str | None]:
+        """Give code, message and field; half a character, echoed from a request, becomes a question mark."""
+        described = {"code": self.error_code, "message": self.messages[language], "field": self.field}
+        return {name: text and text.encode("utf-8", "replace").decode() for name, text in described.items()}
 
 
 def _check_text(text: str) -> str:
@@ -69,60 +66,45 @@ def make_models(names: Sequence[str], max_chars: int) -> list[type[BaseModel]]:
         max_chars: longest text accepted in one field, in characters.
     """
     documented: Any = {"minLength": 1, "pattern": r"\S"}  # what JSON Schema can say of a text that is not blank
-    fields: Any = {}
+    texts: Any = {}
     for number, name in enumerate(names):
         field = Field(title=FIELD_LABELS.get(name, name), max_length=max_chars, json_schema_extra=documented)
-        text = Annotated[StrictStr, field, AfterValidator(_check_text)]
         # A neutral name in the model: pydantic reserves some that a function may well use ("schema").
-        fields[f"text_{number}"] = (text, Field(alias=name))
-    example = dict.fromkeys(names, "…")
+        texts[f"text_{number}"] = (Annotated[StrictStr, field, AfterValidator(_check_text)], Field(alias=name))
     anything = {"description": "anything else is refused on its own, among the results"}
     items: Any = {"items": {"anyOf": [{"$ref": "#/components/schemas/Input"}, anything]}}
     inputs: Any = Annotated[list[Any], Field(min_length=1, max_length=BATCH_LIMIT, json_schema_extra=items)]
-    bodies: list[tuple[str, dict[str, Any], Any]] = [
-        ("Input", example, fields),
-        ("Batch", {"inputs": [example]}, {"inputs": (inputs, ...)}),
-        ("Feedback", {"input": example, "label": "…"}, {"input": (Any, ...), "label": (StrictStr, ...)}),
+    example = dict.fromkeys(names, "…")
+    return [
+        _make_model("Input", example, texts),
+        _make_model("Batch", {"inputs": [example]}, {"inputs": inputs}),
+        _make_model("Feedback", {"input": example, "label": "…"}, {"input": Any, "label": StrictStr}),
     ]
-    return [create_model(name, __config__=_make_config(example), **fields) for name, example, fields in bodies]
 
 
-def _make_config(example: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+def _make_model(name: str, example: dict[str, Any], fields: dict[str, Any]) -> type[BaseModel]:
+    """Make a model that knows these fields only, and an example."""
+    config = ConfigDict(extra="forbid", json_schema_extra={"examples": [example]})
+    return create_model(name, __config__=config, **fields)
 
 
-def _write_example(model: type[BaseModel]) -> str:
-    return json.dumps(model.model_config["json_schema_extra"]["examples"][0], ensure_ascii=False)  # type: ignore[index]
+def find_example(model: type[BaseModel]) -> Any:
+    """Return the example that a model was made with."""
+    return model.model_config["json_schema_extra"]["examples"][0]  # type: ignore[index]
 
 
-def read(request: Request, model: type[BaseModel]) -> dict[str, Any]:
-    """Read a request's JSON and check it against a model.
+def read(model: type[BaseModel]) -> Any:
+    """Read the request's JSON, in which a model is expected.
 
     Raises:
-        ApiError: 415 or 400, it is no JSON; or what `check` refuses.
+        ApiError: 415 or 400, it is no JSON, or a name stands in an object twice.
     """
     if request.mimetype != "application/json":
         raise ApiError("no_json_type", got=request.mimetype[:50] or "–")
     try:
-        value = json.loads(request.get_data(), object_pairs_hook=_make_object)
+        return json.loads(request.get_data(), object_pairs_hook=make_object)
     except (ValueError, RecursionError):
-        raise ApiError("no_json", example=_write_example(model)) from None
-    return check(value, model)
-
-
-def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a name that stands twice: readers differ in which of its values counts."""
-    if len(made := dict(pairs)) < len(pairs):
-        raise ValueError
-    return made
-
-
-def try_to_check(value: Any, model: type[BaseModel]) -> dict[str, Any] | ApiError:
-    """Check a value as `check` does, but return what is wrong with it."""
-    try:
-        return check(value, model)
-    except ApiError as error:
-        return error
+        raise ApiError("no_json", example=json.dumps(find_example(model), ensure_ascii=False)) from None
 
 
 def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
@@ -134,6 +116,8 @@ def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
     Raises:
         ApiError: 422, or 413 for what is too long, with the name of the first field at fault.
     """
+    if isinstance(value, dict):  # pydantic describes every unknown name: a million of them would take seconds
+        value = dict(islice(value.items(), len(model.model_fields) + 1))
     try:
         return model.model_validate(value).model_dump(by_alias=True)
     except ValidationError as refusal:
@@ -142,10 +126,13 @@ def check(value: Any, model: type[BaseModel]) -> dict[str, Any]:
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     kind = error["type"] if error["type"] in SENTENCES else "no_object"
     name = str(error["loc"][0])[:50] if error["loc"] else None
-    got = error["input"]
-    words: dict[str, Any] = {"name": _shorten(name), "got": _shorten(got), "example": _write_example(model)}
-    words["label"] = f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name or "이름"
-    words["length"] = len(got) if isinstance(got, str | list) else 0
+    words = {
+        "name": _shorten(name),
+        "label": f"{FIELD_LABELS[name]}({name})" if name in FIELD_LABELS else name or "이름",
+        "got": _shorten(error["input"]),
+        "length": len(error["input"]) if isinstance(error["input"], str | list) else 0,
+        "example": json.dumps(find_example(model), ensure_ascii=False),
+    }
     raise ApiError(kind, name, **words | error.get("ctx", {}))
 
 

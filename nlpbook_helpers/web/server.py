@@ -1,6 +1,5 @@
 """A production server (waitress) in a background thread, so that a notebook's cell returns at once."""
 
-import atexit
 import contextlib
 import errno
 import logging
@@ -9,25 +8,28 @@ import secrets
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any
 
 from flask import Flask
+from pyngrok.exception import PyngrokError
 from waitress import wasyncore
 from waitress.server import create_server
+from werkzeug.middleware.proxy_fix import ProxyFix
 
+from nlpbook_helpers.runtime import is_colab
 from nlpbook_helpers.web import connections
-from nlpbook_helpers.web.access import ACCESS_KEY, BEGAN, HANDED_ON_BY, IS_LOGGED, IS_PUBLIC, LOCAL_HOSTS, REQUEST_ID
+from nlpbook_helpers.web.access import ACCESS_KEY, HANDED_ON_BY, IS_LOGGED, LOCAL_HOSTS
 from nlpbook_helpers.web.app import say
 from nlpbook_helpers.web.service import MAX_EXPLANATIONS, MAX_REQUESTS, Service
-from nlpbook_helpers.web.tunnel import Tunnel, add_key, open_tunnel
+from nlpbook_helpers.web.tunnel import Tunnel, explain, find_token, say_no_link, show_in_colab
 
 PORT = 5000
+# Hosts that mean every address of this machine, and one of these.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognized, not bound)
-"""Hosts that mean every address of this machine, and one of these."""
-MAX_BODY_BYTES = 8 * 2**20
-"""Above the app's own limit, so that the app can say what is too long; what is beyond is not read."""
+WATCH_SECONDS = 2  # how often an open tunnel is looked after
+# Errors of a host that is none of this machine's.
+FOREIGN = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL)
 _open_servers: list["Server"] = []
 
 
@@ -38,30 +40,27 @@ class Server(contextlib.AbstractContextManager["Server"]):
         app: the app to serve.
         listener: socket on which it listens.
         asked_port: port that the user wanted, which may be another.
-        key: access key, or None for none.
+        key: access key that every visitor must bring, or None for none.
         access_log: write a line for each request to standard error.
+
+    Attributes:
+        url: address on this machine.
+        public_url: address on the internet, without the key, while a tunnel is open.
+        host: address it listens on, at `port`.
+        tunnel: how the public address is held open.
+        closed: set once it is closed.
     """
 
-    url: str
-    """Address on this machine."""
-    public_url: str | None = None
-    """Address on the internet, without the key, while a tunnel is open."""
-    host: str
-    """Address it listens on."""
-    key: str | None
-    """Access key that every visitor must bring."""
-    tunnel: Tunnel | None
-    """How the public address is held open."""
-
-    def __init__(
-        self, app: Flask, listener: socket.socket, asked_port: int, key: str | None, access_log: bool = False
-    ) -> None:
+    def __init__(self, app: Flask, listener: socket.socket, asked_port: int, key: str | None, access_log: bool) -> None:
         """Start to answer."""
-        self.host, self.port = listener.getsockname()[:2]
+        self.host: str = listener.getsockname()[0]
+        self.port: int = listener.getsockname()[1]
         self.asked_port, self.key, self._access_log = asked_port, key, access_log
-        host: str = WILDCARDS.get(self.host, self.host)
+        host = WILDCARDS.get(self.host, self.host)
         self.url = f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
-        self._app, self.tunnel, self.closed = app, None, threading.Event()
+        self.public_url: str | None = None
+        self.tunnel: Tunnel | None = None
+        self._app, self.closed = app, threading.Event()
         self._services: list[Service] = app.extensions["nlpbook"].together
         # One warning per queued request would fill the notebook's cell.
         logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -77,38 +76,68 @@ class Server(contextlib.AbstractContextManager["Server"]):
             connection_limit=2 * connections.MAX_UNFINISHED,
             channel_request_lookahead=1,  # without it nobody notices that a client has hung up
             max_request_header_size=2**16,
-            max_request_body_size=max(MAX_BODY_BYTES, *(2 * service.max_bytes for service in self._services)),
-            # X-Forwarded-Proto must reach the app, where it decides whether a cookie is Secure and nothing else.
-            clear_untrusted_proxy_headers=False,
+            # Above the app's own limit, so that the app can say what is too long; what is beyond is not read.
+            max_request_body_size=2 * max(service.max_bytes for service in self._services),
+            clear_untrusted_proxy_headers=False,  # `_answer` reads them
             asyncore_use_poll=True,
             ident="",
         )
-        self._waitress.channel_class, self._waitress.is_logged = connections.Channel, access_log
+        self._waitress.channel_class = connections.Channel
         self._thread = threading.Thread(target=self._waitress.run, name=f"nlpbook-web-{self.port}", daemon=True)
         self._thread.start()
         _open_servers.append(self)
-        atexit.register(self.close)
 
     def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Hand the request to the app with what holds for this server: one app may have several."""
         handed_on_by = "tunnel" if self.public_url else "proxy" if has_proxy(self._app) else None
-        environ |= {ACCESS_KEY: self.key, HANDED_ON_BY: handed_on_by, REQUEST_ID: secrets.token_hex(4)}
-        environ[IS_PUBLIC] = bool(handed_on_by) or self.host not in LOCAL_HOSTS
-        environ |= {IS_LOGGED: self._access_log, BEGAN: time.monotonic()}
-        return self._app(environ, start_response)
+        environ |= {ACCESS_KEY: self.key, HANDED_ON_BY: handed_on_by, IS_LOGGED: self._access_log}
+        # Handed on, a request comes from the last in X-Forwarded-For, whom tunnel or proxy saw itself. Anybody may send
+        # X-Forwarded-Proto, which decides whether a cookie is Secure and nothing else.
+        return ProxyFix(self._app, x_for=1 if handed_on_by else 0)(environ, start_response)
 
     @property
     def link(self) -> str:
         """The address to open or to share: the public one if there is one, with the key if one is asked for."""
-        return add_key(self.public_url or self.url, self.key)
+        return self._add_key(self.public_url or self.url)
+
+    def _add_key(self, url: str) -> str:
+        """Return the address that lets its reader in."""
+        return f"{url}/?key={self.key}" if self.key else url
+
+    def open_tunnel(self, token: str, wants_key: bool = False) -> None:
+        """Put this server on the internet if it can be, and print where, or one sentence saying why not."""
+        say("ngrok is opening a public address: this may take half a minute.")
+        if wants_key:  # before the tunnel opens: nobody may come in between
+            self.key = secrets.token_urlsafe(16)
+        try:
+            self.tunnel = tunnel = Tunnel(self.port, token)
+        except (PyngrokError, OSError) as error:
+            self.key = None if wants_key else self.key
+            say_no_link(explain(error))
+            return
+        if self.closed.is_set():  # meanwhile
+            tunnel.close()
+            return
+        self.public_url = tunnel.public_url
+        who = "anyone who has this link" if self.key else "anyone at all, as key=None"
+        say(f"Public link: {self.link} (open to {who})")
+        threading.Thread(target=self._watch, args=(tunnel, token), daemon=True).start()
+
+    def _watch(self, tunnel: Tunnel, token: str) -> None:
+        """Until this server is closed, notice a tunnel that is gone, say so and open another."""
+        while not self.closed.wait(WATCH_SECONDS):
+            if tunnel.public_url not in tunnel.list_urls():
+                self.tunnel = self.public_url = None
+                tunnel.close()
+                say("The public link has closed, as the ngrok agent has ended.")
+                return self.open_tunnel(token)
 
     def close(self) -> None:
         """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
-        if self not in _open_servers:
+        if self.closed.is_set():
             return
-        _open_servers.remove(self)
         self.closed.set()
-        atexit.unregister(self.close)
+        _open_servers.remove(self)
         if self.tunnel:
             self.tunnel.close()
         self.tunnel = self.public_url = None
@@ -117,9 +146,8 @@ class Server(contextlib.AbstractContextManager["Server"]):
         with contextlib.suppress(OSError):
             self._waitress.trigger.pull_trigger(lambda: wasyncore.close_all(self._sockets, ignore_all=True))
         self._thread.join(timeout=5)
-        if all(server._app is not self._app for server in _open_servers):
-            for service in self._services:
-                service.close()
+        for service in self._services:
+            service.close()
 
     def __exit__(self, *error: object) -> None:
         """Close."""
@@ -127,7 +155,7 @@ class Server(contextlib.AbstractContextManager["Server"]):
 
     def __repr__(self) -> str:
         """Show the addresses, but not the key: it would end in a notebook's output."""
-        key, state = "set" if self.key else None, "open" if self in _open_servers else "closed"
+        key, state = "set" if self.key else None, "closed" if self.closed.is_set() else "open"
         return f"Server(url={self.url!r}, public_url={self.public_url!r}, key={key}, {state})"
 
 
@@ -158,14 +186,17 @@ def serve(
     wanted = PORT if port is None else port
     for earlier in [server for server in _open_servers if wanted and wanted in (server.asked_port, server.port)]:
         earlier.close()
-    listener = _listen(host, wanted, may_move=port is None or _is_notebook())
-    if (host not in LOCAL_HOSTS or has_proxy(app)) and key == "auto":
+    listener = _listen(host, wanted, may_move=port is None)
+    if key == "auto" and (host not in LOCAL_HOSTS or has_proxy(app)):
         key = secrets.token_urlsafe(16)
     server = Server(app, listener, wanted, None if key == "auto" else key, access_log)
-    open_tunnel(server, tunnel, wants_random_key=key == "auto")
+    if token := find_token(tunnel):
+        server.open_tunnel(token, wants_key=key == "auto")
+    if tunnel and is_colab():
+        show_in_colab(server.port, bool(server.public_url))
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
     names = ", ".join(f'"{service.title}"' for service in app.extensions["nlpbook"].together)
-    say(f"Serving {names} at {add_key(server.url, server.key)} ({stop_hint})")
+    say(f"Serving {names} at {server._add_key(server.url)} ({stop_hint})")
     return server
 
 
@@ -200,18 +231,14 @@ def _listen(host: str, port: int, may_move: bool) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         why = str(error.strerror).partition(" (")[0].lower()  # the rest: where
-        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL):
+        if error.errno in FOREIGN:
             remedy = "take 127.0.0.1 for this machine alone, or 0.0.0.0 for all that can reach it"
             raise OSError(f"host: expected an address of this machine, got {host} ({why}): {remedy}") from None
-        if not may_move:
+        # In a notebook's cell, a page on another port is better than none.
+        is_notebook = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+        if not may_move and not is_notebook:
             remedy = "choose another port, or 0 for any free one"
             raise OSError(f"expected a free port of {host}, got {port} ({why}): {remedy}") from None
     listener = socket.create_server((host, 0), family=family)
     say(f"Port {port} cannot be used ({why}), so port {listener.getsockname()[1]} is used instead.")
     return listener
-
-
-def _is_notebook() -> bool:
-    """Tell whether a cell is running: there, a page on another port is better than none."""
-    ipython = sys.modules.get("IPython")
-    return bool(ipython and ipython.get_ipython())

@@ -61,7 +61,9 @@ def main() -> None:
     config = path.read_text(encoding="utf-8")
     modes = [one.stat().st_mode & 0o777 for one in (path, path.parent)]
     record = {"pid": os.getpid(), "arguments": arguments, "path": str(path), "config": config, "modes": modes}
-    Path(os.environ["FAKE_NGROK_RECORD"]).write_text(json.dumps(record), encoding="utf-8")
+    file = Path(os.environ["FAKE_NGROK_RECORD"])
+    file.with_suffix(".new").write_text(json.dumps(record), encoding="utf-8")
+    file.with_suffix(".new").replace(file)  # at once, as a test may be reading
     server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
     log("starting web service", obj="web", addr=f"127.0.0.1:{server.server_port}")
     while MODE in ("refused", "offline"):

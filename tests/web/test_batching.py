@@ -1,5 +1,6 @@
 """Requests that come at once: answered together, in turn, and each with its own fate."""
 
+import http.client
 import re
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def hold(model: Model, pool: ThreadPoolExecutor, ask: Callable[[str], Any], text
     answers = [pool.submit(ask, "첫째")]
     wait_until(lambda: model.batches)
     answers += [pool.submit(ask, text) for text in texts]
-    time.sleep(0.5)  # until they are in the queue
+    time.sleep(0.3)  # until they are in the queue
     return answers
 
 
@@ -119,14 +120,11 @@ def test_what_a_client_no_longer_wants_is_dropped(serve_app: Serve) -> None:
     server = serve_app(model)
     with ThreadPoolExecutor(4) as pool:
         answers = hold(model, pool, lambda text: ask(server, text), ["남은 글"])
-        leaving = subprocess.Popen(
-            [sys.executable, "-c", f"import urllib.request as u; u.urlopen(u.Request('{server.url}/api', "
-             "b'{\"sentence\": \"gone\"}', {'Content-Type': 'application/json'}))"],
-        )  # fmt: skip
-        time.sleep(1)
-        leaving.kill()
-        leaving.wait()
-        time.sleep(0.3)  # for the server to notice
+        leaving = http.client.HTTPConnection("127.0.0.1", server.port)
+        leaving.request("POST", "/api", b'{"sentence": "gone"}', {"Content-Type": "application/json"})
+        time.sleep(0.2)
+        leaving.close()
+        time.sleep(0.2)  # for the server to notice
         model.gate.set()
         assert [answer.result().status for answer in answers] == [200, 200]
     assert model.batches == [["첫째"], ["남은 글"]]
@@ -157,6 +155,18 @@ def test_overload_is_refused_at_once_and_the_page_still_opens(serve_app: Serve) 
         model.gate.set()
         assert {answer.result().status for answer in answers} == {200}
     assert ask(server, "다시").status == 200
+
+
+def test_neither_a_visitor_nor_an_address_takes_all_places() -> None:
+    model = Model()
+    batcher = Batcher(lambda fields: model(**fields), model.batch_fn, max_requests=12)
+    with ThreadPoolExecutor(16) as pool:
+        hold(model, pool, lambda text: batcher.answer([{"sentence": text}]), [])
+        askers = [("greedy", "here")] * 4 + [(f"cookie {number}", "here") for number in range(6)] + [("other", "there")]
+        asked = [pool.submit(batcher.answer, [{"sentence": "글"}], asker) for asker in askers]
+        wait_until(lambda: sum(one.done() for one in asked) == 4)
+        model.gate.set()
+        assert [one.exception() is None for one in asked].count(True) == 2 + 4 + 1 and asked[-1].result()
 
 
 def test_a_function_that_hangs_is_not_ready(serve_app: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 from web_client import BODY, answer_sentence, call, wait_until
 
 from nlpbook_helpers.web import Server, get_web_service_app, tunnel
+from nlpbook_helpers.web import server as web_server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the stand-in agent is a shell script")
 Serve = Callable[..., Server]
@@ -100,7 +101,7 @@ def test_without_a_key_visitors_of_a_tunnel_are_limited(
 def test_a_tunnel_that_dies_is_noticed_and_opened_again(
     agent: Agent, serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tunnel, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(web_server, "WATCH_SECONDS", 0.1)
     monkeypatch.setattr(tunnel, "START_TIMEOUT", 2)
     server = serve_app(tunnel="ngrok")
     first = agent.record["pid"]
