@@ -92,7 +92,7 @@ def read_bars(page: Any, place: str = "#result") -> list[str]:
 
 def analyse_many(page: Any, text: str = "", file: bytes = b"") -> list[list[str]]:
     """Give the second tab lines or a file, wait until all is answered, and read the table."""
-    page.get_by_role("tab").nth(1).click()
+    page.locator("#tab-many").check()
     if file:
         page.locator("#many-picker").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": file})
         page.wait_for_selector("#many-table:visible")
@@ -274,7 +274,7 @@ def test_the_other_language_and_the_way_back_find_file_results_and_history(page:
     page.get_by_role("link", name="pairs").click()
     expect(page.get_by_label("Premise")).to_have_value("좋은 글")
     page.go_back()
-    expect(page.get_by_role("tab", name="Many texts")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("radio", name="Many texts")).to_be_checked()
     assert page.locator("#many-text").input_value() == "하나\n둘" and page.locator("#many-table").is_hidden()
 
 
@@ -369,7 +369,7 @@ def test_a_weak_model_says_so_everywhere_and_pages_have_headings_of_their_own(pa
         "73 %" in page.locator("footer").inner_text()
         and "128토큰" in page.locator("footer [lang=ko]").all_inner_texts()[1]
     )
-    page.get_by_role("tab").nth(1).click()
+    page.locator("#tab-many").check()
     page.locator("#many-text").fill("나쁜 글")
     page.get_by_role("button", name="Analyse all").click()
     expect(page.locator("#many-result")).to_contain_text("wrong 27 times in 100")
@@ -435,7 +435,7 @@ def test_a_saved_table_keeps_the_columns_as_they_were(page: Any, serve_app: Serv
 
 def read_file(page: Any, content: bytes) -> tuple[list[str], bool]:
     """Choose a file in the second tab, and say which columns are read, and whether its first row is taken for names."""
-    page.get_by_role("tab").nth(1).click()
+    page.locator("#tab-many").check()
     page.locator("#many-picker").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
     page.wait_for_selector("#many-table:visible")
     chosen = page.evaluate("[...document.querySelectorAll('#many-table option:checked')].map(o => o.text)")
@@ -509,7 +509,7 @@ def test_a_row_opens_for_why(page: Any, serve_app: Serve) -> None:
     assert page.locator("tbody tr").count() == 2
     assert page.get_by_role("button", name="이건 오류").count() == 0, "what got no answer has no reasons"
     page.goto(serve_app(compare).url)
-    page.get_by_role("tab").nth(1).click()
+    page.locator("#tab-many").check()
     page.get_by_role("button", name="예문으로 해 보기").click()
     page.locator("#many-status", has_text="를 분석했습니다").wait_for()
     assert page.locator(".open-row").count() == 0, "nor has what cannot be explained"
@@ -522,7 +522,7 @@ def test_an_opened_row_stays_open_while_more_comes_in_and_when_sorted(page: Any,
 
     wait_and_answer.explain_fn = explain_sentence  # type: ignore[attr-defined]
     page.goto(serve_app(wait_and_answer).url)
-    page.get_by_role("tab").nth(1).click()
+    page.locator("#tab-many").check()
     page.locator("#many-text").fill("\n".join(f"글 {number}" for number in range(150)))
     page.get_by_role("button", name="모두 분석하기").click()
     page.get_by_role("button", name="글 25", exact=True).click()
@@ -575,7 +575,7 @@ def test_a_busy_server_is_waited_for(page: Any, serve_app: Serve) -> None:
     page.get_by_label("문장", exact=True).fill("글")
     page.locator("#submit").click()
     expect(page.locator("#submit")).to_contain_text("초 뒤에 다시")
-    page.get_by_role("tab", name="여러 문장").click()
+    page.locator("#tab-many").check()
     page.locator("#many-text").fill("하나\n둘")
     page.get_by_role("button", name="모두 분석하기").click()
     page.locator("#many-status", has_text="2개를 분석했습니다").wait_for()
@@ -628,7 +628,7 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
     page.set_viewport_size({"width": 320, "height": 640})
     page.get_by_role("link", name="pairs").click()
     expect(page.get_by_label("전제")).to_have_value("글")
-    page.get_by_role("tab", name="여러 쌍").click()
+    page.locator("#tab-many").check()
     page.get_by_role("button", name="예문으로 해 보기").click()
     page.locator("#many-status", has_text="를 분석했습니다").wait_for()
     check("many pairs on a small phone")

@@ -1,35 +1,35 @@
 // The answers of this visit, until the page is closed or loaded anew.
-import { byId, fields, isolate, make, makeButton } from "./dom.js";
+import { byId, fields, fill, isolate, make, makeButton } from "./dom.js";
 
 const MOST_ENTRIES = 20;
 
-let entries = [];
+export let entries = [];
+let askAgain;
 
-export const getEntries = () => entries;
+function makeEntry({ texts, name, shown }) {
+  const words = isolate(fields.map((field) => texts[field.name]).join(" → "), "entry-text");
+  const answer = make("span", { className: "entry-answer" }, `${name} ${shown}`);
+  return make("li", {}, makeButton([words, answer], "entry", () => askAgain(texts)));
+}
 
-export function setUpHistory(runAgain, kept = []) {
-  const makeEntry = ({ texts, name, shown }) => {
-    const button = makeButton("", "entry", () => runAgain(texts));
-    const words = fields.map((field) => texts[field.name]).join(" → ");
-    const answer = make("span", { className: "entry-answer" }, `${name} ${shown}`);
-    button.append(make("span", { className: "entry-text" }, isolate(words)), answer);
-    return make("li", {}, button);
-  };
-  const show = (wanted) => {
-    entries = wanted.slice(0, MOST_ENTRIES);
-    byId("history").hidden = !entries.length;
-    byId("history-count").textContent = entries.length;
-    byId("history-list").replaceChildren(...entries.map(makeEntry));
-  };
+function show(wanted) {
+  entries = wanted.slice(0, MOST_ENTRIES);
+  byId("history").hidden = !entries.length;
+  byId("history-count").textContent = entries.length;
+  fill(byId("history-list"), entries.map(makeEntry));
+}
+
+// The newest first; the same texts asked again move up.
+export function remember(texts, { name, shown }) {
+  const key = JSON.stringify(texts);
+  show([{ texts, name, shown }, ...entries.filter((entry) => JSON.stringify(entry.texts) !== key)]);
+}
+
+export function setUpHistory(onAsk, kept = []) {
+  askAgain = onAsk;
+  show(kept);
   byId("history-clear").addEventListener("click", () => {
     show([]);
     fields[0].focus();
   });
-
-  show(kept);
-  // The newest first; the same texts asked again move up.
-  return function remember(texts, { name, shown }) {
-    const key = JSON.stringify(texts);
-    show([{ texts, name, shown }, ...entries.filter((entry) => JSON.stringify(entry.texts) !== key)]);
-  };
 }
