@@ -163,10 +163,10 @@ def test_a_pair_and_its_calls_as_code(page: Any, serve_app: Serve) -> None:
         done = subprocess.run([*command, call], capture_output=True, text=True, timeout=60, encoding="utf-8")
         assert "둘째 줄" in done.stdout and "참 (entailment)" in done.stdout, done.stderr
     page.locator(".chip").nth(1).click()
-    expect(page.get_by_label("가설")).to_have_value("숙소에 주차장이 있다.")
-    page.get_by_label("가설").fill("")
+    expect(page.get_by_label("가설", exact=True)).to_have_value("숙소에 주차장이 있다.")
+    page.get_by_label("가설", exact=True).fill("")
     page.get_by_role("button", name="분석하기", exact=True).click()
-    expect(page.get_by_label("가설")).to_be_focused()
+    expect(page.get_by_label("가설", exact=True)).to_be_focused()
     assert "가설(hypothesis) 칸이 비어 있습니다" in page.locator("#error-hypothesis").inner_text()
 
 
@@ -253,8 +253,8 @@ def test_the_picker_takes_the_text_along_and_the_way_back_finds_it(page: Any, se
     field = page.get_by_label("문장", exact=True)
     field.fill("비가 온다 & 춥다")
     page.get_by_role("link", name="문장 관계 분류기 pairs").click()
-    expect(page.get_by_label("전제")).to_have_value("비가 온다 & 춥다")
-    assert page.get_by_label("가설").input_value() == "" and page.locator("#result[data-state=empty]").count() == 1
+    expect(page.get_by_label("전제", exact=True)).to_have_value("비가 온다 & 춥다")
+    assert page.get_by_label("가설", exact=True).input_value() == "" and page.locator("#result[data-state=empty]").count() == 1
     assert page.locator("#beside").count() == 0
     page.go_back()
     expect(field).to_have_value("비가 온다 & 춥다")
@@ -272,7 +272,7 @@ def test_the_other_language_and_the_way_back_find_file_results_and_history(page:
     page.get_by_role("button", name="Remove").click()
     page.locator("#many-text").fill("하나\n둘")
     page.get_by_role("link", name="pairs").click()
-    expect(page.get_by_label("Premise")).to_have_value("좋은 글")
+    expect(page.get_by_label("Premise", exact=True)).to_have_value("좋은 글")
     page.go_back()
     expect(page.get_by_role("radio", name="Many texts")).to_be_checked()
     assert page.locator("#many-text").input_value() == "하나\n둘" and page.locator("#many-table").is_hidden()
@@ -627,7 +627,7 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
     check("two beside each other")
     page.set_viewport_size({"width": 320, "height": 640})
     page.get_by_role("link", name="pairs").click()
-    expect(page.get_by_label("전제")).to_have_value("글")
+    expect(page.get_by_label("전제", exact=True)).to_have_value("글")
     page.locator("#tab-many").check()
     page.get_by_role("button", name="예문으로 해 보기").click()
     page.locator("#many-status", has_text="를 분석했습니다").wait_for()

@@ -1,17 +1,19 @@
 // One question: sends the form to the API and shows the answer. The other modules hang on it.
 import { makeAnswer, summarize } from "./answer.js";
 import { post, press } from "./api.js";
-import { askBeside, makeHash, setUpBeside } from "./beside.js";
+import { askBeside, makeHash, rename, setUpBeside } from "./beside.js";
 import { copy, showCalls } from "./calls.js";
-import { byId, fields, fill, make, makeButton, page, readTexts, say } from "./dom.js";
+import { byId, fields, fill, isolate, make, makeButton, page, readTexts, say } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { makeFeedback } from "./feedback.js";
-import { entries, remember, setUpHistory } from "./history.js";
 import { getMany, setUpMany } from "./many.js";
 
 const [form, submit, result, why, after] = ["form", "submit", "result", "why", "after"].map(byId);
 const [one, many] = ["tab-one", "tab-many"].map(byId);
+const MOST_ENTRIES = 20;
+
 let answered; // the texts of the last answer
+let entries = []; // { texts, name, shown }: the answers of this visit, until the page is closed or loaded anew
 
 // What belongs to an answer stands below it only while the state is "done": see answer.css.
 function show(state, ...children) {
@@ -79,6 +81,24 @@ function makeLinkButton(texts) {
   return make("div", { className: "send" }, button, note);
 }
 
+// The newest first; the same texts asked again move up.
+function remember(texts, { name, shown }) {
+  const key = JSON.stringify(texts);
+  showHistory([{ texts, name, shown }, ...entries.filter((entry) => JSON.stringify(entry.texts) !== key)]);
+}
+
+function showHistory(wanted) {
+  entries = wanted.slice(0, MOST_ENTRIES);
+  const buttons = entries.map(({ texts, name, shown }) => {
+    const words = isolate(Object.values(texts).join(" → "), "entry-text");
+    const answer = make("span", { className: "entry-answer" }, `${name} ${shown}`);
+    return makeButton([words, answer], "entry", () => askAbout(texts));
+  });
+  byId("history").hidden = !entries.length;
+  byId("history-count").textContent = entries.length;
+  fill(byId("history-list"), buttons.map((button) => make("li", {}, button)));
+}
+
 // Counts, calls and address follow the texts in the form.
 function follow() {
   for (const field of fields) {
@@ -93,8 +113,9 @@ function follow() {
   if (isHashNew()) history.replaceState(null, "", location.pathname + location.search);
 }
 
-// Lays down what this tab holds, for the same page in the other language and for the way back from another one.
-function keep() {
+// Lays down what this tab holds, for the same page in the other language and for the way back from another one;
+// another classifier's gets the texts.
+function keep({ currentTarget: link }) {
   const texts = readTexts();
   const address = location.pathname + (Object.values(texts).join("") ? makeHash(texts) : "");
   try {
@@ -102,6 +123,7 @@ function keep() {
   } catch {
     history.replaceState(null, "", address); // that was more than the browser takes
   }
+  if (link.dataset.fields && location.hash) link.hash = makeHash(rename(texts, link));
 }
 
 for (const link of document.querySelectorAll("a")) link.addEventListener("click", keep);
@@ -113,7 +135,7 @@ byId("language").addEventListener("click", (event) => {
 
 const kept = history.state;
 history.replaceState(null, "");
-setUpHistory(askAbout, kept?.entries);
+showHistory(kept?.entries ?? []);
 setUpMany(kept?.many);
 setUpBeside(() => answered);
 
@@ -132,6 +154,10 @@ form.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing || !fields.includes(event.target)) return;
   event.preventDefault();
   form.requestSubmit();
+});
+byId("history-clear").addEventListener("click", () => {
+  showHistory([]);
+  fields[0].focus();
 });
 document.querySelectorAll(".chip").forEach((chip, index) => {
   const texts = Object.fromEntries(fields.map((field, place) => [field.name, page.chips[index][place]]));

@@ -1,7 +1,7 @@
-// The other classifiers of this server: links that take the texts along, and an answer of one beside this page's own.
+// The other classifiers of this server: how a link takes the texts along, and an answer beside this page's own.
 import { makeAnswer } from "./answer.js";
 import { post } from "./api.js";
-import { byId, fill, make, makeNote, readTexts, say } from "./dom.js";
+import { byId, fill, make, makeNote, say } from "./dom.js";
 
 const [choice, place] = ["beside", "beside-answer"].map(byId);
 
@@ -9,7 +9,7 @@ const [choice, place] = ["beside", "beside-answer"].map(byId);
 export const makeHash = (texts) => `#${new URLSearchParams(texts)}`;
 
 // The texts in their order, under the names that another classifier gives them.
-function rename(texts, { dataset }) {
+export function rename(texts, { dataset }) {
   const values = Object.values(texts);
   return Object.fromEntries(JSON.parse(dataset.fields).map((name, index) => [name, values[index] ?? ""]));
 }
@@ -36,9 +36,4 @@ export function setUpBeside(getAnswered) {
     fill(place);
     askBeside(getAnswered());
   });
-  for (const link of document.querySelectorAll(".picker a")) {
-    link.addEventListener("click", () => {
-      if (location.hash) link.hash = makeHash(rename(readTexts(), link));
-    });
-  }
 }

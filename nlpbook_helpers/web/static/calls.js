@@ -1,4 +1,5 @@
 // The same question as a curl and as a Python call, quoted so that any text survives; and what copies them.
+import { post } from "./api.js";
 import { byId, make, page, say } from "./dom.js";
 
 // The real key is in a cookie that no script can read; its stand-in is ASCII, as headers are.
@@ -49,4 +50,11 @@ export async function copy(button, text) {
 
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", () => copy(button, byId(button.dataset.copies).textContent));
+}
+
+// The guide to the API has the calls of each address. Only an answer tells which labels there are.
+for (const section of document.querySelectorAll("[data-body]")) {
+  const body = JSON.parse(section.dataset.body.replaceAll("…", say("sample_text")));
+  if (body.label) body.label = await post("api", body.input).then(({ prediction }) => prediction, String);
+  showCalls(section.id, section.dataset.path, body);
 }

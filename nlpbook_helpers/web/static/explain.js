@@ -30,14 +30,13 @@ function makeExplanation({ prediction, tokens, completeness }, texts) {
   );
   const words = Object.values(parts).flat().filter((part) => part.score !== undefined);
   const strongest = findStrongest(words.map((word) => word.score));
-  const makeKey = (side) => [make("mark", { className: side, ariaHidden: "true" }, "가"), ` ${say(`why_${side}`, { name })}`];
   const [sum, difference] = [completeness?.sum ?? 0, completeness?.difference ?? 0].map(formatScore);
   return [
     make("h2", { tabIndex: -1 }, say("why_title", { name })),
     makeQuotes(texts, (_, field) => parts[field].map((part) => markPart(part, strongest))),
     Object.values(parts).map(sayWhatWasRead),
-    make("p", { className: "legend" }, [makeKey("for"), makeKey("against"), say("why_strength")].map((key) => make("span", {}, key))),
     makeStrongest(words, name),
+    make("p", { className: "note legend" }, say("why_strength")),
     completeness && makeNote(say("why_check", { sum, difference })),
   ];
 }
@@ -58,8 +57,11 @@ function split(text, tokens) {
     if (!isSame) spaceBefore = start;
   }
   const ends = [0, ...words.map((word) => word.end)];
-  const parts = words.flatMap(({ start, end, score }, index) => [{ text: slice(ends[index], start) }, { text: slice(start, end), score }]);
-  return [...parts, { text: slice(ends.at(-1)) }];
+  const parts = words.map(({ start, end, score }, index) => [
+    { text: slice(ends[index], start) },
+    { text: slice(start, end), score },
+  ]);
+  return [...parts.flat(), { text: slice(ends.at(-1)) }];
 }
 
 // Of a text longer than the model reads at once, one window is explained, or what is left after cutting: say which part.
@@ -78,7 +80,7 @@ function markPart({ text, score = 0 }, strongest) {
   return make("mark", { className, title: formatScore(score), style: `--strength: ${strength.toFixed(3)}` }, text);
 }
 
-// The strongest words as plain text: for touch, keyboard and screen reader, which have no tooltip. Each stands here
+// The strongest words beside the colours' meaning, as plain text: for touch, keyboard and screen reader, which have no tooltip. Each stands here
 // once, however often it is in the texts: on the side of the sum of its scores.
 function makeStrongest(words, name) {
   const scores = new Map();
@@ -87,12 +89,12 @@ function makeStrongest(words, name) {
     scores.set(word, (scores.get(word) ?? 0) + score);
   }
   const weakest = WEAKEST_MARKED * findStrongest([...scores.values()]);
-  const makeGroup = (title, sign) => {
+  const makeGroup = (side, sign) => {
     const chosen = [...scores].filter(([, score]) => sign * score >= weakest);
     const first = chosen.sort((a, b) => sign * (b[1] - a[1])).slice(0, MOST_LISTED);
     const items = first.map(([word, score]) => make("dd", {}, isolate(word), ` ${formatScore(score)}`));
-    return items.length > 0 && make("div", {}, make("dt", {}, title), items);
+    const key = make("mark", { className: side, ariaHidden: "true" }, "가");
+    return items.length > 0 && make("div", {}, make("dt", {}, key, ` ${say(`why_${side}`, { name })}`), items);
   };
-  const groups = [makeGroup(say("why_for_to", { name }), 1), makeGroup(say("why_against_to"), -1)];
-  return make("dl", { className: "strongest" }, groups);
+  return make("dl", { className: "strongest" }, makeGroup("for", 1), makeGroup("against", -1));
 }

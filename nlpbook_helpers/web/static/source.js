@@ -1,13 +1,14 @@
 // Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
 import { decode, parseTable } from "./csv.js";
-import { byId, fields, fill, getLabel, make, makeButton, page, say } from "./dom.js";
+import { byId, fields, fill, getLabel, make, page, say } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
-const LONG_PASTE = 100; // lines
 const LABEL_NAMES = ["label", "gold_label", "정답", "레이블", "라벨"];
-const [input, place, picker, panel] = ["many-text", "many-table", "many-picker", "panel-many"].map(byId);
+const [panel, input, picker, place, about] = ["panel-many", "many-text", "many-picker", "many-table", "many-about"].map(byId);
+const header = place.querySelector("input");
+const selects = [...place.querySelectorAll("select")]; // of each field's column, and last of the right labels'
 
-let table; // { title, rows, hasHeader, columns: which cell is each field's, and last, the right label's (-1: none) }
+let table; // { title, rows, hasHeader, columns: the number chosen in each of `selects`, -1 for none }
 let announceChange;
 
 export const getSource = () => ({ text: input.value, table });
@@ -18,8 +19,8 @@ const normalize = (cell = "") => cell.trim().normalize("NFC");
 function findColumns(rows) {
   const header = rows[0].map((cell) => normalize(cell).toLowerCase());
   // By the function's own names, the page's, and those that `predict` knows.
-  const own = [fields.map((field) => field.name.toLowerCase()), fields.map((field) => getLabel(field).toLowerCase())];
-  const usual = [...own, ...page.columns];
+  const own = [fields.map((field) => field.name), fields.map(getLabel)];
+  const usual = [...own, ...page.columns].map((names) => names.map((name) => name.toLowerCase()));
   const known = usual.map((names) => names.map((name) => header.indexOf(name))).find((columns) => !columns.includes(-1));
   const label = header.findIndex((cell) => LABEL_NAMES.includes(cell));
   // Under other names: a word above numbers names their column, and the texts are what is longest.
@@ -91,43 +92,20 @@ function showTable() {
   input.hidden = Boolean(table);
   place.hidden = !table;
   if (!table) return;
-  const { title, rows, hasHeader } = table;
+  const { title, rows, hasHeader, columns } = table;
   const count = rows.length - (hasHeader ? 1 : 0);
   const wrapped = rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length; // a stray quote can take in rows
-  const onchange = () => {
-    table.hasHeader = header.checked;
-    announceChange();
-    showTable();
-    place.querySelector("input").focus(); // it was drawn anew
-  };
-  const header = make("input", { type: "checkbox", checked: hasHeader, onchange });
-  const remove = makeButton(say("remove"), "secondary", () => {
-    setSource({});
-    input.focus();
+  fill(about, make("strong", {}, title), " ", say("rows", { count }), " ", wrapped > 0 && say("wrapped", { count: wrapped }));
+  header.checked = hasHeader;
+  const names = getColumnNames().names.map((name, column) => {
+    const first = rows[0][column]?.slice(0, 20);
+    return hasHeader || !first ? name : `${name}: ${first}`;
   });
-  fill(
-    place,
-    make("p", {}, make("strong", {}, title), ` ${say("rows", { count })} `, wrapped > 0 && say("wrapped", { count: wrapped })),
-    fields.map((field, index) => makeColumnChoice(say("column_of", { name: getLabel(field) }), index)),
-    makeColumnChoice(say("label_column"), fields.length, make("option", { value: -1 }, say("no_column"))),
-    make("label", { className: "check" }, header, say("has_header")),
-    remove,
-  );
-}
-
-// A choice of the column of a field, or of the right labels.
-function makeColumnChoice(title, index, none) {
-  const { rows, hasHeader, columns } = table;
-  const onchange = () => {
-    columns[index] = Number(select.value);
-    announceChange();
-  };
-  const options = getColumnNames().names.map((name, column) => {
-    const first = hasHeader || !rows[0][column] ? "" : `: ${rows[0][column].slice(0, 20)}`;
-    return make("option", { value: column, selected: column === columns[index] }, name + first);
+  selects.forEach((select, index) => {
+    const none = index === fields.length && make("option", { value: -1 }, say("no_column"));
+    fill(select, none, names.map((name, column) => make("option", { value: column }, name)));
+    select.value = columns[index];
   });
-  const select = make("select", { onchange }, none, options);
-  return make("label", {}, title, select);
 }
 
 // `onChange` is called whenever other texts than before will be read; while `isLocked`, nothing is taken in.
@@ -136,18 +114,19 @@ export function setUpSource(onChange, isLocked) {
     showError();
     onChange();
   };
-  input.addEventListener("paste", (event) => {
-    // Chromium takes seconds to type a thousand lines itself; set at once they take none.
-    const pasted = event.clipboardData.getData("text/plain");
-    if (pasted.split("\n").length < LONG_PASTE || input.readOnly) return;
-    event.preventDefault();
-    input.setRangeText(pasted, input.selectionStart, input.selectionEnd, "end");
-    input.dispatchEvent(new Event("input"));
-  });
   input.addEventListener("input", () => {
     // A tab cannot be typed here: this comes from a spreadsheet.
     if (/^[^\r\n]*\t/.test(input.value)) setTable(say("pasted_table"), parseTable(input.value));
     else announceChange();
+  });
+  place.addEventListener("change", () => {
+    Object.assign(table, { hasHeader: header.checked, columns: selects.map((select) => Number(select.value)) });
+    announceChange();
+    showTable();
+  });
+  byId("many-remove").addEventListener("click", () => {
+    setSource({});
+    input.focus();
   });
   byId("many-choose").addEventListener("click", () => picker.click());
   picker.addEventListener("change", async () => {

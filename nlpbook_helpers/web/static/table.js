@@ -1,7 +1,7 @@
 // The answers of many inputs: how many of each, a table to sort, a file to take away.
 import { formatPercent, getShortName, makeBar, makeRemark, makeTrack, makeWeakness } from "./answer.js";
 import { formatCsv } from "./csv.js";
-import { byId, fields, fill, formatCount, getLabel, isolate, make, page, say, translate } from "./dom.js";
+import { byId, fields, fill, formatCount, getLabel, isolate, make, makeButton, page, say, translate } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { getColumnNames } from "./source.js";
 
@@ -19,7 +19,6 @@ const getFirst = () => getAnswered()[0]?.summary ?? { bars: {}, labels: [] }; //
 
 // What each column is called, what it is sorted by, and what it shows.
 function makeColumns() {
-  const share = { className: "probability", direction: -1 };
   return [
     { title: say("number"), className: "number", read: (item) => item.number },
     ...fields.map((field, index) => ({
@@ -30,8 +29,9 @@ function makeColumns() {
     })),
     { title: say("verdict"), className: "verdict", read: (item) => item.summary?.name, show: showVerdict },
     ...Object.entries(getFirst().bars).map(([key, { name }]) => ({
-      ...share,
       title: name,
+      className: "probability",
+      direction: -1,
       read: (item) => item.summary?.bars[key]?.percent,
       show: (item) => showShare(item.summary?.bars[key]),
     })),
@@ -42,8 +42,7 @@ function makeColumns() {
 function showText({ texts, summary }, words, isFirst) {
   const text = make("div", { className: "clamped", dir: "auto" }, words);
   if (!isFirst || !summary || !page.can_explain) return text;
-  const button = make("button", { type: "button", className: "open-row", title: say("why_note"), ariaExpanded: "false" }, text);
-  button.addEventListener("click", () => {
+  const button = makeButton(text, "open-row", () => {
     const { rows } = button.closest("tbody");
     button.ariaExpanded = String(rows.length === 1);
     if (rows.length > 1) return rows[1].remove();
@@ -52,7 +51,7 @@ function showText({ texts, summary }, words, isFirst) {
     rows[0].after(make("tr", {}, make("td", { colSpan: rows[0].cells.length }, why)));
     why.querySelector(".why").click();
   });
-  return button;
+  return Object.assign(button, { title: say("why_note"), ariaExpanded: "false" });
 }
 
 function showVerdict({ summary, error }) {
@@ -77,13 +76,14 @@ const makeTable = (heads, bodies) => make("table", {}, make("thead", {}, make("t
 
 function makeHead({ title, className, direction = 1 }, index) {
   const isSorted = index === sorted.index;
-  const onclick = () => {
+  const button = makeButton(title, "", () => {
     sorted = { index, direction: isSorted ? -sorted.direction : direction };
     draw();
     box.scrollTop = 0;
-  };
+  });
+  button.id = `sort-${index}`;
   const ariaSort = !isSorted ? "none" : sorted.direction > 0 ? "ascending" : "descending";
-  return make("th", { scope: "col", className, ariaSort }, make("button", { type: "button", id: `sort-${index}`, onclick }, title));
+  return make("th", { scope: "col", className, ariaSort }, button);
 }
 
 // The row of an item, and the one opened below it, if any.
@@ -123,10 +123,13 @@ function makeComparison() {
   const right = known.filter(([label, answer]) => label === answer).length;
   const percent = formatPercent((100 * right) / all, 1);
   const count = (row, cell) => formatCount(known.filter(([label, answer]) => label === row && answer === cell).length);
-  const makeHead = (name, scope = "col") => make("th", { scope }, isolate(name));
-  const rows = labels.map((row, index) =>
-    make("tr", {}, makeHead(names[index], "row"), labels.map((cell) => make("td", {}, count(row, cell)))));
-  const table = makeTable([say("confusion_head"), ...names].map((name) => makeHead(name)), make("tbody", {}, rows));
+  const makeName = (name, scope) => make("th", { scope }, isolate(name));
+  const makeRow = (row, index) => {
+    const counts = labels.map((cell) => make("td", {}, count(row, cell)));
+    return make("tr", {}, makeName(names[index], "row"), counts);
+  };
+  const heads = [say("confusion_head"), ...names].map((name) => makeName(name, "col"));
+  const table = makeTable(heads, make("tbody", {}, labels.map(makeRow)));
   return [
     make("p", { className: "accuracy" }, say("accuracy", { column, all, right, percent })),
     make("div", { className: "table confusion", role: "region", ariaLabel: say("confusion"), tabIndex: 0 }, table),
