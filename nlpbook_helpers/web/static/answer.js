@@ -65,7 +65,8 @@ export function summarize(answer) {
 }
 
 // A line that shows a share by its length.
-export const makeTrack = (percent) => make("div", { className: "track", style: `--share: ${percent}%`, ariaHidden: "true" });
+export const makeTrack = (percent) =>
+  make("div", { className: "track", style: `--share: ${percent}%`, ariaHidden: "true" });
 
 export function makeBar(name, words, percent, isTop) {
   const [label, value] = [isolate(name, "name"), make("span", { className: "value" }, words)];

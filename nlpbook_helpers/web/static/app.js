@@ -6,7 +6,7 @@ import { copy, showCalls } from "./calls.js";
 import { byId, fields, fill, isolate, make, makeButton, page, readTexts, say } from "./dom.js";
 import { offerExplanation } from "./explain.js";
 import { makeFeedback } from "./feedback.js";
-import { getMany, setUpMany } from "./many.js";
+import { getMany, restoreMany } from "./many.js";
 
 const [form, submit, result, why, after] = ["form", "submit", "result", "why", "after"].map(byId);
 const [one, many] = ["tab-one", "tab-many"].map(byId);
@@ -136,7 +136,7 @@ byId("language").addEventListener("click", (event) => {
 const kept = history.state;
 history.replaceState(null, "");
 showHistory(kept?.entries ?? []);
-setUpMany(kept?.many);
+if (kept) restoreMany(kept.many);
 setUpBeside(() => answered);
 
 form.addEventListener("submit", (event) => {

@@ -80,8 +80,8 @@ function markPart({ text, score = 0 }, strongest) {
   return make("mark", { className, title: formatScore(score), style: `--strength: ${strength.toFixed(3)}` }, text);
 }
 
-// The strongest words beside the colours' meaning, as plain text: for touch, keyboard and screen reader, which have no tooltip. Each stands here
-// once, however often it is in the texts: on the side of the sum of its scores.
+// What the colours mean, and the strongest words as plain text: for touch, keyboard and screen reader, which have no
+// tooltip. Each stands here once, however often it is in the texts: on the side of the sum of its scores.
 function makeStrongest(words, name) {
   const scores = new Map();
   for (const { text, score } of words) {

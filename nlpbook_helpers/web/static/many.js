@@ -2,7 +2,7 @@
 import { summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
 import { byId, fields, formatCount, page, say } from "./dom.js";
-import { getSource, readInputs, setSource, setTable, setUpSource, showError } from "./source.js";
+import { getSource, readInputs, setSource, setTable, showError } from "./source.js";
 import { showResults } from "./table.js";
 
 const CHUNK = 64; // few enough for the progress to move, enough to batch well
@@ -88,21 +88,20 @@ function showState() {
 // All that is in the tab, without what is said in one language.
 export const getMany = () => ({ source: getSource(), items: items.map(({ summary, ...item }) => item) });
 
-export function setUpMany(kept) {
-  const forget = () => {
-    items = [];
-    start.textContent = say("analyse_all");
-  };
-  setUpSource(forget, () => Boolean(stopping));
-  start.addEventListener("click", run);
-  stop.addEventListener("click", () => stopping?.abort());
-  byId("many-example")?.addEventListener("click", () => {
-    if (fields.length > 1) setTable(say("examples"), page.chips);
-    else setSource({ text: page.chips.join("\n") });
-    run();
-  });
-  if (!kept) return;
-  setSource(kept.source);
-  items = kept.items.map((item) => ({ ...item, summary: item.answer && summarize(item.answer) }));
+export function restoreMany({ source, items: kept }) {
+  setSource(source);
+  items = kept.map((item) => ({ ...item, summary: item.answer && summarize(item.answer) }));
   if (items.length) showState();
 }
+
+panel.addEventListener("source", () => {
+  items = [];
+  start.textContent = say("analyse_all");
+});
+start.addEventListener("click", run);
+stop.addEventListener("click", () => stopping?.abort());
+byId("many-example")?.addEventListener("click", () => {
+  if (fields.length > 1) setTable(say("examples"), page.chips);
+  else setSource({ text: page.chips.join("\n") });
+  run();
+});

@@ -4,15 +4,20 @@ import { byId, fields, fill, getLabel, make, page, say } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
 const LABEL_NAMES = ["label", "gold_label", "정답", "레이블", "라벨"];
-const [panel, input, picker, place, about] = ["panel-many", "many-text", "many-picker", "many-table", "many-about"].map(byId);
+const [panel, input, picker, place] = ["panel-many", "many-text", "many-picker", "many-table"].map(byId);
 const header = place.querySelector("input");
 const selects = [...place.querySelectorAll("select")]; // of each field's column, and last of the right labels'
 
 let table; // { title, rows, hasHeader, columns: the number chosen in each of `selects`, -1 for none }
-let announceChange;
 
 export const getSource = () => ({ text: input.value, table });
 export const showError = (message) => fill(byId("many-error"), message);
+
+// Other texts than before will be read: many.js listens.
+function announceChange() {
+  showError();
+  panel.dispatchEvent(new Event("source"));
+}
 
 const normalize = (cell = "") => cell.trim().normalize("NFC");
 
@@ -95,7 +100,8 @@ function showTable() {
   const { title, rows, hasHeader, columns } = table;
   const count = rows.length - (hasHeader ? 1 : 0);
   const wrapped = rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length; // a stray quote can take in rows
-  fill(about, make("strong", {}, title), " ", say("rows", { count }), " ", wrapped > 0 && say("wrapped", { count: wrapped }));
+  const about = [say("rows", { count }), wrapped > 0 && say("wrapped", { count: wrapped })].filter(Boolean).join(" ");
+  fill(byId("many-about"), make("strong", {}, title), " ", about);
   header.checked = hasHeader;
   const names = getColumnNames().names.map((name, column) => {
     const first = rows[0][column]?.slice(0, 20);
@@ -108,34 +114,27 @@ function showTable() {
   });
 }
 
-// `onChange` is called whenever other texts than before will be read; while `isLocked`, nothing is taken in.
-export function setUpSource(onChange, isLocked) {
-  announceChange = () => {
-    showError();
-    onChange();
-  };
-  input.addEventListener("input", () => {
-    // A tab cannot be typed here: this comes from a spreadsheet.
-    if (/^[^\r\n]*\t/.test(input.value)) setTable(say("pasted_table"), parseTable(input.value));
-    else announceChange();
-  });
-  place.addEventListener("change", () => {
-    Object.assign(table, { hasHeader: header.checked, columns: selects.map((select) => Number(select.value)) });
-    announceChange();
-    showTable();
-  });
-  byId("many-remove").addEventListener("click", () => {
-    setSource({});
-    input.focus();
-  });
-  byId("many-choose").addEventListener("click", () => picker.click());
-  picker.addEventListener("change", async () => {
-    await readFile(picker.files[0]);
-    picker.value = ""; // so that the same file, corrected, can be chosen again
-  });
-  panel.addEventListener("dragover", (event) => event.preventDefault()); // the browser would open the file itself
-  panel.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (!isLocked()) readFile(event.dataTransfer.files[0]);
-  });
-}
+input.addEventListener("input", () => {
+  // A tab cannot be typed here: this comes from a spreadsheet.
+  if (/^[^\r\n]*\t/.test(input.value)) setTable(say("pasted_table"), parseTable(input.value));
+  else announceChange();
+});
+place.addEventListener("change", () => {
+  Object.assign(table, { hasHeader: header.checked, columns: selects.map((select) => Number(select.value)) });
+  announceChange();
+  showTable();
+});
+byId("many-remove").addEventListener("click", () => {
+  setSource({});
+  input.focus();
+});
+byId("many-choose").addEventListener("click", () => picker.click());
+picker.addEventListener("change", async () => {
+  await readFile(picker.files[0]);
+  picker.value = ""; // so that the same file, corrected, can be chosen again
+});
+panel.addEventListener("dragover", (event) => event.preventDefault()); // the browser would open the file itself
+panel.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (panel.ariaBusy === "false") readFile(event.dataTransfer.files[0]);
+});

@@ -55,7 +55,7 @@ function showText({ texts, summary }, words, isFirst) {
 }
 
 function showVerdict({ summary, error }) {
-  if (error) return make("span", { className: "row-error" }, error);
+  if (error) return make("span", { className: "field-error" }, error);
   if (!summary) return make("span", { className: "note" }, say("pending"));
   const share = make("span", { className: "share" }, summary.shown);
   return [make("strong", {}, isolate(summary.name)), " ", share, makeRemark(summary.remark)];
