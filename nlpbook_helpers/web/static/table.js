@@ -11,6 +11,7 @@ const drawn = new WeakMap(); // answered items → their rows: what is opened st
 const [place, overview, box, more] = ["many-result", "many-overview", "many-rows", "many-more"].map(byId);
 
 let items = [];
+let source = {}; // where they come from, as getColumnNames tells: another may be chosen already
 let sorted = { index: 0, direction: 1 };
 let most = ROWS_AT_FIRST;
 
@@ -114,7 +115,7 @@ const findLabel = (labels, written) =>
 function makeComparison() {
   const { labels } = getFirst();
   if (!labels.length || !items.some((item) => item.right)) return undefined;
-  const column = getColumnNames().label;
+  const column = source.label;
   const names = labels.map(getShortName);
   const pairs = getAnswered().map(({ right, summary }) => [findLabel(labels, right), summary.prediction]);
   const known = pairs.filter(([right]) => right);
@@ -152,7 +153,7 @@ function draw() {
 
 // The sorting chosen, the focus and the place stay while more answers come in.
 export function showResults(wanted) {
-  if (wanted !== items) most = ROWS_AT_FIRST;
+  if (wanted !== items) [most, source] = [ROWS_AT_FIRST, getColumnNames()];
   items = wanted;
   draw();
 }
@@ -163,7 +164,7 @@ function makeCsv() {
   const shown = bars.map(([, { name }]) => name);
   const nameBar = ([key, { name }]) => (shown.indexOf(name) === shown.lastIndexOf(name) ? name : key);
   const remark = items.some((item) => item.summary?.remark) ? ["remark"] : [];
-  const own = getColumnNames().names;
+  const own = source.names;
   const kept = own ?? fields.map((field) => field.name);
   const added = ["prediction", ...bars.map(nameBar), ...remark, "error"];
   const header = [...kept, ...added.map((name) => (kept.includes(name) ? `model_${name}` : name))];
@@ -183,7 +184,7 @@ more.addEventListener("click", () => {
 
 byId("many-save").addEventListener("click", () => {
   const href = URL.createObjectURL(new Blob([makeCsv()], { type: "text/csv;charset=utf-8" }));
-  const { title = "texts" } = getColumnNames();
+  const { title = "texts" } = source;
   make("a", { href, download: `${title.replace(/\.\w+$/, "")}-predictions.csv` }).click();
   setTimeout(() => URL.revokeObjectURL(href), 10_000); // not at once: some browsers read it a moment later
 });
