@@ -595,10 +595,11 @@ def test_axe_finds_nothing_serious_and_a_phone_has_room(
     page.set_viewport_size({"width": 390, "height": 844})
 
     def check(state: str) -> None:
-        for scheme, options in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            found = axe.run(page, options=options).response["violations"]
-            assert not [one for one in found if one["impact"] in ("serious", "critical")], f"{state}, {scheme}"
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # axe is in the page already
+        found += page.evaluate("axe.run(document, { runOnly: ['color-contrast'] }).then((said) => said.violations)")
+        assert not [one for one in found if one["impact"] in ("serious", "critical")], state
         page.complaints.clear()  # axe itself tries inline styles, which the policy stops
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
         touched = page.locator(":is(button, summary, select, .tabs label):visible")
