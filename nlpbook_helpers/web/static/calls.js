@@ -18,7 +18,7 @@ const makePython = (url, body) => `import json
 from urllib.request import Request, urlopen
 
 body = ${JSON.stringify(body, null, 4)}
-headers = ${JSON.stringify(HEADERS)}
+headers = ${JSON.stringify(HEADERS, null, 4)}
 request = Request(${JSON.stringify(url)}, json.dumps(body).encode(), headers)
 with urlopen(request) as response:
     print(json.load(response))`;

@@ -5,7 +5,8 @@ import { byId, fields, formatCount, page, say } from "./dom.js";
 import { getSource, readInputs, setSource, setTable, showError } from "./source.js";
 import { showResults } from "./table.js";
 
-const CHUNK = 64; // few enough for the progress to move, enough to batch well
+const FIRST_CHUNK = 32;
+const SECONDS_PER_CHUNK = 1.5; // short enough for the progress to move, long enough to batch well
 const MOST_WAITS = 20; // for a busy server, one after the other
 const [panel, table, text] = ["panel-many", "many-table", "many-text"].map(byId);
 const [start, stop, status] = ["many-run", "many-stop", "many-status"].map(byId);
@@ -31,16 +32,19 @@ async function ask(chunk) {
   });
 }
 
-// Sends what is waiting, in smaller chunks where those are more than the server takes.
+// Sends what is waiting; each chunk is as large as the server's pace, and its bounds on a request, allow.
 async function askAll() {
-  let [size, waits] = [Math.min(CHUNK, page.batch_limit), 0];
+  let [size, most, waits] = [FIRST_CHUNK, page.batch_limit, 0];
   for (let waiting; (waiting = items.filter(isWaiting)).length; ) {
-    const chunk = waiting.slice(0, size);
+    const chunk = waiting.slice(0, Math.min(size, most));
+    const started = performance.now();
     try {
       await ask(chunk);
       waits = 0;
+      const seconds = (performance.now() - started) / 1000;
+      size = Math.max(8, Math.round(chunk.length * Math.min(4, SECONDS_PER_CHUNK / seconds)));
     } catch (error) {
-      if (error.status === 413 && size > 1) size = Math.floor(size / 2);
+      if (error.status === 413 && chunk.length > 1) most = Math.floor(chunk.length / 2);
       else if (error.status === 413) chunk[0].error = error.message;
       else if (error.waitSeconds && waits++ < MOST_WAITS) {
         const tell = (left) => showProgress(say("many_waits", { message: error.message, left }));
