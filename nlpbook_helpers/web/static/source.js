@@ -100,8 +100,8 @@ function showTable() {
   const { title, rows, hasHeader, columns } = table;
   const count = rows.length - (hasHeader ? 1 : 0);
   const wrapped = rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length; // a stray quote can take in rows
-  const about = [say("rows", { count }), wrapped > 0 && say("wrapped", { count: wrapped })].filter(Boolean).join(" ");
-  fill(byId("many-about"), make("strong", {}, title), " ", about);
+  const warning = wrapped > 0 && say("wrapped", { count: wrapped });
+  fill(byId("many-about"), make("strong", {}, title), " ", say("rows", { count }), " ", warning);
   header.checked = hasHeader;
   const names = getColumnNames().names.map((name, column) => {
     const first = rows[0][column]?.slice(0, 20);
