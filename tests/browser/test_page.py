@@ -588,50 +588,52 @@ def test_a_busy_server_is_waited_for(page: Any, serve_app: Serve) -> None:
     assert len(analyse_many(page, "하나\n둘")) == 2
 
 
+def check(page: Any, axe: Any, state: str) -> None:
+    """Let axe look at the page in light and dark; nothing is wider than the screen, or too small to be touched."""
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # axe is in the page already
+    found += page.evaluate("axe.run(document, { runOnly: ['color-contrast'] }).then((said) => said.violations)")
+    assert not [one for one in found if one["impact"] in ("serious", "critical")], state
+    page.complaints.clear()  # axe itself tries inline styles, which the policy stops
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+    touched = page.locator(":is(button, summary, select, .tabs label):visible")
+    assert min(touched.evaluate_all("all => all.map(one => one.offsetHeight)")) >= 44, state
+
+
 def test_axe_finds_nothing_serious_and_a_phone_has_room(
     page: Any, visit: Visit, serve_app: Serve, tmp_path: Any
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
     page.set_viewport_size({"width": 390, "height": 844})
 
-    def check(state: str) -> None:
-        page.emulate_media(color_scheme="light", reduced_motion="reduce")
-        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        page.emulate_media(color_scheme="dark", reduced_motion="reduce")  # axe is in the page already
-        found += page.evaluate("axe.run(document, { runOnly: ['color-contrast'] }).then((said) => said.violations)")
-        assert not [one for one in found if one["impact"] in ("serious", "critical")], state
-        page.complaints.clear()  # axe itself tries inline styles, which the policy stops
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
-        touched = page.locator(":is(button, summary, select, .tabs label):visible")
-        assert min(touched.evaluate_all("all => all.map(one => one.offsetHeight)")) >= 44, state
-
     labels = {f"{number} {'길고긴이름표' * 12}": 0.5 for number in (1, 2)}
     shown = {"a_data": f"{list(labels)[0]} 0.5", "a_width": "50%", "b_data": f"{list(labels)[1]} 0.5", "b_width": "50%"}
     visit(lambda sentence: {"prediction": list(labels)[0], **shown, "probabilities": labels})
     ask(page, "글")
-    check("with long labels")
+    check(page, axe, "with long labels")
     analyse_many(page, "하나\n둘")
-    check("with long labels in the table")
+    check(page, axe, "with long labels in the table")
     visit(answer, "docs?lang=en")
-    check("guide in English")
+    check(page, axe, "guide in English")
     page.goto(serve_app(get_web_service_app(answer, feedback_file=tmp_path / "a.csv")).url)
-    check("empty")
+    check(page, axe, "empty")
     ask(page, "띄어쓰기없이ㅋㅋ" * 100)
     explain(page)
     for drawer in page.locator("summary").all():
         drawer.click()
-    check("with a result, why, history and code")
+    check(page, axe, "with a result, why, history and code")
     analyse_many(page, file="text,label\na,1\n,0\n")
-    check("with a table")
+    check(page, axe, "with a table")
     visit(join_three())
     ask(page, "글")
     page.locator("#beside").select_option("harsh")
     page.wait_for_selector("#beside-answer .prediction")
-    check("two beside each other")
+    check(page, axe, "two beside each other")
     page.set_viewport_size({"width": 320, "height": 640})
     page.get_by_role("link", name="pairs").click()
     expect(page.get_by_label("전제", exact=True)).to_have_value("글")
     page.locator("#tab-many").check()
     press(page, "예문으로 해 보기")
     read_table(page)
-    check("many pairs on a small phone")
+    check(page, axe, "many pairs on a small phone")

@@ -13,7 +13,7 @@ const format = (value) => (typeof value === "number" ? formatCount(value) : valu
 export const say = (key, values = {}) => page.words[key].replace(/\{(\w+)\}/g, (_, name) => format(values[name]));
 export const translate = (sentence) => page.words[sentence] ?? sentence; // of the classifier's, where it is known
 
-// Puts children into an element, in the place of what was there. Lists may be nested; false, undefined, null are nothing.
+// Puts children into an element, in the place of what was there. Lists may be nested; false and null are nothing.
 export function fill(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => (child ?? false) !== false));
   return element;

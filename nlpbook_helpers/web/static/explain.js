@@ -64,7 +64,7 @@ function split(text, tokens) {
   return [...parts.flat(), { text: slice(ends.at(-1)) }];
 }
 
-// Of a text longer than the model reads at once, one window is explained, or what is left after cutting: say which part.
+// Of a text longer than the model reads at once, one window is explained, or what is left after cutting: say which.
 function sayWhatWasRead(parts) {
   const [before, after] = [parts[0].text, parts.at(-1).text];
   if (parts.length === 1 || !(before + after).trim()) return undefined;

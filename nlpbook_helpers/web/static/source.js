@@ -26,14 +26,15 @@ function findColumns(rows) {
   // By the function's own names, the page's, and those that `predict` knows.
   const own = [fields.map((field) => field.name), fields.map(getLabel)];
   const usual = [...own, ...page.columns].map((names) => names.map((name) => name.toLowerCase()));
-  const known = usual.map((names) => names.map((name) => header.indexOf(name))).find((columns) => !columns.includes(-1));
+  const places = usual.map((names) => names.map((name) => header.indexOf(name)));
+  const known = places.find((columns) => !columns.includes(-1));
   const label = header.findIndex((cell) => LABEL_NAMES.includes(cell));
   // Under other names: a word above numbers names their column, and the texts are what is longest.
   const some = rows.slice(0, 50);
   const isNumber = (cell = "") => Boolean(cell.trim()) && !isNaN(cell);
   const isAboveNumbers = (column) => rows.length > 1 && some.slice(1).every((row) => isNumber(row[column]));
   const isName = (cell, column) => usual.flat().includes(cell) || (cell && !isNumber(cell) && isAboveNumbers(column));
-  const measure = (column) => some.reduce((sum, { [column]: cell = "" }) => sum + (isNumber(cell) ? 0 : cell.length), 0);
+  const measure = (column) => some.map((row) => (isNumber(row[column]) ? "" : row[column])).join("").length;
   const longest = header.map((_, column) => column).sort((a, b) => measure(b) - measure(a)).slice(0, fields.length);
   const found = known ?? longest.sort((a, b) => a - b);
   return {
@@ -99,7 +100,8 @@ function showTable() {
   if (!table) return;
   const { title, rows, hasHeader, columns } = table;
   const count = rows.length - (hasHeader ? 1 : 0);
-  const wrapped = rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length; // a stray quote can take in rows
+  // A stray quote can take in rows.
+  const wrapped = rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length;
   const warning = wrapped > 0 && say("wrapped", { count: wrapped });
   fill(byId("many-about"), make("strong", {}, title), " ", say("rows", { count }), " ", warning);
   header.checked = hasHeader;
