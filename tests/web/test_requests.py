@@ -202,7 +202,7 @@ def test_strangers_are_asked_for_feedback_only_if_the_owner_wants_it(serve_app: 
         app = get_web_service_app(answer_sentence, feedback_file=tmp_path / "a.csv", public_feedback=wanted)
         url = serve_app(app, key="long-enough").url
         assert call(f"{url}/api/feedback", body, **key).status == (200 if wanted else 404)
-        assert f'data-feedback="{"yes" if wanted else "no"}"' in call(url, **key).text
+        assert f'"takes_feedback": {"true" if wanted else "false"}' in call(url, **key).text
         assert ("/api/feedback" in call(f"{url}/openapi.json", **key).json["paths"]) == wanted
     assert call(f"{serve_app().url}/api/feedback", body).error["code"] == "no_feedback"
 

@@ -1,67 +1,60 @@
-// The same question as a curl and as a Python call, quoted so that any text survives.
-import { byId, fields, hasKey, readTexts, say } from "./dom.js";
+// The same question as a curl and as a Python call, quoted so that any text survives; and what copies them.
+import { post } from "./api.js";
+import { byId, make, page, say } from "./dom.js";
 
-const AUTHORIZATION = "Bearer ACCESS_KEY"; // the real one is in a cookie that no script can read; ASCII, as headers are
+// The real key is in a cookie that no script can read; its stand-in is ASCII, as headers are.
+const HEADERS = { "Content-Type": "application/json", ...(page.has_key && { Authorization: "Bearer ACCESS_KEY" }) };
 
 // In a POSIX shell nothing is special between single quotes but the single quote.
 const quoteForShell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function makeCurl(url, body) {
-  const headers = ["Content-Type: application/json", ...(hasKey ? [`Authorization: ${AUTHORIZATION}`] : [])];
-  const options = [...headers.map((header) => ["-H", header]), ["-d", JSON.stringify(body)]];
-  return [`curl ${quoteForShell(url)}`, ...options.map(([name, value]) => `${name} ${quoteForShell(value)}`)].join(" \\\n  ");
+  const headers = Object.entries(HEADERS).map(([name, value]) => `-H ${quoteForShell(`${name}: ${value}`)}`);
+  return [`curl ${quoteForShell(url)}`, ...headers, `-d ${quoteForShell(JSON.stringify(body))}`].join(" \\\n  ");
 }
 
-// A JSON string is a Python string too: same quotes, same escapes.
-function makePython(url, body) {
-  const pairs = Object.entries(body).map(([name, value]) => `    ${JSON.stringify(name)}: ${JSON.stringify(value)},`);
-  const key = hasKey ? `, "Authorization": "${AUTHORIZATION}"` : "";
-  return `import json
+// Strings, objects and arrays of JSON are Python too: same quotes, same escapes.
+const makePython = (url, body) => `import json
 from urllib.request import Request, urlopen
 
-body = {
-${pairs.join("\n")}
-}
-headers = {"Content-Type": "application/json"${key}}
+body = ${JSON.stringify(body, null, 4)}
+headers = ${JSON.stringify(HEADERS, null, 4)}
 request = Request(${JSON.stringify(url)}, json.dumps(body).encode(), headers)
 with urlopen(request) as response:
     print(json.load(response))`;
+
+// Writes the calls of an address into the elements ID-curl and ID-python.
+export function showCalls(id, path, body) {
+  const url = new URL(path, location.origin + location.pathname).href;
+  byId(`${id}-curl`).textContent = makeCurl(url, body);
+  byId(`${id}-python`).textContent = makePython(url, body);
 }
 
-export async function copy(element) {
+// Copies a text, and says so on the button for a moment.
+export async function copy(button, text) {
   try {
-    await navigator.clipboard.writeText(element.textContent);
+    await navigator.clipboard.writeText(text);
   } catch {
     // Inside a notebook's frame the clipboard may be closed to scripts, but not to a selection.
-    getSelection().selectAllChildren(element);
+    const place = make("textarea", { value: text });
+    button.after(place);
+    place.select();
     document.execCommand("copy");
+    place.remove();
+    button.focus();
   }
+  const words = button.dataset.words ??= button.textContent;
+  button.textContent = say("copied");
+  setTimeout(() => (button.textContent = words), 1500);
 }
 
-// Buttons that copy what stands beside them, and a function that writes the calls of an address into the page.
-export function setUpCalls() {
-  for (const button of document.querySelectorAll(".copy")) {
-    button.addEventListener("click", async () => {
-      await copy(byId(button.dataset.copies));
-      button.textContent = say("copied");
-      setTimeout(() => (button.textContent = say("copy")), 1500);
-    });
-  }
-  return (path, body, id) => {
-    const url = new URL(path, location.origin + location.pathname).href;
-    byId(`${id}-curl`).textContent = makeCurl(url, body);
-    byId(`${id}-python`).textContent = makePython(url, body);
-  };
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", () => copy(button, byId(button.dataset.copies).textContent));
 }
 
-export function setUpCallsOfForm() {
-  const write = setUpCalls();
-  const update = () => {
-    const texts = readTexts();
-    for (const name of Object.keys(texts)) texts[name] ||= say("sample_text");
-    write("api", texts, "call");
-  };
-  for (const field of fields) field.addEventListener("input", update);
-  update();
-  return update;
+// The guide to the API has the calls of each address. Only an answer tells which labels there are.
+for (const section of document.querySelectorAll("[data-body]")) {
+  const body = JSON.parse(section.dataset.body.replaceAll("…", say("sample_text")));
+  if (body.label) body.label = await post("api", body.input).then(({ prediction }) => prediction, String);
+  showCalls(section.id, section.dataset.path, body);
 }

@@ -18,8 +18,8 @@ function guessSeparator(text) {
   return text.slice(0, text.search(/[\r\n]|$/)).includes("\t") ? "\t" : ",";
 }
 
-// Rows of cells. A cell in quotes may hold commas, line breaks and doubled quotes; a quote elsewhere is a character, and
-// so is one that is not closed at the end of a cell: a text may begin with it. A tab is never within a text.
+// Rows of cells. A cell in quotes may hold commas, line breaks and doubled quotes; a quote elsewhere is a character,
+// and so is one that is not closed at the end of a cell: a text may begin with it. A tab is never within a text.
 export function parseTable(text, separator = guessSeparator(text)) {
   const [inside, end] = [separator === "\t" ? '[^"\t]*' : '[^"]*', `(${separator}|\\r\\n?|\\n|$)`];
   const pattern = `(?:"(${inside}(?:""${inside})*)"(?=${end}))?([^${separator}\\r\\n]*)${end}`;
@@ -32,7 +32,8 @@ export function parseTable(text, separator = guessSeparator(text)) {
   return rows.filter((row) => row.length > 1 || row[0].trim());
 }
 
-// A spreadsheet would run a cell that begins like this as a formula, unless it is a number; an apostrophe makes it text.
+// A spreadsheet would run a cell that begins like this as a formula, unless it is a number; an apostrophe makes it
+// text.
 const defuse = (text) => (isNaN(text) && /^[=+\-@\t\r＝＋－＠]/.test(text) ? `'${text}` : text);
 const quote = (text) => (/[",\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
 

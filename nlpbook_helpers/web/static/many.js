@@ -1,34 +1,26 @@
 // Many at once: inputs are sent in chunks; that can be stopped, and gone on with.
 import { summarize } from "./answer.js";
 import { countDown, post } from "./api.js";
-import { byId, formatCount, say } from "./dom.js";
-import { getTable, readInputs, restoreTable, setTable, setUpSource, showError } from "./source.js";
-import { setUpResults } from "./table.js";
+import { byId, fields, formatCount, page, say } from "./dom.js";
+import { getSource, readInputs, setSource, setTable, showError } from "./source.js";
+import { showResults } from "./table.js";
 
-const BATCH_LIMIT = Number(document.body.dataset.batchLimit);
-const MOST_CHARACTERS = 100_000; // in one request: servers bound its bytes
 const FIRST_CHUNK = 32;
 const SECONDS_PER_CHUNK = 1.5; // short enough for the progress to move, long enough to batch well
 const MOST_WAITS = 20; // for a busy server, one after the other
+const [panel, table, text] = ["panel-many", "many-table", "many-text"].map(byId);
+const [start, stop, status] = ["many-run", "many-stop", "many-status"].map(byId);
 
 let items = []; // { number, texts, row, right } and, once answered, answer and summary, or error
 let stopping; // an AbortController while requests are sent
-let showResults;
 
 const isWaiting = (item) => !item.summary && !item.error;
 
-function takeChunk(waiting, size) {
-  let characters = 0;
-  const isTooMuch = ({ texts }) => (characters += Object.values(texts).join("").length) > MOST_CHARACTERS;
-  const end = waiting.slice(0, size).findIndex(isTooMuch);
-  return waiting.slice(0, end < 0 ? size : Math.max(1, end));
-}
-
 function showProgress(words) {
   const done = items.filter((item) => !isWaiting(item)).length;
-  const [bar, text] = byId("many-progress").children;
+  const [bar, count] = byId("many-progress").children;
   Object.assign(bar, { max: items.length, value: done });
-  text.textContent = words ?? `${formatCount(done)} / ${formatCount(items.length)}`;
+  count.textContent = words ?? `${formatCount(done)} / ${formatCount(items.length)}`;
 }
 
 async function ask(chunk) {
@@ -40,12 +32,11 @@ async function ask(chunk) {
   });
 }
 
-// Sends what is waiting; each chunk is as large as the server's pace allows.
+// Sends what is waiting; each chunk is as large as the server's pace, and its bounds on a request, allow.
 async function askAll() {
-  let size = FIRST_CHUNK;
-  let waits = 0;
+  let [size, most, waits] = [FIRST_CHUNK, page.batch_limit, 0];
   for (let waiting; (waiting = items.filter(isWaiting)).length; ) {
-    const chunk = takeChunk(waiting, Math.min(size, BATCH_LIMIT));
+    const chunk = waiting.slice(0, Math.min(size, most));
     const started = performance.now();
     try {
       await ask(chunk);
@@ -53,7 +44,7 @@ async function askAll() {
       const seconds = (performance.now() - started) / 1000;
       size = Math.max(8, Math.round(chunk.length * Math.min(4, SECONDS_PER_CHUNK / seconds)));
     } catch (error) {
-      if (error.status === 413 && chunk.length > 1) size = Math.floor(chunk.length / 2);
+      if (error.status === 413 && chunk.length > 1) most = Math.floor(chunk.length / 2);
       else if (error.status === 413) chunk[0].error = error.message;
       else if (error.waitSeconds && waits++ < MOST_WAITS) {
         const tell = (left) => showProgress(say("many_waits", { message: error.message, left }));
@@ -62,71 +53,59 @@ async function askAll() {
     }
     if (stopping.signal.aborted) return;
     showProgress();
-    showResults(items, getTable()?.title);
+    showResults(items);
   }
 }
 
 async function run() {
   if (stopping) return;
-  if (!items.some(isWaiting)) items = readInputs().map((input, index) => ({ number: index + 1, ...input }));
-  showError("");
-  if (!items.length) {
-    showError(say("many_nothing"));
-    return byId("many-text").focus();
-  }
+  if (!items.some(isWaiting)) items = readInputs();
+  showError(items.length ? undefined : say("many_nothing"));
+  if (!items.length) return text.focus();
   stopping = new AbortController();
-  showRunning(true);
+  showState();
   try {
     await askAll();
   } catch (error) {
     if (!stopping.signal.aborted) showError(error.message);
   }
   stopping = undefined;
-  showRunning(false);
+  showState();
 }
 
-function showRunning(isRunning) {
+function showState() {
+  const isRunning = Boolean(stopping);
+  const all = items.length;
   const left = items.filter(isWaiting).length;
   const failed = items.filter((item) => item.error).length;
-  const failedWords = failed ? ` ${say("many_failed", { failed: formatCount(failed) })}` : "";
   const isAway = document.activeElement.closest("#many-result"); // reads on in the table
-  const doneWords = say("many_done", { done: formatCount(items.length - left) }) + failedWords;
-  byId("panel-many").setAttribute("aria-busy", String(isRunning));
-  for (const id of ["many-progress", "many-stop"]) byId(id).hidden = !isRunning;
-  for (const id of ["many-run", "many-choose", "many-example"]) if (byId(id)) byId(id).hidden = isRunning;
-  byId("many-text").readOnly = isRunning;
-  for (const one of byId("many-table").querySelectorAll("input, select, button")) one.disabled = isRunning;
-  if (!isAway) byId(isRunning ? "many-stop" : "many-run").focus({ preventScroll: true }); // what had the focus is hidden now
-  byId("many-run").textContent = left ? say("analyse_rest", { left: formatCount(left) }) : say("analyse_all");
-  byId("many-status").textContent = isRunning ? say("many_running", { all: formatCount(items.length) }) : doneWords;
+  panel.ariaBusy = String(isRunning); // which says what is shown, and what not
+  text.readOnly = table.disabled = isRunning;
+  if (!isAway) (isRunning ? stop : start).focus({ preventScroll: true }); // what had the focus is hidden now
+  start.textContent = left ? say("analyse_rest", { left }) : say("analyse_all");
+  status.textContent = isRunning ? say("many_running", { all }) : say("many_done", { done: all - left });
+  if (!isRunning && failed) status.append(" ", say("many_failed", { failed }));
   showProgress();
-  if (!isRunning) showResults(items, getTable()?.title);
+  if (!isRunning) showResults(items);
 }
 
 // All that is in the tab, without what is said in one language.
-export const getMany = () => ({ text: byId("many-text").value, table: getTable(), items: items.map(({ summary, ...item }) => item) });
+export const getMany = () => ({ source: getSource(), items: items.map(({ summary, ...item }) => item) });
 
-export function setUpMany(kept) {
-  const forget = () => {
-    items = [];
-    byId("many-run").textContent = say("analyse_all");
-  };
-  showResults = setUpResults(byId("many-result"));
-  setUpSource(forget, () => Boolean(stopping));
-  byId("many-run").addEventListener("click", run);
-  byId("many-stop").addEventListener("click", () => stopping?.abort());
-  byId("many-example")?.addEventListener("click", (event) => {
-    const rows = JSON.parse(event.currentTarget.dataset.rows);
-    if (rows[0].length > 1) setTable(say("examples"), rows);
-    else {
-      setTable();
-      byId("many-text").value = rows.join("\n");
-    }
-    run();
-  });
-  if (!kept) return;
-  byId("many-text").value = kept.text;
-  restoreTable(kept.table);
-  items = kept.items.map((item) => ({ ...item, summary: item.answer && summarize(item.answer) }));
-  if (items.length) showRunning(false);
+export function restoreMany({ source, items: kept }) {
+  setSource(source);
+  items = kept.map((item) => ({ ...item, summary: item.answer && summarize(item.answer) }));
+  if (items.length) showState();
 }
+
+panel.addEventListener("source", () => {
+  items = [];
+  start.textContent = say("analyse_all");
+});
+start.addEventListener("click", run);
+stop.addEventListener("click", () => stopping?.abort());
+byId("many-example")?.addEventListener("click", () => {
+  if (fields.length > 1) setTable(say("examples"), page.chips);
+  else setSource({ text: page.chips.join("\n") });
+  run();
+});
