@@ -21,9 +21,10 @@ from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY, METRICS, is_sound
 from nlpbook_helpers.examples import choose_examples, find_candidates
-from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
+from nlpbook_helpers.features import ClassificationDataset, count_positions, select_model_inputs
 from nlpbook_helpers.gpu import CudaGraphs
 from nlpbook_helpers.runtime import find_versions
+from nlpbook_helpers.tokenizing import check_tokenizer
 
 logger = logging.getLogger(__name__)
 
