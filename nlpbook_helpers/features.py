@@ -5,7 +5,6 @@ import inspect
 import logging
 import math
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import islice
@@ -114,8 +113,8 @@ class ClassificationDataset(Dataset):
         return read(self.folder, self.file_mode)
 
     def _load_or_build(self) -> Features:
-        # a corpus class of the reader's own may change while its name and file stay: it is not cached
-        if type(self.corpus) not in (CsvCorpus, NsmcCorpus, KlueNLICorpus):
+        # a corpus class of the reader's own may change while its name and file stay; and what is left out is said
+        if type(self.corpus) not in (CsvCorpus, NsmcCorpus, KlueNLICorpus) or self.corpus.skip_bad_rows:
             return self._build()
         path = self._get_cache_path()
         # of several processes on a machine the first tokenizes, the others read what it has written
@@ -124,8 +123,6 @@ class ClassificationDataset(Dataset):
             if features is None:
                 features = self._build()
                 write_cache(path, features)
-            elif self.corpus.skip_bad_rows:
-                deque(self._read_examples(), maxlen=0)  # which says what is left out
         return features
 
     def _build(self) -> Features:

@@ -127,7 +127,7 @@ class TrainingState(Checkpoint):
     epoch's last batch, before the learning rate has fallen, and a training that goes on from there ends elsewhere.)
 
     Args:
-        args: `downstream_model_dir`, `resume_minutes`, `seed`, and what must not change until the training goes on.
+        args: `downstream_model_dir`, `resume`, `resume_minutes`, `seed`, and what must not change until it goes on.
 
     Attributes:
         path: The file.
@@ -136,6 +136,7 @@ class TrainingState(Checkpoint):
 
     def __init__(self, args: ClassificationTrainArguments) -> None:
         self.path, self.seed = Path(args.downstream_model_dir) / STATE_NAME, args.seed
+        self.is_to_resume = args.resume
         ends = () if args.scheduler == "exponential" else ("epochs", "max_steps")  # towards which the others fall
         self.arguments: dict[str, Any] = {name: getattr(args, name) for name in (*FIXED_ARGUMENTS, *ends)}
         self.orders: dict[str, BatchOrder] = {}
@@ -153,13 +154,10 @@ class TrainingState(Checkpoint):
         Raises:
             ValueError: There are several loaders, or the sampler is the reader's own, and several processes train.
         """
-        if isinstance(loader, list | tuple | dict):
-            if len(loader) > 1:  # one loss has to choose the checkpoint
-                remedy = "join their data sets with torch.utils.data.ConcatDataset, or call trainer.validate afterwards"
-                raise ValueError(f"{name}_dataloaders: expected one loader, got {len(loader)}: {remedy}")
-            loader = next(iter(loader.values() if isinstance(loader, dict) else loader), None)
-        order = find_order(loader)
-        if order is None:
+        if isinstance(loader, list | tuple | dict):  # one loss has to choose the checkpoint
+            remedy = "join their data sets with torch.utils.data.ConcatDataset, or call trainer.validate afterwards"
+            raise ValueError(f"{name}_dataloaders: expected a loader, got {type(loader).__name__} of them: {remedy}")
+        if (order := find_order(loader)) is None:
             if name == "train" and trainer.world_size > 1:
                 expected = "expected a loader with shuffle=True or LengthGroupedSampler where several processes train"
                 raise ValueError(f"{expected}, got a sampler of your own: pass one of those, or train in one process")
@@ -191,10 +189,8 @@ class TrainingState(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there; here and not when an epoch starts, since Lightning skips that hook inside an epoch."""
         self.seed = state_dict["seed"]
-        for order in self.orders.values():
-            order.seed = self.seed
         if order := self.orders.get("train"):
-            order.epoch, order.start = state_dict["epoch"], state_dict["batch"]
+            order.seed, order.epoch, order.start = self.seed, state_dict["epoch"], state_dict["batch"]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Begin this epoch's order, of which nothing is done yet; a reader's own sampler draws from the seed."""
@@ -256,8 +252,8 @@ class TrainingState(Checkpoint):
             logger.warning("an interruption could not be gone on from: %s", error)
         self._saved = time.monotonic()
 
-    def find(self, loader: Any, processes: int, epochs: int) -> Path | None:
-        """Return the state that an interrupted training left, having said so; None if there is none.
+    def find(self, loader: Any, processes: int, epochs: int) -> dict[str, Any]:
+        """Return what `Trainer.fit` takes to go on with an interrupted training, having said so; {} if there is none.
 
         Args:
             loader: Of the training examples, as the reader made it.
@@ -267,9 +263,13 @@ class TrainingState(Checkpoint):
         Raises:
             CheckpointError: The interrupted training was another one, or the file cannot be read.
         """
-        self.arguments |= _describe_data(loader) | {"processes": processes}
+        sampler, data = (getattr(loader, name, None) for name in ("sampler", "dataset"))
+        self.arguments |= {"processes": processes, "sampler": type(sampler).__name__}
+        self.arguments |= {"training data": data.digest} if isinstance(data, ClassificationDataset) else {}
+        if not self.is_to_resume:
+            self.path.unlink(missing_ok=True)
         if not self.path.exists():
-            return None
+            return {}
         before = load_checkpoint(self.path)["callbacks"][self.state_key]
         had = before["arguments"]
         changes = {name: (had[name], value) for name, value in self.arguments.items() if had.get(name, value) != value}
@@ -280,11 +280,4 @@ class TrainingState(Checkpoint):
             raise CheckpointError(f"{name}: {expected}: change it to go on, or set resume=False to start anew")
         done = f"{before['epoch']} of {epochs} epochs and {before['batch']:,} steps"
         print(f"going on with an interrupted training: {done} are done")
-        return self.path
-
-
-def _describe_data(loader: Any) -> dict[str, Any]:
-    """Name what a training's batches depend on, besides its arguments."""
-    dataset = getattr(loader, "dataset", None)
-    described = {"sampler": type(getattr(loader, "sampler", None)).__name__}
-    return described | ({"training data": dataset.digest} if isinstance(dataset, ClassificationDataset) else {})
+        return {"ckpt_path": self.path, "weights_only": True}

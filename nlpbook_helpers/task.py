@@ -138,7 +138,7 @@ class ClassificationTask(LightningModule):
         """
         loss = self._share_step(inputs, "train")
         if batch_idx % STEPS_BETWEEN_LOOKS == 0 and self.device.type != "xla":
-            self._check_number("train_loss", loss)
+            self._check_number("train_loss", loss.item())
         return loss
 
     def validation_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
@@ -184,7 +184,7 @@ class ClassificationTask(LightningModule):
         metrics = self.trainer.callback_metrics
         if "val_loss" in metrics and not self.trainer.sanity_checking:
             loss, accuracy = metrics["val_loss"], metrics["val_acc"]
-            self._check_number("val_loss", loss)
+            self._check_number("val_loss", loss.item())
             counts = self._counts.compute().double()
             right, guessed, examples = counts[:, 0], counts[:, 0] + counts[:, 1], counts[:, 4]
             # with a class that is neither there nor guessed as 0, as scikit-learn and `evaluate` count
@@ -202,13 +202,13 @@ class ClassificationTask(LightningModule):
         Raises:
             ValueError: The loss is not a number.
         """
-        self._check_number("train_loss", self.trainer.callback_metrics["train_loss"])
+        self._check_number("train_loss", self.trainer.callback_metrics["train_loss"].item())
 
-    def _check_number(self, name: str, got: torch.Tensor | float) -> None:
+    def _check_number(self, name: str, got: float) -> None:
         """End a training that has come apart, before it writes a checkpoint that answers nothing."""
         if not math.isfinite(got):
             raise ValueError(
-                f"{name}: expected numbers, got {float(got)} in epoch {self.current_epoch}: train again with a "
+                f"{name}: expected numbers, got {got} in epoch {self.current_epoch}: train again with a "
                 f"learning_rate below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
             )
 

@@ -106,7 +106,11 @@ def test_cores_of_a_tpu_are_taken_as_xla_takes_them(make_args, monkeypatch, capl
 
 
 def test_lengths_become_few_shapes():
-    assert [tpu.choose_bucket(length, 100) for length in (1, 16, 17, 40, 65, 100)] == [16, 16, 32, 64, 100, 100]
+    lengths = {1: 16, 16: 16, 17: 32, 40: 64, 65: 100, 100: 100}
+    for length, padded in lengths.items():
+        batch = {"input_ids": torch.ones(2, length), "labels": torch.ones(2)}
+        shapes = [column.shape for column in tpu.pad_to_bucket(batch, dict, 100).values()]
+        assert shapes == [(2, padded), (2,)]
 
 
 @pytest.mark.parametrize("left", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"])

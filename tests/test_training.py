@@ -176,9 +176,10 @@ def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, lo
         fit(make_args(), make_model(num_labels=3))
     loader = loaders(make_args())[1]
     for several in ([loader, loader], {"a": loader, "b": loader}):
-        with pytest.raises(ValueError, match="val_dataloaders: expected one loader, got 2: join their data sets with"):
+        with pytest.raises(
+            ValueError, match="val_dataloaders: expected a loader, got .* of them: join their data sets"
+        ):
             fit(make_args(), val=several)
-    assert "val_loss" in fit(make_args(epochs=1), val=[loader]).callback_metrics
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="downstream_model_dir: expected a folder, got a file: .*file"):
         fit(make_args(downstream_model_dir=str(tmp_path / "file")))
