@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 import training_process
-from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import LambdaCallback
 from reviews import REVIEWS, write_reviews
 from torch.utils.data import DataLoader, RandomSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -112,21 +113,13 @@ def interrupted(settings, fit, capsys):
     """Arguments of a training that was stopped in its second epoch, and how to train with others in its folder."""
     args = ClassificationTrainArguments(**settings("models"))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        fit(args, callbacks=[Interrupter()])
+        fit(args, callbacks=[LambdaCallback(on_train_batch_start=Mock(side_effect=[None] * 10 + [KeyboardInterrupt]))])
     assert f"stopped: the same code goes on from {args.downstream_model_dir}" in capsys.readouterr().out
 
     def go_on(**changes):
         return fit(ClassificationTrainArguments(**vars(args) | changes))
 
     return go_on
-
-
-class Interrupter(Callback):
-    """The reader's Ctrl-C in the tenth step."""
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if trainer.global_step == 10:
-            raise KeyboardInterrupt
 
 
 def test_a_training_says_where_it_goes_on(interrupted, capsys):
