@@ -79,13 +79,13 @@ def check_equal(one: dict, other: dict) -> None:
 
 
 def test_a_killed_training_ends_like_one_that_was_not(settings):
-    whole = settings("whole")
-    assert run(whole) == 0
-    (best,) = read_weights(whole)  # with so high a rate the last epoch is not the best one
+    rate = {"learning_rate": 0.1}  # so high that the last epoch is not the best one
+    assert run(whole := settings("whole", **rate)) == 0
+    (best,) = read_weights(whole)
     assert "epoch=2" not in best
     for number, (place, hook) in enumerate(KILLS.items()):
-        assert run(settings("killed", cpu_workers=number % 2), *hook) == -signal.SIGKILL, place
-    assert run(killed := settings("killed")) == 0
+        assert run(settings("killed", cpu_workers=number % 2, **rate), *hook) == -signal.SIGKILL, place
+    assert run(killed := settings("killed", **rate)) == 0
     check_equal(whole, killed)
 
 
