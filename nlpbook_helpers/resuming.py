@@ -29,7 +29,7 @@ from nlpbook_helpers.tpu import pad_to_bucket
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "interrupted.state"
-DRAWN = (SequentialSampler, RandomSampler, LengthGroupedSampler, WeightedRandomSampler)
+DRAWN = (SequentialSampler, RandomSampler, LengthGroupedSampler, WeightedRandomSampler)  # from torch's generator
 SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # of a training without a bar, as in a log
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
@@ -131,15 +131,16 @@ class TrainingState(Checkpoint):
             remedy = "join their data sets with torch.utils.data.ConcatDataset, or call trainer.validate afterwards"
             raise ValueError(f"{name}_dataloaders: expected a loader, got {type(loader).__name__} of them: {remedy}")
         batches = getattr(loader, "batch_sampler", None)
-        is_drawn = type(batches) is BatchSampler and type(batches.sampler) in DRAWN
-        if not is_drawn or getattr(batches.sampler, "generator", None):  # whose seed somebody has chosen
+        sampler = getattr(batches, "sampler", None)
+        # one with a generator has a seed that somebody has chosen
+        if type(batches) is not BatchSampler or type(sampler) not in DRAWN or getattr(sampler, "generator", None):
             if name == "train" and trainer.world_size > 1:
                 expected = f"expected a loader with shuffle=True, or one of {[kind.__name__ for kind in DRAWN]}"
                 raise ValueError(f"{expected}, got a sampler of your own: pass one of those, or train in one process")
             if name == "train":
                 trainer.print("a sampler of your own orders the batches: an interruption costs the epoch it happens in")
             return loader
-        order, collate_fn = BatchOrder(batches.sampler, batches.batch_size, batches.drop_last), loader.collate_fn
+        order, collate_fn = BatchOrder(sampler, batches.batch_size, batches.drop_last), loader.collate_fn
         if isinstance(trainer.accelerator, XLAAccelerator):  # which compiles a program for each shape
             collate_fn = partial(pad_to_bucket, collate_fn=collate_fn, most=self.arguments["max_seq_length"])
             order.drop_last |= name == "train"
