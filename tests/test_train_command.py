@@ -92,7 +92,7 @@ def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
         ("[1]", 'args.json: expected a JSON object, as {"epochs": 3}, got list'),
         ('{"text": "비"}\n{"text": "눈"}', "correct it, or the path; a file of texts: end its name with .jsonl"),
         ('{"epochs": 3, "epochs": 4}', "expected different names in an object, got ['epochs', 'epochs']"),
-        ('{"labels": "ab"}', "labels: expected a list of names, got 'ab': put them into one"),
+        ('{"labels": "ab"}', "labels: expected a list of names, got 'ab'"),
         ('{"text_columns": "text"}', "text_columns: expected a list of names, got 'text'"),
         ('{"encoding": 949}', "encoding: expected a name or path, got 949"),
         ('{"downstream_model_dir": ["a"]}', "downstream_model_dir: expected a name or path, got ['a']"),
