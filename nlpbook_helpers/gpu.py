@@ -99,8 +99,8 @@ class CudaGraphs:
         return Replay.apply(self._anchor, recording)  # type: ignore[no-any-return]
 
     def _record(self, names: tuple[str, ...], shape: tuple[int, int]) -> Recording:
-        if not self._gradients:  # not while it records: their memory is to be no graph's own
-            self._gradients = {name: torch.empty_like(weight) for name, weight in self._weights.items()}
+        # before it records: their memory is to be no graph's own
+        self._gradients = self._gradients or {name: torch.empty_like(one) for name, one in self._weights.items()}
         inputs = {name: torch.zeros(shape, dtype=torch.int64, device=self._anchor.device) for name in names}
         # the same memory, but not what autograd remembers of it: a loss that somebody keeps would spoil the recording
         leaves = {name: weight.detach().requires_grad_() for name, weight in self._weights.items()}

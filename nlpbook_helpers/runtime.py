@@ -8,7 +8,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -183,10 +183,9 @@ def get_cache_dir() -> Path:
         return Path(os.environ["NLPBOOK_CACHE_DIR"])
     from pooch import os_cache
 
-    try:
+    with suppress(RuntimeError):  # the user has no home
         return Path(os_cache("nlpbook"))
-    except RuntimeError:  # the user has no home
-        return Path(tempfile.gettempdir()) / "nlpbook"
+    return Path(tempfile.gettempdir()) / "nlpbook"
 
 
 def is_first_here() -> bool:
@@ -236,10 +235,9 @@ def create(path: Path) -> Iterator[Path]:
 
 def find_version(package: str) -> str | None:
     """Return the version of an installed package; None if it is not installed."""
-    try:
+    with suppress(PackageNotFoundError):
         return version(package)
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def set_seed(args: Any) -> None:

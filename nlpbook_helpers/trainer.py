@@ -199,13 +199,12 @@ class ClassificationTrainer(Trainer):
 
     def _record(self, moment: str, **facts: Any) -> None:
         """Add a moment and facts to `hparams.yaml`; log for TensorBoard into its folder, where that is installed."""
-        if not isinstance(self.logger, CSVLogger):
-            return
-        now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        self.logger.log_hyperparams({moment: now} | facts)
-        self.logger.save()
-        if len(self.loggers) == 1 and find_spec("tensorboard"):
-            self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
+        if isinstance(self.logger, CSVLogger):
+            now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+            self.logger.log_hyperparams({moment: now} | facts)
+            self.logger.save()
+            if len(self.loggers) == 1 and find_spec("tensorboard"):
+                self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
 
 
 def train(args: ClassificationTrainArguments) -> Path | None:
