@@ -90,8 +90,6 @@ class ClassificationDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        if position >= len(self):
-            raise IndexError(f"expected a position below {len(self)}, got {position}")
         item = {name: column[0].tolist() for name, column in self.features.make_batch(self.rows[[position]]).items()}
         return item | {"label": item.pop("labels")}
 
@@ -135,10 +133,11 @@ class ClassificationDataset(Dataset):
         """Name a file by all that its numbers depend on."""
         file = self.corpus.find_file(self.folder, self.file_mode)
         reading = (type(self.corpus).__name__, sorted((key, str(value)) for key, value in vars(self.corpus).items()))
-        words = sorted(self.tokenizer.get_vocab().items()), self.tokenizer.all_special_ids
         if self.tokenizer.is_fast:
             self.tokenizer("")  # makes it forget the truncation of its last call, which is no part of it
-            words = self.tokenizer.backend_tokenizer.to_str()
+            words: Any = self.tokenizer.backend_tokenizer.to_str()
+        else:  # such as KoBERT's
+            words = sorted(self.tokenizer.get_vocab().items()), self.tokenizer.all_special_ids
         digest = hashlib.sha256(file.read_bytes())
         kind = (type(self.tokenizer).__name__, self.tokenizer.model_input_names)
         digest.update(repr((CODE_VERSION, kind, words, self.args.max_seq_length, reading)).encode())
