@@ -137,9 +137,8 @@ class ClassificationTrainArguments:
     def __post_init__(self) -> None:
         if self.downstream_corpus_root_dir is None:
             self.downstream_corpus_root_dir = get_default_corpus_dir(str(self.downstream_corpus_name))
-        for name in ("pretrained_model_name", "downstream_corpus_name", *PLACES, "label_column", "encoding"):
-            if not isinstance(getattr(self, name), str | os.PathLike) or not str(getattr(self, name)).strip():
-                raise ValueError(f"{name}: expected a name or path, got {getattr(self, name)!r}")
+        _check_values(self)
+        for name in ("pretrained_model_name", "downstream_corpus_name", *PLACES):
             setattr(self, name, os.path.expanduser(getattr(self, name)))
         if Path(self.downstream_model_dir).is_file():
             raise ValueError(f"downstream_model_dir: expected a folder, got a file: {self.downstream_model_dir}")
@@ -148,13 +147,11 @@ class ClassificationTrainArguments:
         if list((folder := Path(self.pretrained_model_name)).glob("*.ckpt")) and not list(folder.glob("*.safetensors")):
             remedy = "nlpbook.export makes a folder of it that is an encoder's too"
             raise CheckpointError(f"pretrained_model_name: expected an encoder, got the checkpoint {folder}: {remedy}")
-        _check_values(self)
         if self.validation_size > 1 and self.validation_size != int(self.validation_size) or self.validation_size == 1:
             raise ValueError(f"validation_size: expected a share below 1, or rows, got {self.validation_size}")
         for name, rest in (("save_top_k", "all"), ("max_steps", "no limit")):
             if getattr(self, name) == 0:
                 raise ValueError(f"{name}: expected a number from 1, or -1 for {rest}, got 0: nothing would be saved")
-        _check_class_weights(self.class_weights)
 
 
 @_explain_fields
@@ -212,24 +209,26 @@ def _check_values(args: Any) -> None:
         value, choices, limits = getattr(args, one.name), one.metadata["choices"], one.metadata["range"]
         if value is None and one.default is None:
             continue
-        if one.type == list[str] | None and not (isinstance(value, list | tuple) and {*map(type, value)} <= {str}):
-            raise ValueError(f"{one.name}: expected a list of names, got {value!r}: put them into one")
         if limits:
             kind, number = (int, "a whole number") if isinstance(limits[0], int) else (int | float, "a number")
             allowed = f"{number} from {limits[0]:,} to {limits[1]:,}"
             is_right = isinstance(value, kind) and not isinstance(value, bool) and limits[0] <= value <= limits[1]
+        elif choices:
+            allowed, is_right = f"one of {', '.join(choices)}", value in choices
+        elif one.type is bool:
+            allowed, is_right = "True or False", isinstance(value, bool)
+        elif one.type == list[str] | None:
+            allowed, is_right = "a list of names", isinstance(value, list | tuple) and {*map(type, value)} <= {str}
+        elif one.name == "class_weights":
+            allowed = "'balanced', or a list of a number above 0 for each label"
+            numbers = value if isinstance(value, list) else []
+            are_right = all(isinstance(weight, int | float) and 0 < weight < math.inf for weight in numbers)
+            is_right = value == "balanced" or bool(numbers) and are_right
         else:
-            allowed = f"one of {', '.join(choices)}" if choices else "True or False"
-            is_right = value in choices if choices else isinstance(value, bool) or one.type is not bool
+            allowed = "a name or path"
+            is_right = isinstance(value, str | os.PathLike) and bool(str(value).strip())
         if not is_right:
             raise ValueError(f"{one.name}: expected {allowed}, got {value!r}")
-
-
-def _check_class_weights(weights: Any) -> None:
-    numbers = weights if isinstance(weights, list) else []
-    are_right = bool(numbers) and all(isinstance(one, int | float) and 0 < one < math.inf for one in numbers)
-    if not (weights is None or weights == "balanced" or are_right):
-        raise ValueError(f"class_weights: expected 'balanced', or a number above 0 for each label, got {weights!r}")
 
 
 def check_encoder(name: str | Path) -> None:

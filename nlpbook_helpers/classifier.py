@@ -15,9 +15,10 @@ from tqdm.auto import tqdm
 
 from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
-from nlpbook_helpers.features import Features, encode_examples, find_mostly_unknown, predict_probabilities
+from nlpbook_helpers.features import predict_probabilities
 from nlpbook_helpers.restoring import restore
 from nlpbook_helpers.runtime import supports_bfloat16
+from nlpbook_helpers.tokenizing import Features, encode_examples, find_mostly_unknown
 from nlpbook_helpers.values import is_blank, normalize_text
 
 Backend = Literal["auto", "torch", "onnx"]

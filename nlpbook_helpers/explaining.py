@@ -41,7 +41,7 @@ def explain(classifier: "Classifier", texts: Sequence[str], label: str | None = 
     _check(classifier, label)
     example = classifier.make_example(texts)
     features = classifier.encode([example])
-    features.documents = None  # each window for itself
+    features.documents = np.arange(len(features))  # each window for itself
     probabilities = predict_probabilities(classifier.model, features)
     predicted = int(probabilities.mean(axis=0).argmax())
     spoken_for = predicted if label is None else classifier.labels.index(label)

@@ -2,13 +2,11 @@
 
 import hashlib
 import inspect
-import json
 import logging
 import math
 import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property, reduce
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,19 +19,11 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus, KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.runtime import get_cache_dir, is_first_here, lock
-from nlpbook_helpers.tokenizing import (  # noqa: F401  (other rooms know them from here)
-    Features,
-    check_tokenizer,
-    check_unknown_share,
-    encode_examples,
-    find_mostly_unknown,
-    read_cache,
-    write_cache,
-)
+from nlpbook_helpers.tokenizing import Features, check_unknown_share, encode_examples, read_cache, write_cache
 
 logger = logging.getLogger(__name__)
 
-CODE_VERSION = 4  # raise it when the same text would become other numbers
+CODE_VERSION = 5  # raise it when the same text would become other numbers
 SPLIT_SEED = 42  # apart from args.seed: runs with different seeds are judged on the same held-out slice
 BATCH_TOKENS = 4_096  # padded tokens at once: enough to fill two cores, small enough for 2 GB of memory
 LENGTH_MULTIPLE = 8  # on a CPU a kernel is compiled and kept for each shape of a batch: few shapes, less memory
@@ -66,12 +56,20 @@ class ClassificationDataset(Dataset):
         corpus: Anything with `get_examples(folder, mode)`, `get_labels()` and `num_labels`, as in the book.
         tokenizer: A Hugging Face tokenizer; one that does not know the texts' script is a ValueError.
         mode: `train`, `val` or `test`.
+
+    Attributes:
+        folder: Where the corpus's files are.
+        rows: int64, (examples,): which rows of the file these are.
+        lengths: Tokens per example; what a length-grouping sampler asks for.
+        labels: int16, (examples,): positions in `corpus.get_labels()`.
+        digest: Eight letters that tell these tokens, labels and rows from others.
     """
 
     def __init__(self, args: ClassificationTrainArguments, corpus: Any, tokenizer: Any, mode: str = "train") -> None:
         if mode not in ("train", "val", "test"):
             raise ValueError(f"mode: expected 'train', 'val' or 'test', got {mode!r}")
         self.args, self.corpus, self.tokenizer, self.mode = args, corpus, tokenizer, mode
+        self.folder = Path(str(args.downstream_corpus_root_dir)) / args.downstream_corpus_name
         if args.skip_bad_rows:
             corpus.skip_bad_rows = True
         has_val_file = hasattr(corpus, "has_file") and corpus.has_file(self.folder, "val")
@@ -82,44 +80,22 @@ class ClassificationDataset(Dataset):
             raise ValueError(f"mode='val' needs held-out rows, got validation_size=0: {remedy}")
         self.features = self._load_or_build()
         self.rows = self._choose_rows()
+        self.lengths, self.labels = self.features.lengths[self.rows].tolist(), self.features.labels[self.rows]
+        hashed = (self.features.input_ids, self.features.labels, self.rows)
+        self.digest = f"{reduce(lambda sum, one: zlib.crc32(np.ascontiguousarray(one).data, sum), hashed, 0):08x}"
         self._log_examples()
         self._log_labels()
-        if mode == "train":
-            self._warn_of_cut_texts()
-
-    @property
-    def folder(self) -> Path:
-        """Where the corpus's files are."""
-        return Path(str(self.args.downstream_corpus_root_dir)) / self.args.downstream_corpus_name
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens per example; what a length-grouping sampler asks for."""
-        return self.features.lengths[self.rows].tolist()
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int16, (examples,): positions in `corpus.get_labels()`."""
-        return self.features.labels[self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        if position >= len(self):
-            raise IndexError(f"expected a position below {len(self)}, got {position}")
         item = {name: column[0].tolist() for name, column in self.features.make_batch(self.rows[[position]]).items()}
         return item | {"label": item.pop("labels")}
 
     def __getitems__(self, positions: Sequence[int]) -> Subset:
         """Fetch a whole batch at once (torch's `DataLoader` calls this), which becomes tensors in one step."""
         return Subset(self, positions)
-
-    @cached_property
-    def digest(self) -> str:
-        """Eight letters that tell these tokens, labels and rows from others."""
-        columns = (self.features.input_ids, self.features.labels, self.rows)
-        return f"{reduce(lambda sum, one: zlib.crc32(np.ascontiguousarray(one).data, sum), columns, 0):08x}"
 
     def get_examples(self, positions: Iterable[int]) -> list[ClassificationExample]:
         """Return texts and labels of some examples, read again from the file, which is not kept in memory."""
@@ -135,8 +111,8 @@ class ClassificationDataset(Dataset):
         return read(self.folder, self.file_mode)
 
     def _load_or_build(self) -> Features:
-        # a corpus class of the reader's own may change while its name and file stay: it is not cached
-        if type(self.corpus) not in (CsvCorpus, NsmcCorpus, KlueNLICorpus):
+        # a corpus class of the reader's own may change while its name and file stay; and what is left out is said
+        if type(self.corpus) not in (CsvCorpus, NsmcCorpus, KlueNLICorpus) or self.corpus.skip_bad_rows:
             return self._build()
         path = self._get_cache_path()
         # of several processes on a machine the first tokenizes, the others read what it has written
@@ -145,8 +121,6 @@ class ClassificationDataset(Dataset):
             if features is None:
                 features = self._build()
                 write_cache(path, features)
-            elif self.corpus.skip_bad_rows:
-                deque(self._read_examples(), maxlen=0)  # which says what is left out
         return features
 
     def _build(self) -> Features:
@@ -160,15 +134,13 @@ class ClassificationDataset(Dataset):
         file = self.corpus.find_file(self.folder, self.file_mode)
         reading = (type(self.corpus).__name__, sorted((key, str(value)) for key, value in vars(self.corpus).items()))
         if self.tokenizer.is_fast:
-            content: Any = json.loads(self.tokenizer.backend_tokenizer.to_str())
-            for setting in ("truncation", "padding"):  # left there by the last call, not part of the tokenizer
-                del content[setting]
+            self.tokenizer("")  # makes it forget the truncation of its last call, which is no part of it
+            words: Any = self.tokenizer.backend_tokenizer.to_str()
         else:  # such as KoBERT's
-            kind, words = type(self.tokenizer).__name__, sorted(self.tokenizer.get_vocab().items())
-            content = (kind, words, self.tokenizer.all_special_ids)
+            words = sorted(self.tokenizer.get_vocab().items()), self.tokenizer.all_special_ids
         digest = hashlib.sha256(file.read_bytes())
-        numbers = (CODE_VERSION, content, self.tokenizer.model_input_names, self.args.max_seq_length, reading)
-        digest.update(repr(numbers).encode())
+        kind = (type(self.tokenizer).__name__, self.tokenizer.model_input_names)
+        digest.update(repr((CODE_VERSION, kind, words, self.args.max_seq_length, reading)).encode())
         name = f"{self.args.downstream_corpus_name}-{self.file_mode}-{digest.hexdigest()[:16]}.safetensors"
         return get_cache_dir() / name
 
@@ -208,10 +180,8 @@ class ClassificationDataset(Dataset):
         logger.info("%s: %s examples; labels: %s", self.mode, f"{len(self):,}", shown)
         if absent := [name for name, count in counts.items() if not count]:
             logger.warning("%s: no example of label %s, so that nothing can be said of it", self.mode, absent)
-
-    def _warn_of_cut_texts(self) -> None:
         limit, lengths = self.args.max_seq_length, self.features.whole_lengths[self.rows]
-        if len(longer := lengths[lengths > limit]):
+        if self.mode == "train" and len(longer := lengths[lengths > limit]):
             logger.warning(
                 "train: %s of %s texts are longer than max_seq_length=%s tokens (half of those than %s, one has %s): "
                 "only their beginning is learned from; raise max_seq_length if the encoder reads more, or split them",
@@ -253,8 +223,8 @@ def count_positions(model: Any) -> float:
     RoBERTa and its family number them from the padding id on: of 514 positions, 512 are for tokens.
     """
     positions = getattr(model.config, "max_position_embeddings", None) or math.inf
-    embedding = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(embedding, "padding_idx", None)
+    embeddings = getattr(getattr(model, "base_model", None), "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
     return positions if padding is None else positions - padding - 1
 
 
@@ -277,7 +247,8 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
     if was_training:  # for one sentence the walk through all modules would take an eighth of the time
         model.eval()
     probabilities = np.zeros((len(features), model.config.num_labels), np.float32)
-    lengths = _round_lengths(features.lengths, model)
+    rounded = -(-features.lengths // (multiple := getattr(model, "length_multiple", LENGTH_MULTIPLE))) * multiple
+    lengths = np.where(rounded <= count_positions(model), rounded, features.lengths)
     for rows in iterate_batches(lengths, batch_tokens, PADDING_TOKENS.get(model.device.type)):
         batch = select_model_inputs(model, features.make_batch(rows, int(lengths[rows[0]])))
         del batch["labels"]
@@ -287,14 +258,6 @@ def predict_probabilities(model: Any, features: Features, batch_tokens: int = BA
         model.train()
     if not np.isfinite(probabilities).all():
         raise CheckpointError("the model's answer is not a number (nan): choose another checkpoint")
-    if features.documents is None:
-        return probabilities
     starts = np.flatnonzero(np.diff(features.documents, prepend=-1))
     windows = np.diff(starts, append=len(features))
     return np.add.reduceat(probabilities, starts) / windows[:, None].astype(np.float32)
-
-
-def _round_lengths(lengths: np.ndarray, model: Any) -> np.ndarray:
-    """Round numbers of tokens up, where the model has positions for so many; RoBERTa's begin at 2."""
-    rounded = -(-lengths // (multiple := getattr(model, "length_multiple", LENGTH_MULTIPLE))) * multiple
-    return np.where(rounded <= getattr(model.config, "max_position_embeddings", 0) - 2, rounded, lengths)

@@ -69,7 +69,7 @@ class CudaGraphs:
         self._met: Counter[tuple[int, int]] = Counter()
         self._recordings: dict[tuple[int, int], Recording] = {}
         self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        self._gradients = {name: torch.empty_like(weight) for name, weight in self._weights.items()}
+        self._gradients: dict[str, torch.Tensor] = {}  # as large as the weights: made for the first recording
         self._anchor = torch.zeros((), device=model.device, requires_grad=True)
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -99,6 +99,8 @@ class CudaGraphs:
         return Replay.apply(self._anchor, recording)  # type: ignore[no-any-return]
 
     def _record(self, names: tuple[str, ...], shape: tuple[int, int]) -> Recording:
+        # before it records: their memory is to be no graph's own
+        self._gradients = self._gradients or {name: torch.empty_like(one) for name, one in self._weights.items()}
         inputs = {name: torch.zeros(shape, dtype=torch.int64, device=self._anchor.device) for name in names}
         # the same memory, but not what autograd remembers of it: a loss that somebody keeps would spoil the recording
         leaves = {name: weight.detach().requires_grad_() for name, weight in self._weights.items()}

@@ -33,7 +33,8 @@ from nlpbook_helpers.checkpoints import (
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.encoders import check_model_name, open_tokenizer
-from nlpbook_helpers.features import check_tokenizer, count_positions
+from nlpbook_helpers.features import count_positions
+from nlpbook_helpers.tokenizing import check_tokenizer
 from nlpbook_helpers.values import is_blank
 
 logger = logging.getLogger(__name__)

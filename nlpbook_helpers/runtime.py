@@ -8,7 +8,7 @@ import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -95,25 +95,24 @@ def choose_hardware(args: ClassificationTrainArguments) -> tuple[dict[str, Any],
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     read_rank()  # refuses what would train without a word
-    name, accelerator, machines, plugins = "CPU", "cpu", 1, []
+    launched, plugins = _read_launcher(), []
     if args.tpu_cores and (devices := tpu.choose_cores(args.tpu_cores)):
-        name, accelerator = "TPU core", "tpu"
+        name, accelerator, machines = "TPU core", "tpu", 1
         precision, reason = tpu.PRECISION, "products in bfloat16, which a TPU multiplies"
     else:
+        name, accelerator = "CPU", "cpu"
         if torch.cuda.is_available():
             name, accelerator = f"GPU ({torch.cuda.get_device_name(0)})", "cuda"
         elif args.fp16:
             logger.warning("fp16=True, but there is no GPU here: training in what the CPU multiplies fast")
-        if launched := _read_launcher():
-            devices, machines = launched
-        else:
-            # said aloud: in a SLURM job Lightning would wait for processes that srun has not started
-            devices, plugins = _count_devices(args.devices), [LightningEnvironment()]
+        devices, machines = launched or (_count_devices(args.devices), 1)
+        # said aloud: in a SLURM job Lightning would wait for processes that srun has not started
+        plugins = [] if launched else [LightningEnvironment()]
         precision, reason = choose_precision(accelerator, args.fp16)
-    settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
-    several = f"{devices} processes on the " if accelerator == "cpu" else f"{devices} × "
     each = f"{machines} machines, each with " if machines > 1 else ""
-    line = f"training on {each}{several if devices > 1 else ''}{name} in {precision} ({reason})"
+    several = "" if devices == 1 else f"{devices} processes on the " if accelerator == "cpu" else f"{devices} × "
+    line = f"training on {each}{several}{name} in {precision} ({reason})"
+    settings = {"accelerator": accelerator, "devices": devices, "num_nodes": machines, "precision": precision}
     return settings | {"plugins": plugins}, line
 
 
@@ -144,16 +143,13 @@ def _count_devices(wanted: int) -> int:
 def _read_launcher() -> tuple[int, int] | None:
     """Return the processes per machine, and the machines, of whoever has started this one; None if nobody has."""
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     # all of them, or some are left over from another shell
-    has_peers = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys()
-    if TorchElasticEnvironment.detect() and has_peers:
+    if {"TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys():
         local = _read_number("LOCAL_WORLD_SIZE", 1)
         return local, _read_number("WORLD_SIZE", 1) // local
-    # inside a job, but not through srun: a script of sbatch, or a notebook
-    is_alone = "SLURM_STEP_ID" not in os.environ or hasattr(sys, "ps1")
-    if SLURMEnvironment.detect() and not is_alone:
+    # a script of sbatch, or a notebook, is inside a job, but was not started by srun
+    if SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ and not hasattr(sys, "ps1"):
         machines = _read_number("SLURM_NNODES", 1)
         return _read_number("SLURM_NTASKS", 1) // machines, machines
     return None
@@ -187,10 +183,9 @@ def get_cache_dir() -> Path:
         return Path(os.environ["NLPBOOK_CACHE_DIR"])
     from pooch import os_cache
 
-    try:
+    with suppress(RuntimeError):  # the user has no home
         return Path(os_cache("nlpbook"))
-    except RuntimeError:  # the user has no home
-        return Path(tempfile.gettempdir()) / "nlpbook"
+    return Path(tempfile.gettempdir()) / "nlpbook"
 
 
 def is_first_here() -> bool:
@@ -240,10 +235,9 @@ def create(path: Path) -> Iterator[Path]:
 
 def find_version(package: str) -> str | None:
     """Return the version of an installed package; None if it is not installed."""
-    try:
+    with suppress(PackageNotFoundError):
         return version(package)
-    except PackageNotFoundError:
-        return None
+    return None
 
 
 def set_seed(args: Any) -> None:

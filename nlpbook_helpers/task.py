@@ -3,11 +3,10 @@
 import copy
 import inspect
 import json
-import logging
 import math
 import tempfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,10 @@ from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY, METRICS, is_sound
 from nlpbook_helpers.examples import choose_examples, find_candidates
-from nlpbook_helpers.features import ClassificationDataset, check_tokenizer, count_positions, select_model_inputs
+from nlpbook_helpers.features import ClassificationDataset, count_positions, select_model_inputs
 from nlpbook_helpers.gpu import CudaGraphs
 from nlpbook_helpers.runtime import find_versions
-
-logger = logging.getLogger(__name__)
+from nlpbook_helpers.tokenizing import check_tokenizer
 
 LEARNING_RATE_DECAY = 0.9  # per epoch, as in the book
 STEPS_BETWEEN_LOOKS = 10  # at the loss, for which a GPU has to be waited for
@@ -67,7 +65,7 @@ class ClassificationTask(LightningModule):
         # counted right and wrong, by class; over all processes, and not part of the weights
         self._counts = MulticlassStatScores(max(2, model.config.num_labels), average=None, validate_args=False)
         self._per_class: list[list[float]] = []
-        self._candidates: Any = None
+        self._candidates: tuple[Any, ...] = ()  # of the examples that a page shows
 
     def on_train_start(self) -> None:
         """Refuse at once what would only be noticed after an epoch.
@@ -88,6 +86,9 @@ class ClassificationTask(LightningModule):
             if outputs != labels:
                 expected = f"expected a model with {labels} outputs, one per label of the corpus"
                 raise ValueError(f"{expected}, got {outputs}: load it with num_labels=corpus.num_labels")
+        validation = getattr(self.trainer.val_dataloaders, "dataset", None)
+        if isinstance(validation, ClassificationDataset) and self.device.type != "xla":  # which would compile for them
+            self._candidates = validation, *find_candidates(validation)  # now, while their file is there
         if "val_" in self.args.monitor and not self.trainer.enable_validation:
             expected = f"expected val_dataloaders, since {self.args.monitor!r} chooses the checkpoint"
             raise ValueError(f"{expected}, got none: pass them to trainer.fit, or set monitor='min train_loss'")
@@ -137,7 +138,7 @@ class ClassificationTask(LightningModule):
         """
         loss = self._share_step(inputs, "train")
         if batch_idx % STEPS_BETWEEN_LOOKS == 0 and self.device.type != "xla":
-            self._check_number("train_loss", loss)
+            self._check_number("train_loss", loss.item())
         return loss
 
     def validation_step(self, inputs: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
@@ -183,7 +184,7 @@ class ClassificationTask(LightningModule):
         metrics = self.trainer.callback_metrics
         if "val_loss" in metrics and not self.trainer.sanity_checking:
             loss, accuracy = metrics["val_loss"], metrics["val_acc"]
-            self._check_number("val_loss", loss)
+            self._check_number("val_loss", loss.item())
             counts = self._counts.compute().double()
             right, guessed, examples = counts[:, 0], counts[:, 0] + counts[:, 1], counts[:, 4]
             # with a class that is neither there nor guessed as 0, as scikit-learn and `evaluate` count
@@ -201,18 +202,15 @@ class ClassificationTask(LightningModule):
         Raises:
             ValueError: The loss is not a number.
         """
-        self._check_number("train_loss", self.trainer.callback_metrics["train_loss"])
+        self._check_number("train_loss", self.trainer.callback_metrics["train_loss"].item())
 
-    def _check_number(self, name: str, loss: torch.Tensor) -> None:
-        if not loss.isfinite():
-            self._stop(name, loss.item())
-
-    def _stop(self, name: str, got: float) -> NoReturn:
+    def _check_number(self, name: str, got: float) -> None:
         """End a training that has come apart, before it writes a checkpoint that answers nothing."""
-        raise ValueError(
-            f"{name}: expected numbers, got {got} in epoch {self.current_epoch}: train again with a learning_rate "
-            f"below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
-        )
+        if not math.isfinite(got):
+            raise ValueError(
+                f"{name}: expected numbers, got {got} in epoch {self.current_epoch}: train again with a "
+                f"learning_rate below {self.args.learning_rate:g} and resume=False; no checkpoint was written from it"
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights without the notebook that made them, in tensors and primitives only.
@@ -221,7 +219,7 @@ class ClassificationTask(LightningModule):
             ValueError: A weight is not a number, as after a last step that came apart.
         """
         if self.device.type != "xla" and not is_sound({}, checkpoint["state_dict"]):
-            self._stop("weights", math.nan)
+            self._check_number("weights", math.nan)
         if self._merge and "optimizer_states" not in checkpoint:  # for use; a state to go on from keeps adapters apart
             merged = copy.deepcopy(self._merge.__self__).merge_and_unload()
             checkpoint["state_dict"] = {f"model.{name}": tensor for name, tensor in merged.state_dict().items()}
@@ -238,7 +236,7 @@ class ClassificationTask(LightningModule):
             "versions": find_versions(),
             **{name: float(metrics[name]) for name in METRICS if name in metrics},
             "val_per_class": self._per_class,
-            "examples": self._choose_examples(),
+            "examples": choose_examples(self.model, *self._candidates) if self._candidates else [],
         }
         if isinstance(dataset, ClassificationDataset):
             corpus = dataset.corpus
@@ -252,18 +250,6 @@ class ClassificationTask(LightningModule):
             else:  # its files would be of no use without its code, and a checkpoint carries none
                 metadata["tokenizer_is_code"] = True
         checkpoint[METADATA_KEY] = metadata | {"config": json.dumps(config)}
-
-    def _choose_examples(self) -> list[list[str]]:
-        dataset = getattr(self.trainer.val_dataloaders, "dataset", None)
-        if not isinstance(dataset, ClassificationDataset) or self.device.type == "xla":  # which would compile for them
-            return []
-        if self._candidates is None:
-            try:
-                self._candidates = find_candidates(dataset)
-            except (OSError, ValueError) as error:  # the file has gone meanwhile: no reason to lose what was learned
-                logger.warning("no examples are kept for the page: %s", error)
-                return []
-        return choose_examples(self.model, dataset, *self._candidates)
 
 
 def _pack_tokenizer(tokenizer: Any) -> dict[str, torch.Tensor]:

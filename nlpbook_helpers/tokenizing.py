@@ -4,6 +4,7 @@ import logging
 import time
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,24 @@ class Features:
     """Tokenized examples as columns; nothing in it grows with Python objects per example.
 
     Attributes:
+        columns: The seven that follow, by name.
         input_ids: uint16 or int32, (total tokens,): the ids of all examples, one after another.
-        offsets: int64, (examples + 1,): example `i` is `input_ids[offsets[i]:offsets[i + 1]]`.
         lengths: int64, (examples,): tokens per example.
         first_lengths: int32, (examples,): tokens of the first segment; the rest have token type 1.
         whole_lengths: int32, (examples,): tokens of what an example was cut from.
         labels: int16, (examples,): positions in the corpus's labels; -1 if unknown.
         groups: uint32, (examples,): equal where the first texts are equal (their CRC-32).
+        documents: int64, (examples,): which document an example is, or is a window of.
         pad_token_id: What fills up shorter rows of a batch.
         has_token_types: Whether the tokenizer gives `token_type_ids`.
-        documents: int64, (examples,): which document an example is a window of; None where every example is whole.
     """
 
-    columns = ("input_ids", "offsets", "first_lengths", "whole_lengths", "labels", "groups")
-
-    def __init__(self, arrays: dict[str, np.ndarray], tokenizer: Any) -> None:
-        columns = (arrays[name] for name in self.columns)
-        self.input_ids, self.offsets, self.first_lengths, self.whole_lengths, self.labels, self.groups = columns
-        self.documents = arrays.get("documents")
-        self.lengths = np.diff(self.offsets)
+    def __init__(self, columns: dict[str, np.ndarray], tokenizer: Any) -> None:
+        self.columns = columns
+        self.input_ids, self.lengths, self.labels = columns["input_ids"], columns["lengths"], columns["labels"]
+        self.first_lengths, self.whole_lengths = columns["first_lengths"], columns["whole_lengths"]
+        self.groups, self.documents = columns["groups"], columns["documents"]
+        self._starts = np.cumsum(self.lengths) - self.lengths
         self.pad_token_id = tokenizer.pad_token_id
         # a slow tokenizer, such as KoBERT's, tells segments apart without naming token types among its outputs
         self.has_token_types = "token_type_ids" in tokenizer.model_input_names or not tokenizer.is_fast
@@ -65,7 +65,7 @@ class Features:
             `labels`: int64, (batch,).
         """
         rows = np.asarray(rows)
-        starts, lengths = self.offsets[rows], self.lengths[rows]
+        starts, lengths = self._starts[rows], self.lengths[rows]
         positions = np.arange(lengths.max(initial=length))
         is_token = positions < lengths[:, None]
         flat = np.minimum(starts[:, None] + positions, len(self.input_ids) - 1)
@@ -112,11 +112,7 @@ def encode_examples(
         if time.monotonic() > due:
             due = time.monotonic() + SECONDS_BETWEEN_LINES
             logger.info("tokenized %s texts so far", f"{count:,}")
-    arrays = {name: np.concatenate([part.pop(name) for part in parts]) for name in KINDS}
-    arrays["offsets"] = np.concatenate([[0], np.cumsum(arrays.pop("lengths"))])
-    if stride is None:
-        del arrays["documents"]
-    return Features(arrays, tokenizer)
+    return Features({name: np.concatenate([part.pop(name) for part in parts]) for name in KINDS}, tokenizer)
 
 
 def _encode_chunk(
@@ -126,41 +122,43 @@ def _encode_chunk(
     """Return columns of some examples or their windows; `documents` are positions in the chunk."""
     texts = [normalize_text(example.text_a) for example in chunk]
     pairs = [normalize_text(example.text_b) for example in chunk if example.text_b is not None]
-    if stride is not None and not pairs and not tokenizer.is_fast:
-        encoded = _cut_windows(tokenizer, texts, max_seq_length, stride)
-    else:
-        windows = {} if stride is None or pairs else {"stride": stride, "return_overflowing_tokens": True}
-        encoded = tokenizer(
-            texts, pairs or None, truncation=True, max_length=max_seq_length, return_attention_mask=False,
-            return_token_type_ids=bool(pairs), **windows,
-        )  # fmt: skip
-    ids, owners = encoded["input_ids"], encoded.get("overflow_to_sample_mapping", range(len(texts)))
-    first_lengths = (row.count(0) for row in encoded["token_type_ids"]) if pairs else map(len, ids)
-    whole_lengths = [*map(len, ids)]
-    # how long it was, only the tokenizer can say of an example that fills its place
-    if stride is None and (full := [row for row, length in enumerate(whole_lengths) if length == max_seq_length]):
-        whole = ([column[row] for row in full] for column in (texts, pairs) if column)
-        for row, tokens in zip(full, tokenizer(*whole, verbose=False)["input_ids"], strict=True):
-            whole_lengths[row] = len(tokens)
+    encode = partial(tokenizer, return_attention_mask=False, return_token_type_ids=bool(pairs), verbose=False)
+    encoded, special = encode(texts, pairs or None), encode("")["input_ids"]
+    whole_lengths = [*map(len, encoded["input_ids"])]
+    for row in [row for row in range(len(pairs)) if whole_lengths[row] > max_seq_length]:
+        # once more, since the tokenizer knows which text is the longer one, and where its special tokens belong
+        cut = encode(texts[row], pairs[row], truncation="longest_first", max_length=max_seq_length)
+        for name, column in encoded.items():
+            column[row] = cut[name]
+    windows = [_cut_windows(ids, special, max_seq_length, stride) for ids in encoded["input_ids"]]
+    ids = [*chain.from_iterable(windows)]
+    owners = [row for row, cut in enumerate(windows) for _ in cut]
     return {
         "input_ids": chain.from_iterable(ids),
         "lengths": map(len, ids),
-        "first_lengths": first_lengths,
-        "whole_lengths": whole_lengths,
+        "first_lengths": (types.count(0) for types in encoded["token_type_ids"]) if pairs else map(len, ids),
+        "whole_lengths": (whole_lengths[owner] for owner in owners),
         "labels": (_get_label_id(chunk[owner].label, label_ids) for owner in owners),
         "groups": (zlib.crc32(texts[owner].encode("utf-8", "surrogatepass")) for owner in owners),
         "documents": owners,
     }
 
 
-def _cut_windows(tokenizer: Any, texts: list[str], max_seq_length: int, stride: int) -> dict[str, list]:
-    """Return overlapping windows as a fast tokenizer does; a slow one returns what overflows as one piece."""
-    body = max_seq_length - tokenizer.num_special_tokens_to_add()
-    whole = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-    ends = [(owner, max(1, len(ids) - stride)) for owner, ids in enumerate(whole)]
-    starts = [(owner, start) for owner, end in ends for start in range(0, end, body - stride)]
-    ids = [tokenizer.build_inputs_with_special_tokens(whole[owner][start : start + body]) for owner, start in starts]
-    return {"input_ids": ids, "overflow_to_sample_mapping": [owner for owner, _ in starts]}
+def _cut_windows(ids: list[int], special: list[int], most: int, stride: int | None) -> list[list[int]]:
+    """Return a text's windows of at most so many tokens, each between its special tokens as the whole text is.
+
+    Args:
+        ids: Of the whole text.
+        special: Those of an empty text.
+        most: Tokens of a window.
+        stride: Tokens that two windows share; None for the first window alone.
+    """
+    if len(ids) <= most:
+        return [ids]
+    begin = int(ids[:1] == special[:1])  # BERT's [CLS]; a few tokenizers have all of them at the end
+    end, size = len(ids) - len(special) + begin, most - len(special)
+    starts = [begin] if stride is None else range(begin, end - stride, size - stride)
+    return [[*ids[:begin], *ids[start : min(start + size, end)], *ids[end:]] for start in starts]
 
 
 def _get_label_id(label: str | None, label_ids: dict[str, int]) -> int:
@@ -185,10 +183,10 @@ def find_mostly_unknown(tokenizer: Any, features: Features) -> np.ndarray:
     A WordPiece tokenizer makes one unknown token of a word of more than 100 letters, as of 500 times "ㅋ".
 
     Returns:
-        bool, (documents,) if there are windows, else (examples,).
+        bool, (documents,).
     """
-    documents = np.arange(len(features)) if features.documents is None else features.documents
-    owners, count = np.repeat(documents, features.lengths), int(documents.max(initial=-1)) + 1
+    owners = np.repeat(features.documents, features.lengths)
+    count = int(features.documents.max(initial=-1)) + 1
     unknown = features.input_ids == (-1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id)
     is_known = ~np.isin(features.input_ids, tokenizer.all_special_ids)
     known, lost = (np.bincount(owners, which, count) for which in (is_known, unknown))
@@ -244,9 +242,9 @@ def write_cache(path: Path, features: Features) -> None:
     """Write features whole or not at all; a full disk only costs the cache."""
     from safetensors.torch import save_file
 
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(getattr(features, name))) for name in Features.columns}
+    tensors = {name: torch.from_numpy(column) for name, column in features.columns.items()}
     try:
-        with create(path) as partial:
-            save_file(tensors, partial)
+        with create(path) as unfinished:
+            save_file(tensors, unfinished)
     except (OSError, UnicodeEncodeError) as error:  # a full disk, or a name that is not UTF-8
         logger.warning("features are not cached: %s", error)

@@ -52,21 +52,11 @@ def choose_cores(wanted: int) -> int:
     return min(1, found) if wanted == 1 else found
 
 
-def choose_bucket(length: int, most: int) -> int:
-    """Return the length that a batch is padded to: a power of two, or `most`.
-
-    XLA compiles a program for every shape that it meets, which takes longer than hundreds of steps.
-
-    Args:
-        length: Tokens of the batch's longest example.
-        most: Tokens of the longest bucket.
-    """
-    bucket = max(SHORTEST, 1 << (length - 1).bit_length())
-    return max(length, min(bucket, most))
-
-
 def pad_to_bucket(examples: Any, collate_fn: Callable, most: int) -> dict[str, "torch.Tensor"]:
     """Return a batch whose columns are padded to one of a few lengths with zeros, which the attention mask hides.
+
+    XLA compiles a program for every shape that it meets, which takes longer than hundreds of steps. So a length is a
+    power of two, or `most`.
 
     Args:
         examples: What `collate_fn` takes.
@@ -77,7 +67,8 @@ def pad_to_bucket(examples: Any, collate_fn: Callable, most: int) -> dict[str, "
 
     batch = collate_fn(examples)
     length = batch["input_ids"].shape[1]
-    missing = choose_bucket(length, most) - length
+    bucket = min(max(SHORTEST, 1 << (length - 1).bit_length()), most)
+    missing = max(0, bucket - length)
     return {name: pad(column, (0, missing)) if column.ndim == 2 else column for name, column in batch.items()}
 
 

@@ -1,7 +1,6 @@
 """On what hardware, and what was recorded? Lightning's Trainer for this machine, and a table of earlier trainings."""
 
 import logging
-import math
 import reprlib
 import sys
 from contextlib import nullcontext
@@ -86,14 +85,12 @@ def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
         return None
     metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc", "val_macro_f1"])
     state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
-    started, ended = (pd.to_datetime(record.get(key)) for key in ("started", state))
+    started, ended = (pd.to_datetime(record.get(key, pd.NaT)) for key in ("started", state))
     measured = {
         "started": started.tz_localize(None),
-        "minutes": round((ended - started).total_seconds() / 60, 1) if state in record else math.nan,
+        "minutes": round((ended - started).total_seconds() / 60, 1),
         "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
-        "val_loss": metrics["val_loss"].min(),
-        "val_acc": metrics["val_acc"].max(),
-        "val_macro_f1": metrics["val_macro_f1"].max(),
+        **metrics.agg({"val_loss": "min", "val_acc": "max", "val_macro_f1": "max"}),
         "state": state,
     }
     return measured, arguments
@@ -170,50 +167,44 @@ class ClassificationTrainer(Trainer):
             BlockingIOError: Another training is writing into the same folder.
             ValueError: There are fewer examples than processes, or a sampler of the reader's own where several train.
         """
-        folder = Path(self._args.downstream_model_dir)
-        is_owner = rank_zero_only.rank == 0 and not self._args.test_mode
+        if self.max_epochs and self.current_epoch >= self.max_epochs and not named.get("ckpt_path"):
+            print(
+                f"this trainer has done its {self.max_epochs} epochs, so there is nothing left to train: to go on "
+                "from the weights learned so far, make another with get_trainer(args)"
+            )
+            return
+        args, folder = self._args, Path(self._args.downstream_model_dir)
         busy = f"downstream_model_dir: another training is writing into {folder}: wait for its end, or choose another"
+        is_owner = rank_zero_only.rank == 0 and not args.test_mode
         with runtime.lock(folder, busy) if is_owner else nullcontext():
-            if self.max_epochs and self.current_epoch >= self.max_epochs and not named.get("ckpt_path"):
-                print(
-                    f"this trainer has done its {self.max_epochs} epochs, so there is nothing left to train: to go on "
-                    "from the weights learned so far, make another with get_trainer(args)"
-                )
-                return
-            self._fit(model, train_dataloaders, val_dataloaders, named)
+            if not args.test_mode and not named.get("ckpt_path"):
+                named |= self._kept.find(train_dataloaders, self.world_size, self.max_epochs or -1)
+            train_loader = self._kept.deal_out("train", train_dataloaders, self)
+            self._fit(model, train_loader, self._kept.deal_out("val", val_dataloaders, self), named)
             if (early := self.early_stopping_callback) and getattr(early, "stopped_epoch", 0):
-                patience = self._args.early_stopping_patience
-                print(f"stopped early: {patience} epochs in a row have not improved on {self._args.monitor!r}")
+                patience = args.early_stopping_patience
+                print(f"stopped early: {patience} epochs in a row have not improved on {args.monitor!r}")
             if is_owner and not self.interrupted:
                 self._kept.path.unlink(missing_ok=True)
 
     def _fit(self, model: Any, train_loader: Any, val_loader: Any, named: dict[str, Any]) -> None:
-        if not self._args.test_mode and not named.get("ckpt_path"):
-            if not self._args.resume:
-                self._kept.path.unlink(missing_ok=True)
-            if state := self._kept.find(train_loader, self.world_size, self.max_epochs or -1):
-                named |= {"ckpt_path": state, "weights_only": True}
-        train_loader = self._kept.deal_out("train", train_loader, self)
-        val_loader = self._kept.deal_out("val", val_loader, self)
+        """Train, and record when, on what and how it ended."""
         hardware = f"{self.num_devices} x {self.accelerator.name()} in {self.precision}"
         versions, arguments = runtime.find_versions(), describe_arguments(self._args)
         self._record("started", hardware=hardware, arguments=arguments, versions=versions)
-        end = "stopped"
         try:
             super().fit(model, train_loader, val_loader, **named)
-            end = "stopped" if self.interrupted else "finished"
         finally:
-            self._record(end)
+            self._record("finished" if self.state.finished else "stopped")
 
     def _record(self, moment: str, **facts: Any) -> None:
         """Add a moment and facts to `hparams.yaml`; log for TensorBoard into its folder, where that is installed."""
-        if not isinstance(self.logger, CSVLogger):
-            return
-        now = datetime.now().astimezone().isoformat(timespec="milliseconds")
-        self.logger.log_hyperparams({moment: now} | facts)
-        self.logger.save()
-        if len(self.loggers) == 1 and find_spec("tensorboard"):
-            self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
+        if isinstance(self.logger, CSVLogger):
+            now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+            self.logger.log_hyperparams({moment: now} | facts)
+            self.logger.save()
+            if len(self.loggers) == 1 and find_spec("tensorboard"):
+                self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
 
 
 def train(args: ClassificationTrainArguments) -> Path | None:

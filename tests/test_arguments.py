@@ -26,10 +26,7 @@ from nlpbook_helpers.runtime import get_cache_dir
         ({"validation_size": -0.1}, "validation_size: expected a number from 0"),
         ({"downstream_task_name": "ner"}, "downstream_task_name: expected one of .*document-classification"),
         ({"pretrained_model_name": " "}, "pretrained_model_name: expected a name or path"),
-        (
-            {"pretrained_model_name": "/not/there"},
-            "a Hugging Face name or an encoder's folder, got '/not/there', where",
-        ),
+        ({"pretrained_model_name": "/not/there"}, "expected a Hugging Face name or .*folder, got '/not/there', where"),
         ({"pretrained_model_name": "./bert"}, "expected .* got './bert', where there is nothing: correct the path"),
         ({"pretrained_model_name": "m/val_loss=0.28.ckpt"}, "got 'm/val_.*', where there is nothing: correct the path"),
         ({"pretrained_model_name": "/"}, "got '/', which has no config.json: of a checkpoint, nlpbook.export"),
@@ -40,6 +37,12 @@ from nlpbook_helpers.runtime import get_cache_dir
         ({"resume": "no"}, "resume: expected True or False, got 'no'"),
         ({"resume_minutes": -1}, "resume_minutes: expected a number from 0"),
         ({"cpu_workers": -1}, "cpu_workers: expected a whole number from 0"),
+        ({"class_weights": [1, 0]}, r"class_weights: expected 'balanced', or a list of a number .*, got \[1, 0"),
+        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a list of a number above 0 .*got 'even'"),
+        ({"scheduler": "step"}, "scheduler: expected one of exponential, linear, cosine, got 'step'"),
+        ({"early_stopping_patience": 0}, "early_stopping_patience: expected a whole number from 1 to 10,000, got 0"),
+        ({"warmup_ratio": 1}, "warmup_ratio: expected a number from 0.0 to 0.9, got 1"),
+        ({"downstream_model_dir": __file__}, "downstream_model_dir: expected a folder, got a file: .*test_arguments"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_what_is_allowed(changes, message):

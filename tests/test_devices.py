@@ -19,6 +19,12 @@ def nobody_has_launched(monkeypatch):
 
 
 @pytest.fixture
+def launch(monkeypatch):
+    """A function that sets what a launcher leaves in the environment."""
+    return lambda environment: [monkeypatch.setenv(*one) for one in environment.items()]
+
+
+@pytest.fixture
 def gpus(monkeypatch):
     """Four GPUs that multiply bfloat16, as far as choosing goes."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -59,9 +65,8 @@ def test_several_gpus_are_taken_where_they_are_asked_for(make_args, gpus, monkey
 
 
 @pytest.mark.parametrize(("environment", "expected"), [(TORCHRUN, (2, 3)), (SRUN, (4, 2))], ids=["torchrun", "srun"])
-def test_whoever_launches_says_how_many_there_are(make_args, gpus, monkeypatch, environment, expected):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_whoever_launches_says_how_many_there_are(make_args, gpus, launch, environment, expected):
+    launch(environment)
     assert count(make_args(devices=1)) == expected
 
 
@@ -77,19 +82,15 @@ def test_whoever_launches_says_how_many_there_are(make_args, gpus, monkeypatch, 
         (SRUN | {"SLURM_NNODES": "1-2"}, "SLURM_NNODES: expected a whole number from 1, .*got '1-2'"),
     ],
 )
-def test_what_no_launcher_would_say_is_refused_before_it_silences_a_training(
-    make_args, monkeypatch, environment, message
-):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_what_no_launcher_would_say_is_refused_before_it_silences_a_training(make_args, launch, environment, message):
+    launch(environment)
     with pytest.raises(ValueError, match=message):
         choose_hardware(make_args())
 
 
 @pytest.mark.parametrize("where", ["script", "notebook"])
-def test_in_a_slurm_job_nobody_waits_for_what_srun_has_not_started(make_args, fit, monkeypatch, where):
-    for name, value in SRUN.items():
-        monkeypatch.setenv(name, value)
+def test_in_a_slurm_job_nobody_waits_for_what_srun_has_not_started(make_args, fit, launch, monkeypatch, where):
+    launch(SRUN)
     if where == "script":
         monkeypatch.delenv("SLURM_STEP_ID")
     else:
@@ -106,12 +107,15 @@ def test_cores_of_a_tpu_are_taken_as_xla_takes_them(make_args, monkeypatch, capl
 
 
 def test_lengths_become_few_shapes():
-    assert [tpu.choose_bucket(length, 100) for length in (1, 16, 17, 40, 65, 100)] == [16, 16, 32, 64, 100, 100]
+    lengths = {1: 16, 16: 16, 17: 32, 40: 64, 65: 100, 100: 100}
+    for length, padded in lengths.items():
+        batch = {"input_ids": torch.ones(2, length), "labels": torch.ones(2)}
+        shapes = [column.shape for column in tpu.pad_to_bucket(batch, dict, 100).values()]
+        assert shapes == [(2, padded), (2,)]
 
 
 @pytest.mark.parametrize("left", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"])
-def test_what_torchrun_left_in_the_environment_starts_no_processes(make_args, monkeypatch, left):
-    for name, value in {**TORCHRUN, "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train"}.items():
-        monkeypatch.setenv(name, value)
+def test_what_torchrun_left_in_the_environment_starts_no_processes(make_args, launch, monkeypatch, left):
+    launch({**TORCHRUN, "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train"})
     monkeypatch.delenv(left)
     assert get_trainer(make_args()).world_size == 1

@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -91,24 +90,14 @@ def test_pairs_and_the_book_s_corpora_are_found_by_name(make_args):
         (None, "args.json: expected a JSON file of arguments"),
         ("{", "args.json: expected a JSON file of arguments"),
         ("[1]", 'args.json: expected a JSON object, as {"epochs": 3}, got list'),
-        (
-            '{"text": "비", "label": 1}\n{"text": "눈"}',
-            "correct it, or the path; a file of texts: end its name with .jsonl",
-        ),
+        ('{"text": "비"}\n{"text": "눈"}', "correct it, or the path; a file of texts: end its name with .jsonl"),
         ('{"epochs": 3, "epochs": 4}', "expected different names in an object, got ['epochs', 'epochs']"),
-        ('{"labels": "ab"}', "labels: expected a list of names, got 'ab': put them into one"),
+        ('{"labels": "ab"}', "labels: expected a list of names, got 'ab'"),
         ('{"text_columns": "text"}', "text_columns: expected a list of names, got 'text'"),
         ('{"encoding": 949}', "encoding: expected a name or path, got 949"),
         ('{"downstream_model_dir": ["a"]}', "downstream_model_dir: expected a name or path, got ['a']"),
-        (
-            '{"downstream_model_dir": "' + Path(__file__).as_posix() + '"}',
-            "downstream_model_dir: expected a folder, got a file",
-        ),
         ('{"epoch": 3}', "args.json: expected names of arguments, got 'epoch': did you mean 'epochs'?"),
-        (
-            '{"data": [{"text": "비", "label": 1}]}',
-            "Else correct it, or the path; a file of texts: end its name with .jsonl",
-        ),
+        ('{"data": [{"text": "비"}]}', "Else correct it, or the path; a file of texts: end its name with .jsonl"),
         ('{"epochs": 0}', "epochs: expected a whole number from 1 to 10,000, got 0"),
         ('{"downstream_corpus_name": "nowhere"}', "downstream_corpus_name: expected one of"),
     ],

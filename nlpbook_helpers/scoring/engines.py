@@ -13,8 +13,9 @@ import torch
 
 from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.corpora import ClassificationExample
-from nlpbook_helpers.features import Features, find_mostly_unknown, predict_probabilities
+from nlpbook_helpers.features import predict_probabilities
 from nlpbook_helpers.scoring.inputs import Batch, ScoringError
+from nlpbook_helpers.tokenizing import Features, find_mostly_unknown
 
 # Of PyTorch on a CPU, which reads it at its first product: as fast as the 1,024 it keeps else, a gigabyte less
 KEPT_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
