@@ -24,7 +24,7 @@ SKIPPED = {
     "01": ["cell-002", "cell-004", "heads", "random-heads", "dice"]
     + [f"cell-0{number}" for number in (43, 45, 47, 49, 50, 52, 54, 56, 57, 59, 61, 63, 65)]
     + ["epochs", "epochs-plot", "duel", "moved", "moved-plot", "color", "color-show", "own", "box", "ladder", "full"],
-    "03": ["cell-002", "cell-003", "heat", "cell-062", "cell-064"]
+    "03": ["cell-002", "cell-003", "heat", "control", "overlap", "klue-traces", "cell-062", "cell-064"]
     + ["moved", "moved-plot", "well-read", "ladder", "color", "color-show", "own", "box", "full"],
 }
 # of notebook 01, whose own training is no part of what is measured
@@ -77,11 +77,11 @@ def measure_reviews(seed: int) -> dict[str, dict[int, float]]:
 
 
 def measure_pairs(seed: int) -> dict[str, float]:
-    """Return test accuracies of notebook 03 by what was read."""
+    """Return test accuracies of notebook 03 by what was read, and the shares of its two questions answered rightly."""
     (path,) = HERE.glob("03*.ipynb")
     run = run_cells(path, seed, "cell-074", {})
     names = ("가설의 낱말만", "가설만 읽은 BERT", "둘 다 읽은 BERT")
-    return {name: run["scores"][name] for name in names}
+    return {name: run["scores"][name] for name in names} | {"1. 정해지는가": run["first"], "2. 맞는가": run["second"]}
 
 
 def write_reviews(runs: list[dict[str, dict[int, float]]]) -> str:
