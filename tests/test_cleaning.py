@@ -51,6 +51,12 @@ def test_cleaning_removes_and_counts_what_is_asked_for():
     assert clean_examples(TRAIN, LABELS, flaws=[])[0] == TRAIN
     with pytest.raises(ValueError, match="splits: expected a mode at least"):
         make_data_report({}, ["0"])
+    with pytest.raises(ValueError, match="labels: expected a list, got '01'"):
+        make_data_report({"train": []}, "01")
+    with pytest.raises(ValueError, match=r"examples: expected those of corpus.get_examples\(…\), got str"):
+        make_data_report({"train": ["text"]}, ["0"])
+    example = Example("글", None, "1")
+    assert clean_examples([example], [0, 1])[0] == [example]
     with pytest.raises(ValueError, match=r"flaws: expected some of \('unknown label', .*got \['spam'\]"):
         clean_examples(TRAIN, LABELS, flaws=["spam"])
 

@@ -149,6 +149,25 @@ def test_what_is_found_in_files_is_shown_and_what_is_given_wins(shop, capsys):
         nlpbook.prepare_training([])
 
 
+def test_a_later_file_is_quoted_and_has_as_many_texts_and_arguments_are_checked_first(shop, capsys):
+    (shop / "own.tsv").write_text(
+        "text\tlabel\n" + "".join(f'"글 {n}\t{"ab"[n % 2]}\n' for n in range(8)), encoding="utf-8"
+    )
+    write_csv(shop / "feedback.csv", ["text", "label"], [('"글 0', "b"), ("새, 글", "a")])
+    given = {"quoting": False, "downstream_corpus_name": "mine", "pretrained_model_name": "nlpbook-mini"}
+    args = nlpbook.prepare_training(["own.tsv", "feedback.csv"], **given)
+    assert "downstream_corpus_name: follows from the file, 'mine' is not used" in capsys.readouterr().out
+    rows = nlpbook.make_corpus(args).get_examples(f"{args.downstream_corpus_root_dir}/own.tsv", "train")
+    assert {row.text_a: row.label for row in rows}['"글 0'] == "b" and len(rows) == 9
+    write_csv(shop / "pairs.csv", ["premise", "hypothesis", "label"], [(*row[:2], row[1]) for row in REVIEWS])
+    with pytest.raises(nlpbook.CorpusError, match="feedback.csv: expected 2 columns of texts, as pairs.csv has them"):
+        nlpbook.prepare_training(["pairs.csv", "feedback.csv"])
+    with pytest.raises(ValueError, match="downstream_model_dir: expected a name or path, got 7"):
+        nlpbook.prepare_training("own.tsv", downstream_model_dir=7)
+    with pytest.raises(nlpbook.CorpusError, match="downstream_model_dir: expected a folder to write into, got"):
+        nlpbook.prepare_training("feedback.csv", downstream_model_dir="own.tsv/below")
+
+
 def test_pairs_are_known_by_their_columns(shop):
     write_csv(shop / "pairs.csv", ["Premise", "Hypothesis", "Label"], [(*row[:2], row[1]) for row in REVIEWS])
     args = nlpbook.prepare_training(["pairs.csv"], pretrained_model_name="nlpbook-mini")

@@ -89,6 +89,8 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.json", '{"sentence": {"0": "비"}, "label": {"0": 1}}', "got columns of dict: write one for each row"),
         ("a.jsonl", '{"sentence": "비", "sentence": "눈"}', "expected different names in an object"),
         ("a.jsonl", '{"sentence": "비"}\n["비"]', "a.jsonl, line 2: expected a JSON object, got list"),
+        ("a.npy", b"\x93NUMPY\1\0", "a.npy is no table, expected text"),
+        ("a.csv", 'sentence,a\n"그가 \\"좋다\\" 했다",1\n', "quotes with a backslash before them, .*doubled"),
         ("a.parquet", "PAR1", "a.parquet: .*expected a Parquet file"),
         ("a.parquet.gz", b"PAR1\x15\0", "a Parquet file, .*unpack it"),
         ("a.csv", "sentence::a\n비::1\n", "name its columns, with a comma, a semicolon, a tab or a bar between"),
