@@ -25,15 +25,7 @@ from nlpbook_helpers.reading import find_path, read_rows
 from nlpbook_helpers.runtime import create, get_cache_dir, lock
 from nlpbook_helpers.scoring.answers import explain_failure, join_answers, publish, write_answers
 from nlpbook_helpers.scoring.engines import Scored, score_here, score_on_ray
-from nlpbook_helpers.scoring.inputs import (
-    Job,
-    ScoringError,
-    find_refusal,
-    get_refused_path,
-    look_at,
-    plan_jobs,
-    read_batches,
-)
+from nlpbook_helpers.scoring.inputs import Job, ScoringError, get_refused_path, look_at, plan_jobs, read_batches
 
 __all__ = ["ScoringError", "score_file"]
 
@@ -51,7 +43,7 @@ def score_file(
         classifier: What scores.
         input_path: CSV, TSV, JSONL, JSON, Parquet (see `read_rows`) or a folder; local, or an address (`s3://…`).
         output_path: A `.csv`, `.tsv`, `.jsonl` or `.parquet` file; for a folder, a folder.
-        text_columns: Names of the texts' columns; default: those of the training, else usual ones that are there.
+        text_columns: Of the texts; default: those of the training, else usual ones that are there.
         overwrite: Start anew, and replace outputs that exist.
         engine: "local", this process; or "ray", which does not pay on one small machine.
         address: Of a Ray cluster, see `score_on_ray`.
@@ -64,21 +56,18 @@ def score_file(
 
     Raises:
         CorpusError: The input is missing or its columns are.
-        ScoringError: The output exists or is being written, an interrupted run differs, no row can be scored, …
+        ScoringError: The output exists, an interrupted run differs, no row can be scored, …
+        BlockingIOError: Another run is writing the output.
     """
     engines = {"local": score_here, "ray": partial(score_on_ray, address=address, gpus_per_worker=gpus_per_worker)}
     if engine not in engines:
         raise ScoringError(f"engine: expected one of {list(engines)}, got {engine!r}")
     read = partial(read_rows, keep_errors=True, encoding=encoding, quoting=quoting)
     source, output = find_path(input_path), find_path(output_path)
-    # of what is known until all is: beside an output on a disk, in the cache for one far away
-    folder = output.with_name(f"{output.name}.parts")
-    if not isinstance(folder, Path):
+    folder = output.with_name(f"{output.name}.parts")  # of what is known until all is
+    if not isinstance(folder, Path):  # far away
         folder = get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
     jobs = plan_jobs(classifier, source, output, folder / "jobs", text_columns, read)
-    begun = (folder / "run.json").exists()
-    if taken := [job.output for job in jobs if job.output.exists() and not begun and not overwrite]:
-        raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
     with explain_failure(output):
         folder.mkdir(parents=True, exist_ok=True)
     with lock(folder, f"{output}: another run is writing it: wait for its end, or name another output"):
@@ -100,7 +89,8 @@ def _score_jobs(
     counts = sum(map(join_answers, jobs), Counter())
     if not counts:
         shutil.rmtree(folder, ignore_errors=True)  # there is nothing to go on with
-        found = find_refusal(jobs)
+        refused = (f"line {line}: {reason}" for job in jobs for line, _, reason in job.read_checked())
+        found = next(refused, "there is none")
         raise ScoringError(f"{jobs[0].source}: expected rows to score, got none that can be scored ({found})")
     for job in jobs:
         publish(job)
@@ -142,6 +132,9 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
             remedy = "repeat it as it was, or overwrite=True (--overwrite) starts anew"
             found = f"got another {', '.join(changed)}"
             raise ScoringError(f"{folder}: expected the run that was interrupted, {found}: {remedy}")
+    elif taken := [job.output for job in jobs if job.output.exists() and not overwrite]:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
     else:
         shutil.rmtree(folder / "jobs", ignore_errors=True)
     with create(path) as partial_path:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlpbook_helpers.reading import Row
-from nlpbook_helpers.scoring.inputs import Batch, Job, ScoringError, check_row, get_refused_path
+from nlpbook_helpers.scoring.inputs import Batch, Job, ScoringError, get_refused_path
 
 REMARK = "mostly unknown to the tokenizer"
 WRITTEN_ROWS = 1_024  # held at once while Parquet is written; they may be long
@@ -63,8 +63,8 @@ def join_answers(job: Job) -> Counter[str]:
 
 def _join_rows(job: Job, refused: BinaryIO, counts: Counter[str]) -> Iterator[dict[str, Any]]:
     """Yield rows with their answers, and write the refused ones; one without the other is an error of `zip`."""
-    for (line, row), answer in zip(job.read(job.source, job.text_columns), job.read_answers(), strict=True):
-        if isinstance(found := check_row(job, row), str):
+    for (line, row, found), answer in zip(job.read_checked(), job.read_answers(), strict=True):
+        if isinstance(found, str):
             entry = {"line": line, "reason": found, "row": getattr(row, "raw", "") or row}
             refused.write(f"{_to_json(entry)}\n".encode(errors="backslashreplace"))
             continue

@@ -69,6 +69,11 @@ class Job:
         """Whether all rows of the output have the same columns; objects may have fields of their own."""
         return self.output.suffix.lower() != ".jsonl"
 
+    def read_checked(self) -> Iterator[tuple[int, Row, ClassificationExample | str]]:
+        """Yield line, row, and the row's texts or why it cannot be scored."""
+        for line, row in self.read(self.source, self.text_columns):
+            yield line, row, _check_row(self, row)
+
     def count_done(self) -> int:
         """Return how many rows have an answer, refused ones included."""
         return self.answers.stat().st_size // self.record_bytes
@@ -202,8 +207,8 @@ def look_at(path: Path) -> tuple[str, int]:
 def read_batches(job: Job) -> Iterator[Batch]:
     """Read a file's rows in batches, from the first one that has no answer yet."""
     rows, characters = [], 0
-    for _, row in islice(job.read(job.source, job.text_columns), job.count_done(), None):
-        rows.append(found := check_row(job, row))
+    for _, _, found in islice(job.read_checked(), job.count_done(), None):
+        rows.append(found)
         characters += 0 if isinstance(found, str) else len(found.text_a) + len(found.text_b or "")
         if len(rows) == BATCH_ROWS or characters > BATCH_CHARACTERS:
             yield Batch(job, rows)
@@ -212,13 +217,7 @@ def read_batches(job: Job) -> Iterator[Batch]:
         yield Batch(job, rows)
 
 
-def find_refusal(jobs: Sequence[Job]) -> str:
-    """Return line and reason of the first row, where none can be scored."""
-    rows = ((line, check_row(job, row)) for job in jobs for line, row in job.read(job.source, job.text_columns))
-    return next((f"line {line}: {reason}" for line, reason in rows), "there is none")
-
-
-def check_row(job: Job, row: Row) -> ClassificationExample | str:
+def _check_row(job: Job, row: Row) -> ClassificationExample | str:
     """Return the row's texts, or why it cannot be scored."""
     if isinstance(row, BadRow):
         return row.reason
