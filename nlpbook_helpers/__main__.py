@@ -137,9 +137,6 @@ def predict(
         gpus_per_worker: for ray: 0.5 lets two share a GPU
     """
     _announce(f"loading {checkpoint}")
-    from nlpbook_helpers.scoring import KEPT_KERNELS
-
-    os.environ.setdefault(*KEPT_KERNELS)
     classifier = nlpbook.Classifier.from_checkpoint(checkpoint, max_seq_length=max_seq_length)
     how = (text_columns, overwrite, engine, address, gpus_per_worker, encoding, quoting)
     print(nlpbook.score_file(classifier, input, output, *how))

@@ -18,6 +18,9 @@ class DownloadError(OSError):
 class RemoteFile(NamedTuple):
     """One file of a corpus on the internet."""
 
+    corpus: str
+    name: str
+    """Its name here; KLUE's have the names that Korpora gives them."""
     url: str
     git_blob: str
     """SHA-1 that git gives the file's content: `b"blob %d\\0" % size` followed by the content."""
@@ -26,21 +29,14 @@ class RemoteFile(NamedTuple):
 _NSMC = "https://raw.githubusercontent.com/e9t/nsmc/master"
 _KLUE = "https://raw.githubusercontent.com/KLUE-benchmark/KLUE/main/klue_benchmark/klue-nli-v1.1/klue-nli-v1.1"
 _HATE = "https://raw.githubusercontent.com/kocohub/korean-hate-speech/master/labeled"
-# Files by their names here; KLUE's have the names that Korpora gives them.
-REMOTE_FILES = {
-    "nsmc": {
-        "ratings_train.txt": RemoteFile(f"{_NSMC}/ratings_train.txt", "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876"),
-        "ratings_test.txt": RemoteFile(f"{_NSMC}/ratings_test.txt", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"),
-    },
-    "klue-nli": {
-        "klue_nli_train.json": RemoteFile(f"{_KLUE}_train.json", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"),
-        "klue_nli_dev.json": RemoteFile(f"{_KLUE}_dev.json", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
-    },
-    "korean-hate-speech": {
-        "train.tsv": RemoteFile(f"{_HATE}/train.tsv", "a7663ec2ee2837b5e38a6c49ca47caee84eea894"),
-        "dev.tsv": RemoteFile(f"{_HATE}/dev.tsv", "a2b083b74c72a4dab444ddc6b3e83fa269306b24"),
-    },
-}
+REMOTE_FILES = (
+    RemoteFile("nsmc", "ratings_train.txt", f"{_NSMC}/ratings_train.txt", "ac0dba272895dc1d0b3dd5f11afbeaeb7abe7876"),
+    RemoteFile("nsmc", "ratings_test.txt", f"{_NSMC}/ratings_test.txt", "b6cfcd8cd1557bcd9bf06617b0e429ed73e9a367"),
+    RemoteFile("klue-nli", "klue_nli_train.json", f"{_KLUE}_train.json", "a7903d15f09a3663d8f1d78e68d8d6c10dbd8618"),
+    RemoteFile("klue-nli", "klue_nli_dev.json", f"{_KLUE}_dev.json", "db052b2459c68d1ec57dd1573bfe90a9bb3f8157"),
+    RemoteFile("korean-hate-speech", "train.tsv", f"{_HATE}/train.tsv", "a7663ec2ee2837b5e38a6c49ca47caee84eea894"),
+    RemoteFile("korean-hate-speech", "dev.tsv", f"{_HATE}/dev.tsv", "a2b083b74c72a4dab444ddc6b3e83fa269306b24"),
+)
 
 
 def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
@@ -59,19 +55,20 @@ def download_downstream_dataset(args: ClassificationTrainArguments) -> None:
     """
     name = args.downstream_corpus_name
     folder = Path(str(args.downstream_corpus_root_dir)) / name
-    if name not in REMOTE_FILES:
+    remotes = [remote for remote in REMOTE_FILES if remote.corpus == name]
+    if not remotes:
         if not folder.is_dir() or not any(folder.iterdir()):
-            expected = f"expected one of {sorted(REMOTE_FILES)} or your own folder"
+            expected = f"expected one of {sorted({one.corpus for one in REMOTE_FILES})} or your own folder"
             raise ValueError(f"downstream_corpus_name: {expected}, got {name!r}: put your corpus into {folder}")
         logger.info("%s: already there, nothing to download", name)
-    for file_name, remote in REMOTE_FILES.get(name, {}).items():
+    for remote in remotes:
         # of several processes on a machine the first downloads, the others wait and find the file
-        with lock(folder / file_name):
-            there = [known for known in (file_name, Path(remote.url).name) if (folder / known).exists()]
+        with lock(folder / remote.name):
+            there = [known for known in (remote.name, Path(remote.url).name) if (folder / known).exists()]
             if there and not (args.force_download and is_first_here()):
                 logger.info("%s: %s is already there", name, there[0])
             else:
-                _fetch_verified(folder / file_name, remote)
+                _fetch_verified(folder / remote.name, remote)
 
 
 def compute_git_blob_id(content: bytes) -> str:
@@ -89,10 +86,10 @@ def _fetch_verified(target: Path, remote: RemoteFile) -> None:
 
     try:
         with create(target) as partial:
-            if target.parent.name == "klue-nli":  # which Korpora does not know
+            if remote.corpus == "klue-nli":  # which Korpora does not know
                 pooch.retrieve(remote.url, known_hash=None, fname=partial.name, path=partial.parent, progressbar=True)
             else:  # Korpora's downloader, not its loader: the loader asks the server even for files that exist
-                web_download(remote.url, str(partial), corpus_name=target.parent.name, force_download=True)
+                web_download(remote.url, str(partial), corpus_name=remote.corpus, force_download=True)
             found = compute_git_blob_id(partial.read_bytes())
             if found != remote.git_blob:
                 expected = f"expected git blob {remote.git_blob}, got {found} ({partial.stat().st_size:,} bytes)"

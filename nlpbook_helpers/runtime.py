@@ -207,7 +207,7 @@ def lock(path: Path, busy: str = "") -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    name = f"{path.name}-{zlib.crc32(str(path.absolute()).encode()):08x}.lock"
+    name = f"{path.name}-{zlib.crc32(os.fsencode(path.absolute())):08x}.lock"
     place = path / ".lock" if path.is_dir() else get_cache_dir() / "locks" / name
     held = FileLock(place, timeout=0 if busy else -1)
     try:

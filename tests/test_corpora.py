@@ -67,8 +67,9 @@ def test_all_of_the_other_corpora_is_read(corpus_dir, name, corpus, train, test)
     labels = [example.label for example in corpus.get_examples(corpus_dir / name, "train")]
     assert [labels.count(label) for label in corpus.get_labels()] == train
     assert len(corpus.get_examples(corpus_dir / name, "test")) == test
-    for file, remote in REMOTE_FILES[name].items() if name == "korean-hate-speech" else ():
-        assert compute_git_blob_id((corpus_dir / name / file).read_bytes()) == remote.git_blob
+    for remote in REMOTE_FILES:
+        if remote.corpus == name == "korean-hate-speech":
+            assert compute_git_blob_id((corpus_dir / name / remote.name).read_bytes()) == remote.git_blob
 
 
 @pytest.mark.parametrize("name", ["klue_nli_train.json", "klue-nli-v1.1_train.json"])

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from nlpbook_helpers import download
-from nlpbook_helpers.download import DownloadError, RemoteFile, compute_git_blob_id, download_downstream_dataset
+from nlpbook_helpers.download import DownloadError, compute_git_blob_id, download_downstream_dataset
 
 CONTENT = "id\tdocument\tlabel\n1\t좋다\t1\n".encode()
 NAMES = ["nsmc", "klue-nli", "korean-hate-speech"]
@@ -33,12 +33,11 @@ def server(monkeypatch):
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{running.server_port}/"
-    for name, remotes in download.REMOTE_FILES.items():
-        files = {
-            file: RemoteFile(url + remote.url.rpartition("/")[2], compute_git_blob_id(CONTENT))
-            for file, remote in remotes.items()
-        }
-        monkeypatch.setitem(download.REMOTE_FILES, name, files)
+    served = [
+        one._replace(url=url + one.url.rpartition("/")[2], git_blob=compute_git_blob_id(CONTENT))
+        for one in download.REMOTE_FILES
+    ]
+    monkeypatch.setattr(download, "REMOTE_FILES", served)
     yield Handler
     running.shutdown()
 
@@ -91,8 +90,8 @@ def test_a_damaged_transfer_leaves_what_was_there(server, make_args, corpora_roo
 
 def test_without_network_or_with_an_unknown_name_the_reader_is_told_what_to_do(monkeypatch, make_args, corpora_root):
     # port 9 of this machine: nobody listens there
-    files = {"ratings_train.txt": RemoteFile("http://127.0.0.1:9/ratings_train.txt", "0" * 40)}
-    monkeypatch.setitem(download.REMOTE_FILES, "nsmc", files)
+    remotes = [one._replace(url="http://127.0.0.1:9/ratings_train.txt") for one in download.REMOTE_FILES]
+    monkeypatch.setattr(download, "REMOTE_FILES", remotes)
     message = r"ratings_train.txt is not on disk and could not be fetched .* in a browser and save it as .*empty.nsmc"
     with pytest.raises(DownloadError, match=message):
         download_downstream_dataset(make_args())

@@ -1,7 +1,7 @@
 """How is a whole file scored? Row by row in bounded memory, nothing lost, going on where it stopped.
 
-The input is read twice: its rows are scored in batches, whose answers are kept in a folder of parts; when all are
-there, one merge reads the rows again, puts answers beside them and refuses to end if one is missing.
+The input is read twice: its rows are scored in batches, whose answers are appended to a file of records of one length,
+so that its size says where a killed run goes on; when all are there, the rows are read again and joined with them.
 """
 
 import json
@@ -10,25 +10,24 @@ import sys
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nlpbook_helpers.classifier import Classifier
 from nlpbook_helpers.reading import find_path, read_rows
-from nlpbook_helpers.runtime import get_cache_dir
-from nlpbook_helpers.scoring.answers import create, merge_parts, write_part
-from nlpbook_helpers.scoring.engines import KEPT_KERNELS, Scored, score_here, score_on_ray
+from nlpbook_helpers.runtime import create, get_cache_dir, lock
+from nlpbook_helpers.scoring.answers import explain_failure, join_answers, publish, write_answers
+from nlpbook_helpers.scoring.engines import Scored, score_here, score_on_ray
 from nlpbook_helpers.scoring.inputs import Job, ScoringError, get_refused_path, look_at, plan_jobs, read_batches
 
-__all__ = ["KEPT_KERNELS", "ScoringError", "score_file"]
+__all__ = ["ScoringError", "score_file"]
 
 SECONDS_BETWEEN_LINES = 30  # of progress in a log, where a bar would be thousands of them
 
@@ -44,7 +43,7 @@ def score_file(
         classifier: What scores.
         input_path: CSV, TSV, JSONL, JSON, Parquet (see `read_rows`) or a folder; local, or an address (`s3://…`).
         output_path: A `.csv`, `.tsv`, `.jsonl` or `.parquet` file; for a folder, a folder.
-        text_columns: Names of the texts' columns; default: those of the training, else usual ones that are there.
+        text_columns: Of the texts; default: those of the training, else usual ones that are there.
         overwrite: Start anew, and replace outputs that exist.
         engine: "local", this process; or "ray", which does not pay on one small machine.
         address: Of a Ray cluster, see `score_on_ray`.
@@ -57,38 +56,22 @@ def score_file(
 
     Raises:
         CorpusError: The input is missing or its columns are.
-        ScoringError: The output exists or is being written, an interrupted run differs, no row can be scored, …
+        ScoringError: The output exists, an interrupted run differs, no row can be scored, …
+        BlockingIOError: Another run is writing the output.
     """
     engines = {"local": score_here, "ray": partial(score_on_ray, address=address, gpus_per_worker=gpus_per_worker)}
     if engine not in engines:
         raise ScoringError(f"engine: expected one of {list(engines)}, got {engine!r}")
     read = partial(read_rows, keep_errors=True, encoding=encoding, quoting=quoting)
     source, output = find_path(input_path), find_path(output_path)
-    # of what is known until all is: beside an output on a disk, in the cache for one far away
-    folder = output.with_name(f"{output.name}.parts")
-    if not isinstance(folder, Path):
+    folder = output.with_name(f"{output.name}.parts")  # of what is known until all is
+    if not isinstance(folder, Path):  # far away
         folder = get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
-    jobs = plan_jobs(classifier, source, output, folder / "parts", text_columns, read)
-    with _own(folder, output):
-        return _score_jobs(classifier, jobs, engines[engine], output, folder, overwrite)
-
-
-@contextmanager
-def _own(folder: Path, output: Path) -> Iterator[None]:
-    """Let nobody else write this output; the folder stays as long as `run.json` says that there is more to do."""
-    try:
+    jobs = plan_jobs(classifier, source, output, folder / "jobs", text_columns, read)
+    with explain_failure(output):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ScoringError(f"{output} cannot be written ({error.strerror}): name another place") from error
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            try:
-                yield
-            finally:
-                if not (folder / "run.json").exists():
-                    shutil.rmtree(folder, ignore_errors=True)
-    except Timeout:
-        raise ScoringError(f"{output}: another run is writing it: wait for its end, or name another output") from None
+    with lock(folder, f"{output}: another run is writing it: wait for its end, or name another output"):
+        return _score_jobs(classifier, jobs, engines[engine], output, folder, overwrite)
 
 
 def _score_jobs(
@@ -96,24 +79,27 @@ def _score_jobs(
 ) -> str:
     """Score the rows that have no answer yet, write the outputs, and say what was done."""
     looks = [look_at(job.source) for job in jobs]
-    _begin(folder, jobs, _describe_run(classifier, jobs, looks), overwrite)
+    with explain_failure(output):
+        _begin(folder, jobs, _describe_run(classifier, jobs, looks), overwrite)
     begin, earlier = time.perf_counter(), sum(job.count_done() for job in jobs)
     total = sum(rows for _, rows in looks) if all(rows for _, rows in looks) else None
     _keep_answers(score(classifier, chain.from_iterable(map(read_batches, jobs))), total, earlier)
     if changed := [job.source for job, look in zip(jobs, looks, strict=True) if look_at(job.source) != look]:
         raise ScoringError(f"{changed[0]} has changed while it was scored: overwrite=True (--overwrite) starts anew")
-    answers = chain.from_iterable(job.read_answers() for job in jobs)
-    first = next(answers, None)
-    if first is None or (first["reason"] and all(answer["reason"] for answer in answers)):
-        (folder / "run.json").unlink()  # there is nothing to go on with
-        found = f"line {first['line']}: {first['reason']}" if first else "there is none"
+    counts = sum(map(join_answers, jobs), Counter())
+    if not counts:
+        shutil.rmtree(folder, ignore_errors=True)  # there is nothing to go on with
+        refused = (f"line {line}: {reason}" for job in jobs for line, _, reason in job.read_checked())
+        found = next(refused, "there is none")
         raise ScoringError(f"{jobs[0].source}: expected rows to score, got none that can be scored ({found})")
-    counts = sum((merge_parts(job) for job in jobs), Counter())
-    (folder / "run.json").unlink()
-    seconds, rows, refused = time.perf_counter() - begin, counts.total(), counts.pop(None, 0)
+    for job in jobs:
+        publish(job)
+    seconds, rows = time.perf_counter() - begin, sum(job.count_done() for job in jobs)
+    shutil.rmtree(folder, ignore_errors=True)
     files = f" of {len(jobs):,} files" if len(jobs) > 1 else ""
     before = f" ({earlier:,} rows were done before)" if earlier else ""
     found = ", ".join(f"{label} {counts[label]:,}" for label in classifier.labels)
+    refused = rows - counts.total()
     place = f" (see {get_refused_path(output if jobs[0].output == output else output / '*')})" if refused else ""
     return (
         f"scored {counts.total():,} rows{files} in {seconds:,.1f} s, {(rows - earlier) / seconds:,.0f} rows/s{before}: "
@@ -147,17 +133,21 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
             found = f"got another {', '.join(changed)}"
             raise ScoringError(f"{folder}: expected the run that was interrupted, {found}: {remedy}")
     elif taken := [job.output for job in jobs if job.output.exists() and not overwrite]:
+        shutil.rmtree(folder, ignore_errors=True)
         raise ScoringError(f"output: {taken[0]} is there already: name another, or overwrite=True (--overwrite)")
     else:
-        shutil.rmtree(folder / "parts", ignore_errors=True)
-    with create(path, folder) as partial_path:
+        shutil.rmtree(folder / "jobs", ignore_errors=True)
+    with create(path) as partial_path:
         partial_path.write_text(json.dumps(earlier | run), encoding="utf-8")  # names of files may be no UTF-8
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        job.answers.touch()
 
 
 def _keep_answers(scored: Scored, total: int | None, done: int) -> None:
     """Write answers as they come, with a bar on a terminal, in a log or a notebook a line of it now and then."""
     wait = 0 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
     with closing(scored), tqdm(total=total, initial=done, unit=" rows", mininterval=wait or 0.1, delay=wait) as bar:
-        for batch, probabilities, remarks in scored:
-            write_part(batch, probabilities, remarks)
-            bar.update(len(batch.answers))
+        for batch, answers in scored:
+            write_answers(batch, answers)
+            bar.update(len(batch.rows))

@@ -5,7 +5,10 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
+from importlib import import_module
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,14 +22,11 @@ from nlpbook_helpers.tokenizing import Features, find_mostly_unknown
 
 # Of PyTorch on a CPU, which reads it at its first product: as fast as the 1,024 it keeps else, a gigabyte less
 KEPT_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-RAY_SETTINGS = {  # Ray reads them when it is imported; whoever has set them keeps them
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else a warning about each worker; what is wrong comes as an exception
-}
-REMARK = "mostly unknown to the tokenizer"
+# Ray reads these when it is imported; else it warns of each worker: what is wrong comes as an exception anyway
+RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
-# Batches in their order, each with float32 (examples, labels) and a remark for each example
-Scored = Generator[tuple[Batch, np.ndarray, list[str]], None, None]
+# Batches in their order, each with float32 (examples, labels + 1): probabilities, and 1 for a mostly unknown text
+Scored = Generator[tuple[Batch, np.ndarray], None, None]
 
 
 def score_here(classifier: Classifier, batches: Iterable[Batch]) -> Scored:
@@ -36,12 +36,13 @@ def score_here(classifier: Classifier, batches: Iterable[Batch]) -> Scored:
         coming = thread.submit(next, encoded, None)
         while (found := coming.result()) is not None:
             coming = thread.submit(next, encoded, None)
-            yield found[0], *_score(classifier, found[1])
+            yield found[0], _score(classifier, found[1])
 
 
-def _score(classifier: Classifier, features: Features) -> tuple[np.ndarray, list[str]]:
+def _score(classifier: Classifier, features: Features) -> np.ndarray:
+    os.environ.setdefault(*KEPT_KERNELS)
     unknown = find_mostly_unknown(classifier.tokenizer, features)
-    return predict_probabilities(classifier.scorer, features), [REMARK if one else "" for one in unknown]
+    return np.column_stack([predict_probabilities(classifier.scorer, features), unknown])
 
 
 def score_on_ray(
@@ -61,52 +62,43 @@ def score_on_ray(
     Raises:
         ScoringError: Ray is not installed, cannot start, or gave up.
     """
-    ray, is_ours = _start_ray(address or os.environ.get("RAY_ADDRESS"))
+    with _start_ray(address or os.environ.get("RAY_ADDRESS")):
+        ray = import_module("ray")
+        try:
+            there, model = ray.cluster_resources(), ray.put(classifier)
+            workers, needs = there.get("CPU", 1), {"num_cpus": 1}
+            if gpus := there.get("GPU"):
+                workers, needs = gpus / gpus_per_worker, {"num_gpus": gpus_per_worker}
+            task = ray.remote(**needs)(_score_there)
+            coming = ((batch, task.remote([model], batch.examples)) for batch in batches)
+            waiting = deque(islice(coming, 1 + int(2 * workers)))  # enough that none idles, few enough for the memory
+            while waiting:
+                batch, answers = waiting.popleft()
+                waiting.extend(islice(coming, 1))
+                yield batch, ray.get(answers)
+        except ray.exceptions.RayError as error:
+            lines = str(getattr(error, "cause", None) or error).strip().splitlines() or [type(error).__name__]
+            raise ScoringError(f"Ray gave up: {lines[-1]}; once that is repaired, the same call goes on") from error
+
+
+def _start_ray(address: str | None) -> Any:
+    """Join a cluster, or start Ray on this machine; what is returned ends that, unless it was there before."""
+    os.environ.update(RAY_SETTINGS | os.environ)
     try:
-        there, model = ray.cluster_resources(), ray.put(classifier)
-        workers, needs = there.get("CPU", 1), {"num_cpus": 1}
-        if gpus := there.get("GPU"):
-            workers, needs = gpus / gpus_per_worker, {"num_gpus": gpus_per_worker}
-        task, waiting = ray.remote(**needs)(_score_there), deque()
-        for batch in batches:
-            waiting.append((batch, task.remote([model], batch.examples)))
-            if len(waiting) > 2 * workers:  # enough that none idles, few enough for the memory
-                first, result = waiting.popleft()
-                yield first, *ray.get(result)
-        for first, result in waiting:
-            yield first, *ray.get(result)
-    except ray.exceptions.RayError as error:
-        lines = str(getattr(error, "cause", None) or error).strip().splitlines() or [type(error).__name__]
-        raise ScoringError(f"Ray gave up: {lines[-1]}; once that is repaired, the same call goes on") from error
-    finally:
-        if is_ours:
-            ray.shutdown()
-
-
-def _start_ray(address: str | None) -> tuple[Any, bool]:
-    """Return Ray, joined to a cluster or started on this machine, and whether it was not there before."""
-    for name, value in RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    try:
-        import ray  # type: ignore[import-not-found]
-
-        import nlpbook_helpers
-
+        ray, ours = import_module("ray"), import_module("nlpbook_helpers")
         if ray.is_initialized():  # a notebook's own
-            return ray, False
+            return nullcontext()
         # the machines of a cluster have not our code
-        more = {"runtime_env": {"py_modules": [nlpbook_helpers]}} if address else {"include_dashboard": False}
-        ray.init(address or "local", **more, **quiet)
+        more = {"runtime_env": {"py_modules": [ours]}} if address else {"include_dashboard": False}
+        return ray.init(address or "local", **more, logging_level=logging.ERROR, log_to_driver=False)
     except ImportError as error:
         raise ScoringError(f'engine "ray": {error}: pip install "ray[data]"') from error
     except Exception as error:  # Ray raises Exception itself, when its processes do not start in time for example
         remedy = f"correct the address {address}" if address else "try again"
         raise ScoringError(f"Ray cannot start ({error}): {remedy}, or choose engine 'local'") from error
-    return ray, True
 
 
-def _score_there(model: list[Any], examples: list[ClassificationExample]) -> tuple[np.ndarray, list[str]]:
+def _score_there(model: list[Any], examples: list[ClassificationExample]) -> np.ndarray:
     """Score a batch in one of Ray's processes; the model comes in a list, which Ray does not unpack each time."""
     classifier = _load(model[0])
     return _score(classifier, classifier.encode(examples))
@@ -114,9 +106,6 @@ def _score_there(model: list[Any], examples: list[ClassificationExample]) -> tup
 
 @lru_cache(maxsize=1)
 def _load(model: Any) -> Classifier:
-    os.environ.setdefault(*KEPT_KERNELS)
-    import ray  # type: ignore[import-not-found]
-
     if not torch.cuda.is_available():  # a worker for each processor
         torch.set_num_threads(1)
-    return ray.get(model)
+    return import_module("ray").get(model)

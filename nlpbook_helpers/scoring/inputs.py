@@ -7,10 +7,11 @@ import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, islice, takewhile
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,10 +23,9 @@ from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
-MOST_NAME_BYTES = 220  # what most disks allow, less what is added while an output is written
+MOST_NAME_BYTES = 255  # what most disks allow
 BATCH_ROWS = 4_096  # sorted by length together: more would hardly save padding, and their texts are held in memory
 BATCH_CHARACTERS = 2_000_000  # the same bound for long texts
-PART = pa.schema({"line": "int64", "reason": "string", "probabilities": pa.list_(pa.float32()), "remark": "string"})
 
 
 class ScoringError(ValueError):
@@ -39,7 +39,7 @@ class Job:
     Attributes:
         source: Where it is.
         output: Where it goes.
-        parts: Folder of its answers, until all are there.
+        folder: Where answers grow, and all else is written before it moves to its place.
         text_columns: Names of the texts' columns.
         labels: Names of the model's outputs, in their order.
         schema: Of the output: the input's columns, all of them text unless it is Parquet, and those that are added.
@@ -48,42 +48,57 @@ class Job:
 
     source: Path
     output: Path
-    parts: Path
+    folder: Path
     text_columns: tuple[str, ...]
     labels: tuple[str, ...]
     schema: pa.Schema
     read: Callable[..., NumberedRows]
 
-    def find_parts(self) -> list[Path]:
-        """Return the parts that are there, in their order. One behind a gap says nothing, it is written again."""
-        return list(takewhile(Path.exists, (self.parts / f"{number:06}.parquet" for number in count())))
+    @property
+    def answers(self) -> Path:
+        """Records of float32: a row's probabilities, and whether its text is mostly unknown; nan if it is refused."""
+        return self.folder / "answers"
+
+    @property
+    def record_bytes(self) -> int:
+        """Length of one of them."""
+        return 4 * (len(self.labels) + 1)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether all rows of the output have the same columns; objects may have fields of their own."""
+        return self.output.suffix.lower() != ".jsonl"
+
+    def read_checked(self) -> Iterator[tuple[int, Row, ClassificationExample | str]]:
+        """Yield line, row, and the row's texts or why it cannot be scored."""
+        for line, row in self.read(self.source, self.text_columns):
+            yield line, row, _check_row(self, row)
 
     def count_done(self) -> int:
         """Return how many rows have an answer, refused ones included."""
-        return sum(part.metadata.num_rows for part in self._open_parts())
+        return self.answers.stat().st_size // self.record_bytes
 
-    def read_answers(self) -> Iterator[dict[str, Any]]:
-        """Yield what is known of the rows that are done, in their order; see `PART`."""
-        for part in self._open_parts():
-            yield from part.read().to_pylist()
-
-    def _open_parts(self) -> Iterator[pq.ParquetFile]:
-        for part in self.find_parts():
-            with part.open("rb") as file:  # pyarrow itself opens no name that is not UTF-8
-                yield pq.ParquetFile(file)
+    def read_answers(self) -> Iterator[list[float]]:
+        """Yield the records, in the order of the rows."""
+        with self.answers.open("rb") as file:
+            while record := file.read(self.record_bytes):
+                yield np.frombuffer(record, np.float32).tolist()
 
 
 class Batch(NamedTuple):
-    """Rows that are scored together: `answers`, rows of `PART`, and `examples`, the texts of those without a reason."""
+    """Rows that are scored together: of each its texts, or why it is refused."""
 
     job: Job
-    number: int
-    answers: list[dict[str, Any]]
-    examples: list[ClassificationExample]
+    rows: list[ClassificationExample | str]
+
+    @property
+    def examples(self) -> list[ClassificationExample]:
+        """The texts to score."""
+        return [row for row in self.rows if not isinstance(row, str)]
 
 
 def plan_jobs(
-    classifier: Classifier, source: Path, output: Path, parts: Path, text_columns: Sequence[str] | None, read: Any
+    classifier: Classifier, source: Path, output: Path, folder: Path, text_columns: Sequence[str] | None, read: Any
 ) -> list[Job]:
     """Look at every file of the input, and say where its answers go; all that can be refused is refused now.
 
@@ -91,7 +106,7 @@ def plan_jobs(
         classifier: What will score them.
         source: A file, or a folder of files.
         output: A file for a file, a folder for a folder.
-        parts: Folder where answers are kept until all are there.
+        folder: Where answers are kept until all are there.
         text_columns: Names of the texts' columns; default: see `score_file`.
         read: `read_rows`, told how to read.
     """
@@ -114,12 +129,12 @@ def plan_jobs(
         if target.suffix.lower() not in OUTPUT_SUFFIXES:
             target = target.with_name(f"{target.name}.jsonl")
         schema = _make_schema(path, columns, classifier.labels, read)
-        jobs.append(Job(path, target, parts / name, columns, tuple(classifier.labels), schema, read))
+        jobs.append(Job(path, target, folder / name, columns, tuple(classifier.labels), schema, read))
     written = Counter(chain.from_iterable((job.output, get_refused_path(job.output)) for job in jobs))
     if twice := [str(path) for path, times in written.items() if times > 1]:
         raise ScoringError(f"output: expected a file for each input, got {twice} for two: rename one of the inputs")
     if len(os.fsencode(get_refused_path(output).name)) > MOST_NAME_BYTES or not is_folder and output.is_dir():
-        raise ScoringError(f"output: expected the name of a file, at most 200 bytes long, got {output}: name another")
+        raise ScoringError(f"output: expected the name of a file, at most 240 bytes long, got {output}: name another")
     return jobs
 
 
@@ -142,14 +157,12 @@ def _find_files(folder: Path) -> list[Path]:
 def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any) -> tuple[str, ...]:
     """Choose the columns that hold the texts: those of the training if they are there, else usual names."""
     usual = [classifier.text_columns, classifier.input_names, *USUAL_COLUMNS[len(classifier.input_names)]]
-    row = next(filter(None, (_read_first_row(path, (), read) for path in paths)), None)
-    if row is None:
-        raise CorpusError(f"{paths[0]} holds no row to score: expected a header and rows")
+    row = next(filter(None, (_read_first_row(path, (), read) for path in paths)), {})
     for names in usual:
         if names and set(names) <= row.keys():
             return tuple(names)
     known = ", ".join(dict.fromkeys("+".join(names) for names in usual if names))
-    expected = f"expected text columns of a usual name ({known}), found {list(row)}"
+    expected = f"expected rows with text columns of a usual name ({known}), found {list(row)}"
     raise CorpusError(f"{paths[0]}: {expected}: name them (text_columns=[…], --text-columns)")
 
 
@@ -193,33 +206,32 @@ def look_at(path: Path) -> tuple[str, int]:
 
 def read_batches(job: Job) -> Iterator[Batch]:
     """Read a file's rows in batches, from the first one that has no answer yet."""
-    batch, characters = Batch(job, len(job.find_parts()), [], []), 0
-    for line, row in islice(job.read(job.source, job.text_columns), job.count_done(), None):
-        example, reason = _check_row(row, job.text_columns)
-        batch.answers.append({"line": line, "reason": reason})
-        if example:
-            batch.examples.append(example)
-            characters += len(example.text_a) + len(example.text_b or "")
-        if len(batch.answers) == BATCH_ROWS or characters > BATCH_CHARACTERS:
-            yield batch
-            batch, characters = Batch(job, batch.number + 1, [], []), 0
-    if batch.answers:
-        yield batch
+    rows, characters = [], 0
+    for _, _, found in islice(job.read_checked(), job.count_done(), None):
+        rows.append(found)
+        characters += 0 if isinstance(found, str) else len(found.text_a) + len(found.text_b or "")
+        if len(rows) == BATCH_ROWS or characters > BATCH_CHARACTERS:
+            yield Batch(job, rows)
+            rows, characters = [], 0
+    if rows:
+        yield Batch(job, rows)
 
 
-def _check_row(row: Row, text_columns: Sequence[str]) -> tuple[ClassificationExample | None, str | None]:
-    """Return the row's texts, or None and why it cannot be scored."""
+def _check_row(job: Job, row: Row) -> ClassificationExample | str:
+    """Return the row's texts, or why it cannot be scored."""
     if isinstance(row, BadRow):
-        return None, row.reason
+        return row.reason
     try:
-        texts = reading.get_values(row, text_columns)
+        texts = reading.get_values(row, job.text_columns)
         json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
     except UnicodeEncodeError:
-        return None, f"a column holds what {reading.NO_UTF8}"
+        return f"a column holds what {reading.NO_UTF8}"
     except CorpusError as error:
-        return None, str(error)
+        return str(error)
     if all(str(value).strip(" \ufeff") == name for name, value in row.items()):
-        return None, "the header stands here once more, as where files were pasted together"
-    if empty := [name for name, text in zip(text_columns, texts, strict=True) if is_blank(text)]:
-        return None, f"{empty[0]}: expected a text, got an empty one"
-    return ClassificationExample(*texts), None
+        return "the header stands here once more, as where files were pasted together"
+    if empty := [name for name, text in zip(job.text_columns, texts, strict=True) if is_blank(text)]:
+        return f"{empty[0]}: expected a text, got an empty one"
+    if job.is_table and (other := row.keys() - {*job.schema.names}):
+        return f"columns {sorted(other)} are not in the first row: write to a .jsonl file to keep them"
+    return ClassificationExample(*texts)
