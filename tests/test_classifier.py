@@ -99,10 +99,12 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     names = [f"{label}_{kind}" for kind in ("data", "width") for label in ("entailment", "contradiction", "neutral")]
     assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
-    assert "score" not in classifier.info
+    assert not classifier.info["score"]
     assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
     assert classifier.encode([ClassificationExample("정말 " * 200, "영화")]).lengths.tolist() == [128]
-    with pytest.raises(ValueError, match=r"texts\[0\]: expected 2 texts \(premise, hypothesis\), got \('비',\)"):
+    with pytest.raises(
+        ValueError, match=r"texts\[0\]: expected something to read as premise and hypothesis, .* got \('비',\)"
+    ):
         classifier.predict(["비"])
 
 
@@ -113,8 +115,12 @@ def test_the_web_service_is_answered_as_one_is(make_classifier):
     assert [(list(one), one["sentence"]) for one in answers] == [(list(one), one["sentence"]) for one in singles]
     assert inference_fn.batch_fn([]) == []
     for text in ("", " \n\t", "\u200b", "\ufeff\u3164"):
-        for call in (inference_fn, inference_fn.explain_fn, lambda text: inference_fn.batch_fn([{"sentence": text}])):
-            with pytest.raises(ValueError, match="sentence: 내용이 있는 문장을 기대했지만 비어 있습니다"):
+        for call in (
+            inference_fn,
+            lambda text: inference_fn.explain_fn(sentence=text),
+            lambda text: inference_fn.batch_fn([{"sentence": text}]),
+        ):
+            with pytest.raises(ValueError, match=r"texts\[0\]: expected something to read as sentence"):
                 call(text)
     with pytest.raises(TypeError, match="missing a required argument: 'sentence'"):
         inference_fn.batch_fn([{"premise": "정말"}])
@@ -142,7 +148,6 @@ def test_a_text_that_is_mostly_unknown_is_answered_with_that_remark(make_classif
         (["긍정 (movie)", "부정 (movie)"], [("긍정", "긍정"), ("부정", "부정")]),
         (["긍정 (a)", "긍정 (b)"], [("긍정 (a)", "a"), ("긍정 (b)", "b")]),
         (["가 (a)", "가 (b)", "나 (a)"], [("가 (a)", "가 (a)"), ("가 (b)", "가 (b)"), ("나 (a)", "나 (a)")]),
-        (["같다", "같다"], [("같다", "같다 0"), ("같다", "같다 1")]),
         (["경제", "사회"], [("경제", "경제"), ("사회", "사회")]),
     ],
 )
@@ -159,14 +164,11 @@ def test_texts_of_the_wrong_shape_are_named(make_classifier):
     for wrong in ("정말", {"a": "b"}, {"a"}, None):
         with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType)"):
             classifier.predict(wrong)  # type: ignore[arg-type]
-    for wrong in (None, 3, NAN, ("a", "b")):
-        with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got"):
+    for wrong in (None, 3, NAN, ("a", "b"), "\ud800", "", " \n", "\u200b"):
+        with pytest.raises(
+            ValueError, match=r"texts\[1\]: expected something to read as sentence, in whole char.*, got"
+        ):
             classifier.predict(["a", wrong])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected whole characters, got half a surrogate pair"):
-        classifier.predict(["정말", "\ud800"])
-    for blank in ("", " \n", "\u200b"):
-        with pytest.raises(ValueError, match=r"texts\[1\]: expected something to read, got \('.*',\): leave it out"):
-            classifier.predict(["정말", blank])
     assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
     assert classifier.predict([]).shape == (0, 2)
 
@@ -187,7 +189,7 @@ def test_a_table_comes_back_with_its_answers(trained):
         classifier.predict(pd.DataFrame({"text": TEXTS}))
     with pytest.raises(ValueError, match=r"expected no columns \['predicted_label'\], which are added: rename them"):
         classifier.predict(pd.DataFrame({"sentence": ["정말"], "predicted_label": [7]}))
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got \(nan,\)"):
+    with pytest.raises(ValueError, match=r"texts\[1\]: expected something to read .* got \(nan,\)"):
         classifier.predict(pd.DataFrame({"sentence": ["정말", NAN]}))
 
 
@@ -212,7 +214,7 @@ def test_examples_of_a_stranger_s_checkpoint_are_bounded(trained, examples):
     assert all(len(texts) == 1 for texts in Classifier.from_checkpoint(path).examples)
     checkpoint["nlpbook"]["examples"] = examples
     torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match="expected examples to be a list, got"):
+    with pytest.raises(CheckpointError, match="expected nlpbook.examples.* as a training writes it, got"):
         Classifier.from_checkpoint(path)
 
 
@@ -266,7 +268,7 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
     ):
         Classifier.from_checkpoint(save_bare(), pretrained_model_name=str(tmp_path / "small"))
     torch.save({"state_dict": make_model().bert.state_dict()}, tmp_path / "encoder.ckpt")
-    with pytest.raises(CheckpointError, match=r"found no classifier\.bias: it is a bare encoder"):
+    with pytest.raises(CheckpointError, match=r"does not make a classifier .*Missing key.*or copy, export or train it"):
         Classifier.from_checkpoint(tmp_path / "encoder.ckpt", pretrained_model_name=str(tmp_path / "small"))
 
 
@@ -283,13 +285,13 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"config": '["bert"]'}, "does not make a classifier"),
         ({"config": '{"model_type": "bert", "num_hidden_layers": 1000000000}'}, "num_hidden_layers of at most 1,000"),
         ({"config": '{"model_type": "bert", "vocab_size": 1000000000000}'}, "vocab_size of at most"),
-        ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "size mismatch|Missing key"),
+        ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "numbers of BertForSequenceCl"),
         ({"config": '{"model_type": "bert", "num_labels": 1000000000}'}, "num_labels of at most"),
         ({"config": '{"model_type": "bert", "num_attention_heads": 0}'}, "does not make a classifier"),
         ({"config": '{"model_type": "bert", "num_hidden_layers": 999}'}, "got over 3,000 parts"),
         ({"config": '{"model_type": "funnel", "block_sizes": [1000000, 1000000]}'}, "got over 3,000 parts"),
         ({"config": '{"model_type": "bert", "x": {"y": [{"num_layers": 1000000000}]}}'}, "num_layers of at most 1,000"),
-        ({"config": '{"model_type": "convbert"}'}, "does not make a classifier"),
+        ({"config": '{"model_type": "convbert"}'}, "expected the .* numbers of ConvBertForSequenceCl"),
         ({"text_columns": ["a"] * 10**5}, "expected one text_column or two"),
         ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
         ({"tokenizer_files": {}}, "does not make a classifier"),
@@ -339,7 +341,7 @@ def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     assert "good_data" in Classifier.from_checkpoint(folder).inference_fn("정말 재미있는 영화")
-    with pytest.raises(CheckpointError, match=r"found no \['classifier.bias', 'classifier.weight'\]: it is a bare enc"):
+    with pytest.raises(CheckpointError, match=r"expected a …ForSequenceClassification, got \['BertModel'\]: fine"):
         Classifier.from_checkpoint(encoder_dir)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1_000])
@@ -347,7 +349,7 @@ def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, 
         Classifier.from_checkpoint(folder)
     settings = json.loads((folder / "config.json").read_text()) | {"vocab_size": 100_000_000}
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(CheckpointError, match="hf: expected the weights that config.json describes, found"):
+    with pytest.raises(CheckpointError, match="hf: expected the .* numbers of BertForSequenceClassification, got"):
         Classifier.from_checkpoint(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="hf does not make a classifier"):
