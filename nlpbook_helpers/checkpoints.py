@@ -96,20 +96,22 @@ def check_metadata(path: Path, metadata: Any) -> None:
     """
     from pydantic import Field, ValidationError, create_model
 
-    kinds: dict[str, Any] = {
+    text, row = (
+        Annotated[str, Field(max_length=MOST_CHARACTERS)],
+        Annotated[list[float], Field(min_length=4, max_length=4)],
+    )
+    kinds = {
         **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config", "data"), str),
         **dict.fromkeys(("labels", "label_names", "text_columns"), list[str]),
         **dict.fromkeys(("tokenizer_files", "arguments", "versions"), dict[str, Any]),
         **dict.fromkeys(METRICS, float),
         "max_seq_length": int,
-        "examples": Annotated[
-            list[list[Annotated[str, Field(max_length=MOST_CHARACTERS)]]], Field(max_length=MOST_EXAMPLES)
-        ],
-        "val_per_class": list[Annotated[list[float], Field(min_length=4, max_length=4)]],
+        "examples": Annotated[list[list[text]], Field(max_length=MOST_EXAMPLES)],
+        "val_per_class": list[row],
     }
-    model = create_model("Metadata", **{name: (kind, None) for name, kind in kinds.items()})
+    fields: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
     try:
-        model.model_validate(metadata, strict=True)
+        create_model("Metadata", **fields).model_validate(metadata, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, (METADATA_KEY, *first["loc"])))

@@ -213,11 +213,11 @@ class Classifier(Restored):
             encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_seq_length, **windows)
         return encoded.encodings[window]
 
-    def explain(self, texts: str | Sequence[str], label: str | None = None) -> dict[str, Any]:
+    def explain(self, texts: str | Sequence[str]) -> dict[str, Any]:
         """Say which pieces of a text, or of a pair, drove the answer; see `explaining.explain`."""
         from nlpbook_helpers.explaining import explain
 
-        return explain(self, (texts,) if isinstance(texts, str) else tuple(texts), label)
+        return explain(self, (texts,) if isinstance(texts, str) else tuple(texts))
 
     @property
     def inference_fn(self) -> Callable[..., dict[str, Any]]:
