@@ -204,7 +204,8 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
         The path of the best checkpoint.
 
     Raises:
-        CheckpointError: No folder, no checkpoint in it, one that cannot be read, or none of this encoder.
+        CheckpointError: No folder, no checkpoint in it, one that cannot be read, none of this encoder, or checkpoints
+            of trainings that cannot be compared.
     """
     folder = Path(folder)
     checkpoints = {path: load_checkpoint(path) for path in sorted(folder.glob("*.ckpt"))}  # mapped, not read
@@ -214,38 +215,33 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             f"no checkpoint (*.ckpt) found in {where}: run the training notebook first, or give the folder it printed"
         )
     records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
-    records = _select_comparable(folder, records, pretrained_model_name)
-    monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
-    chosen = min(monitors) if len(monitors) == 1 and monitors <= {*MONITORS} else "min val_loss"
-    sound = {path: record for path, record in records.items() if is_sound(record, {})}
-    for path in sorted(sound, key=lambda path: _rank(sound[path], *chosen.split())):
-        if is_sound({}, checkpoints[path]["state_dict"]):
-            return path
-    raise CheckpointError(f"{folder}, {[path.name for path in records]}: {NO_NUMBERS}")
-
-
-def _rank(record: Mapping[str, Any], mode: str, metric: str) -> tuple[float, float]:
-    """Return what checkpoints are sorted by, the best first; one without the figure comes last."""
-    sign = -1 if mode == "max" else 1
-    return sign * record.get(metric, sign * math.inf), record.get("val_loss", math.inf)
-
-
-def _select_comparable(folder: Path, records: dict[Path, Any], encoder: str | None) -> dict[Path, Any]:
-    """Return the records of an encoder; refuse them if they learned different things."""
-    names = {path: record.get("pretrained_model_name") for path, record in records.items()}
-    own = {path: record for path, record in records.items()
-           if not (encoder and names[path]) or is_same_encoder(names[path], encoder)}  # fmt: skip
+    encoders = {path: record.get("pretrained_model_name") for path, record in records.items()}
+    own = [path for path in records if is_same_encoder(encoders[path], pretrained_model_name)]
     if not own:
-        found = sorted(set(names.values()))
-        raise CheckpointError(f"expected a checkpoint of {encoder} in {folder}, found only {found}: train this one")
-    learned = {path.name: [record.get(kind) for kind in ("corpus", "labels", "data")]
-               for path, record in own.items() if "labels" in record}  # fmt: skip
+        found = f"found only {sorted({*encoders.values()})}"
+        raise CheckpointError(f"expected a checkpoint of {pretrained_model_name} in {folder}, {found}: train this one")
+    learned = {path.name: [records[path].get(kind) for kind in ("corpus", "labels", "data")]
+               for path in own if "labels" in records[path]}  # fmt: skip
     if len(set(map(str, learned.values()))) > 1:
         raise CheckpointError(
             f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {learned}; "
             "give the file you want, or train into a folder of its own"
         )
-    return own
+    for path in _sort_best_first({path: records[path] for path in own if is_sound(records[path], {})}):
+        if is_sound({}, checkpoints[path]["state_dict"]):
+            return path
+    raise CheckpointError(f"{folder}, {[path.name for path in own]}: {NO_NUMBERS}")
+
+
+def _sort_best_first(records: Mapping[Path, dict[str, Any]]) -> list[Path]:
+    """Sort checkpoints by what their training monitored; one without that figure comes last."""
+    monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
+    chosen = min(monitors) if len(monitors) == 1 and monitors <= {*MONITORS} else "min val_loss"
+    mode, metric = chosen.split()
+    sign = -1 if mode == "max" else 1
+    figures = {path: (sign * record.get(metric, sign * math.inf), record.get("val_loss", math.inf))
+               for path, record in records.items()}  # fmt: skip
+    return sorted(figures, key=figures.__getitem__)
 
 
 def is_sound(metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> bool:
@@ -275,9 +271,9 @@ def check_checkpoint(path: str | Path, task: str | None = None) -> None:
         raise CheckpointError(f"{path} was trained for {recorded}, expected {task}: choose a checkpoint of that task")
 
 
-def is_same_encoder(one: str, other: str) -> bool:
-    """Compare encoder names; local folders by their last part, since they move between machines."""
-    return one == other or Path(one).name == Path(other).name
+def is_same_encoder(one: str | None, other: str | None) -> bool:
+    """Compare encoder names, if both are known; local folders by their last part, since they move between machines."""
+    return not one or not other or one == other or Path(one).name == Path(other).name
 
 
 def _read_name(path: Path) -> dict[str, float]:

@@ -175,7 +175,7 @@ class Classifier(Restored):
             raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")
         return frame.assign(**added)
 
-    def _list_facts(self) -> dict[str, str]:
+    def _list_facts(self) -> dict[str, Any]:
         labels = shorten(", ".join(self.labels), MOST_SHOWN, placeholder=f" … ({len(self.labels)})")
         facts = {"labels": labels, "texts": ", ".join(self.input_names), **self.info}
         return {name: fact for name, fact in facts.items() if fact}

@@ -64,7 +64,8 @@ class Restored:
         labels: What readers see, "긍정 (positive)", in the order of the model's outputs.
         input_names: Names of the texts that one answer needs.
         max_seq_length: Tokens that the model reads at once.
-        info: What a page says of it: `model`, `checkpoint`, `score` and more, see `_describe`; empty where unknown.
+        info: What a page says of it: `model`, `checkpoint`, and where they are known the `corpus`, how many examples
+            of it it was `trained_on`, and its `accuracy` (0 to 1).
         metadata: What the checkpoint records of its training; empty for one of another program.
         figures: What it scored on a test file, if that is known.
     """
@@ -74,7 +75,7 @@ class Restored:
     labels: list[str]
     input_names: tuple[str, ...]
     max_seq_length: int
-    info: dict[str, str] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     figures: Figures | None = None
 
@@ -128,28 +129,31 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
     """
     content = load_checkpoint(path)
     metadata = content.get(METADATA_KEY, {})
-    recorded, files = metadata.get("pretrained_model_name"), metadata.pop("tokenizer_files", None)
-    encoder = name or recorded
+    settings, files = metadata.pop("config", None), metadata.pop("tokenizer_files", None)
+    recorded = metadata.get("pretrained_model_name")
+    encoder, is_trusted = name or recorded, trust_remote_code and name is not None
     if not encoder:
         raise CheckpointError(f"{path} holds weights only: pass pretrained_model_name, such as 'beomi/kcbert-base'")
-    if recorded and not is_same_encoder(recorded, encoder):
+    if not is_same_encoder(recorded, encoder):
         raise CheckpointError(f"{path} was trained from {recorded}, got pretrained_model_name={name!r}: leave it out")
-    if metadata.get("tokenizer_is_code") and not (name and trust_remote_code):
+    if metadata.get("tokenizer_is_code") and not is_trusted:
         how = f"pass pretrained_model_name={encoder!r} (or its folder here) and trust_remote_code=True"
         raise CheckpointError(f"{path} needs the tokenizer of {encoder}, which is Python code: if you trust it, {how}")
-    is_beside = (path.parent / "tokenizer.json").is_file()  # as it is with those that ship
-    if "config" not in metadata or files is None and not is_beside:
-        check_model_name(encoder)
-    settings = metadata.pop("config", None)
-    config = _read_config(path, settings) if settings else AutoConfig.from_pretrained(encoder, trust_remote_code=False)
-    if files is None:
-        place, is_trusted = (path.parent, False) if is_beside else (encoder, trust_remote_code and name is not None)
+    with tempfile.TemporaryDirectory() as own:
+        for file, content_of_file in (files or {}).items():  # a stranger's names of files must stay inside the folder
+            Path(own, Path(file).name).write_bytes(content_of_file.numpy().tobytes())
+        if files is not None:
+            place, is_trusted = own, False
+        elif (path.parent / "tokenizer.json").is_file():  # as it is beside those that ship
+            place, is_trusted = str(path.parent), False
+        else:
+            place = encoder
+        if settings is None or place == encoder:
+            check_model_name(encoder)
+        config = (
+            _read_config(path, settings) if settings else AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+        )
         tokenizer = open_tokenizer(place, is_trusted)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            for file, content_of_file in files.items():  # a stranger's names of files must stay inside the folder
-                (Path(folder) / Path(file).name).write_bytes(content_of_file.numpy().tobytes())
-            tokenizer = open_tokenizer(folder)
     weights = {key.removeprefix("model."): tensor for key, tensor in content["state_dict"].items()}
     return _build_model(path, config, weights), tokenizer, metadata
 
@@ -264,24 +268,14 @@ def _read_figures(path: Path) -> Figures | None:
         return None
 
 
-def _describe(path: Path, encoder: str, metadata: Mapping[str, Any], figures: Figures | None) -> dict[str, str]:
-    """Say what a checkpoint is, what it learned from and how good that is, by its figures, else by its validation.
-
-    `score` is Korean; `corpus`, `trained_on` (examples) and `accuracy` (0 to 1) are for a page to put into words.
-    """
-    corpus, accuracy, score = metadata.get("corpus", ""), metadata.get("val_acc"), ""
-    if figures:
-        accuracy = figures.test_accuracy
-        score = f"{figures.test_corpus or corpus} 정확도 {100 * accuracy:.1f} % ({figures.test_examples:,}건)"
-    elif "val_loss" in metadata:
-        score = f"{corpus} 검증 손실 {metadata['val_loss']:.2f}"
+def _describe(path: Path, encoder: str, metadata: Mapping[str, Any], figures: Figures | None) -> dict[str, Any]:
+    """Say what a checkpoint is, what it learned from and how good that is, by its figures, else by its validation."""
     # a folder by its last part: where it lies on this machine is nobody's business
     is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
     return {
         "model": Path(encoder).name if is_local else encoder,
         "checkpoint": path.name,
-        "score": score.strip(),
-        "corpus": corpus,
-        "accuracy": "" if accuracy is None else f"{accuracy:.4f}",
-        "trained_on": str(figures.train_examples or "") if figures else "",
+        "corpus": metadata.get("corpus"),
+        "accuracy": figures.test_accuracy if figures else metadata.get("val_acc"),
+        "trained_on": figures.train_examples if figures else None,
     }

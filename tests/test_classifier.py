@@ -64,7 +64,7 @@ def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
     assert (classifier.labels, classifier.max_seq_length, classifier.text_columns) == (LABELS, 32, ("document",))
     assert classifier.info["checkpoint"] == next(trained.glob("*.ckpt")).name
     assert classifier.info["limits"] == "한 번에 32토큰까지 읽고, 더 긴 글은 창으로 나누어 평균합니다"
-    assert re.fullmatch(r"nsmc 검증 손실 \d\.\d\d", classifier.info["score"])
+    assert classifier.info["accuracy"] == 1
     arrived = pickle.loads(pickle.dumps(classifier))
     assert np.array_equal(arrived.predict(TEXTS), answers)
     assert arrived.scorer is arrived.model
@@ -98,7 +98,7 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     names = [f"{label}_{kind}" for kind in ("data", "width") for label in ("entailment", "contradiction", "neutral")]
     assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
-    assert not classifier.info["score"]
+    assert classifier.info["accuracy"] is None
     assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
     assert classifier.encode([ClassificationExample("정말 " * 200, "영화")]).lengths.tolist() == [128]
     with pytest.raises(
@@ -470,9 +470,10 @@ def test_a_hub_that_answers_not_or_wrongly_is_waited_for_a_moment(monkeypatch, a
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"test_accuracy": "high", "test_examples": 1}'])
-def test_the_score_comes_from_the_figures_beside_a_checkpoint(trained, content):
-    figures = '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000}'
+def test_the_accuracy_comes_from_the_figures_beside_a_checkpoint(trained, content):
+    figures = '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000, "train_examples": 9}'
     (trained / "figures.json").write_text(figures, encoding="utf-8")
-    assert Classifier.from_checkpoint(trained).info["score"] == "NSMC test 정확도 88.4 % (50,000건)"
+    info = Classifier.from_checkpoint(trained).info
+    assert (info["accuracy"], info["trained_on"]) == (0.8837, 9)
     (trained / "figures.json").write_text(content, encoding="utf-8")
-    assert Classifier.from_checkpoint(trained).info["score"].startswith("nsmc 검증 손실")
+    assert Classifier.from_checkpoint(trained).info["accuracy"] == 1
