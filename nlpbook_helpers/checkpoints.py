@@ -215,11 +215,20 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             f"no checkpoint (*.ckpt) found in {where}: run the training notebook first, or give the folder it printed"
         )
     records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
-    encoders = {path: record.get("pretrained_model_name") for path, record in records.items()}
-    own = [path for path in records if is_same_encoder(encoders[path], pretrained_model_name)]
+    own = _select_comparable(folder, records, pretrained_model_name)
+    for path in _sort_best_first({path: records[path] for path in own if is_sound(records[path], {})}):
+        if is_sound({}, checkpoints[path]["state_dict"]):
+            return path
+    raise CheckpointError(f"{folder}, {[path.name for path in own]}: {NO_NUMBERS}")
+
+
+def _select_comparable(folder: Path, records: Mapping[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
+    """Return the checkpoints of an encoder; refuse them if they learned different things."""
+    names = {path: record.get("pretrained_model_name") for path, record in records.items()}
+    own = [path for path, name in names.items() if is_same_encoder(name, encoder)]
     if not own:
-        found = f"found only {sorted({*encoders.values()})}"
-        raise CheckpointError(f"expected a checkpoint of {pretrained_model_name} in {folder}, {found}: train this one")
+        found = f"found only {sorted(set(map(str, names.values())))}"
+        raise CheckpointError(f"expected a checkpoint of {encoder} in {folder}, {found}: train this one")
     learned = {path.name: [records[path].get(kind) for kind in ("corpus", "labels", "data")]
                for path in own if "labels" in records[path]}  # fmt: skip
     if len(set(map(str, learned.values()))) > 1:
@@ -227,10 +236,7 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
             f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {learned}; "
             "give the file you want, or train into a folder of its own"
         )
-    for path in _sort_best_first({path: records[path] for path in own if is_sound(records[path], {})}):
-        if is_sound({}, checkpoints[path]["state_dict"]):
-            return path
-    raise CheckpointError(f"{folder}, {[path.name for path in own]}: {NO_NUMBERS}")
+    return own
 
 
 def _sort_best_first(records: Mapping[Path, dict[str, Any]]) -> list[Path]:
@@ -238,10 +244,12 @@ def _sort_best_first(records: Mapping[Path, dict[str, Any]]) -> list[Path]:
     monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
     chosen = min(monitors) if len(monitors) == 1 and monitors <= {*MONITORS} else "min val_loss"
     mode, metric = chosen.split()
-    sign = -1 if mode == "max" else 1
-    figures = {path: (sign * record.get(metric, sign * math.inf), record.get("val_loss", math.inf))
-               for path, record in records.items()}  # fmt: skip
-    return sorted(figures, key=figures.__getitem__)
+    sign = -1.0 if mode == "max" else 1.0
+
+    def rank(path: Path) -> tuple[float, float]:
+        return sign * records[path].get(metric, sign * math.inf), records[path].get("val_loss", math.inf)
+
+    return sorted(records, key=rank)
 
 
 def is_sound(metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> bool:

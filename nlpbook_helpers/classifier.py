@@ -93,14 +93,9 @@ class Classifier(Restored):
 
     @classmethod
     def from_checkpoint(
-        cls,
-        checkpoint: str | Path,
-        pretrained_model_name: str | None = None,
-        max_seq_length: int | None = None,
-        stride: int | Literal["auto"] | None = "auto",
-        trust_remote_code: bool = False,
-        backend: Backend = "auto",
-    ) -> "Classifier":
+        cls, checkpoint: str | Path, pretrained_model_name: str | None = None, max_seq_length: int | None = None,
+        stride: int | Literal["auto"] | None = "auto", trust_remote_code: bool = False, backend: Backend = "auto",
+    ) -> "Classifier":  # fmt: skip
         """Load a classifier.
 
         Args:
@@ -123,11 +118,11 @@ class Classifier(Restored):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) and value not in (None, "auto"):
                 raise ValueError(f"{name}: expected a whole number of tokens, got {value!r}")
         parts = restore(checkpoint, pretrained_model_name, max_seq_length, trust_remote_code)
-        most = parts.max_seq_length - parts.tokenizer.num_special_tokens_to_add() - 1
-        stride = min(parts.max_seq_length // 4, most) if stride == "auto" else stride
+        length = parts.max_seq_length
+        most = length - parts.tokenizer.num_special_tokens_to_add() - 1
+        stride = min(length // 4, most) if stride == "auto" else stride
         if stride is not None and not 0 <= stride <= most:
-            expected = f"expected 0 to {most} tokens for max_seq_length={parts.max_seq_length}"
-            raise ValueError(f"stride: {expected}, got {stride!r}")
+            raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
         return cls(**vars(parts), stride=stride if len(parts.input_names) == 1 else None, backend=backend)
 
     @property
@@ -261,8 +256,8 @@ class Classifier(Restored):
 
     def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, Any]:
         fields, keys = dict(zip(self.input_names, example, strict=False)), make_answer_keys(self.labels)
-        rounded = [round(float(p), DECIMALS[len(fields)]) for p in probabilities]
-        shown = list(zip(keys, rounded, strict=True))
+        shown = [(name, key, round(float(p), DECIMALS[len(fields)]))
+                 for (name, key), p in zip(keys, probabilities, strict=True)]  # fmt: skip
         if len(shown) == 2:  # the book names the positive class first
             shown.reverse()
         best = self.labels[int(probabilities.argmax())]
@@ -270,8 +265,8 @@ class Classifier(Restored):
         return {
             **fields,
             "prediction": best,
-            **{f"{key}_data": f"{name} {p}" for (name, key), p in shown},
-            **{f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown},
+            **{f"{key}_data": f"{name} {p}" for name, key, p in shown},
+            **{f"{key}_width": f"{round(p * 100, 2)}%" for _, key, p in shown},
             "label": best,
             "probabilities": dict(zip(self.labels, numbers, strict=True)),
         }

@@ -71,9 +71,7 @@ class EvaluationReport:
         tables = [self.per_class, *([self.make_threshold_table()] if len(self.label_names) == 2 else [])]
         with pd.option_context("display.unicode.east_asian_width", True):
             lines = [str(self), *(table.round(4).to_string() for table in tables)]
-        if never := [
-            name for name, count in zip(self.label_names, self.confusion.sum(axis=0), strict=True) if not count
-        ]:
+        if never := list(self.per_class.index[self.confusion.sum(axis=0) == 0]):
             found = f"{len(never)} of {len(self.label_names)} classes are never predicted: {', '.join(never)}"
             lines.append(f"{found}: train longer, with class_weights='balanced', or on more of them")
         return "\n".join(lines)
@@ -110,29 +108,25 @@ def find_worst_mistakes(report: EvaluationReport, count: int = 10) -> "pd.DataFr
     """Return the wrong answers the model was surest of: text, true label, predicted label, probability."""
     import pandas as pd
 
-    confidence, predicted = report.probabilities.max(axis=1), report.probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != report.dataset.labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    names = np.array(report.label_names)
-    return pd.DataFrame({
-        "text": [" / ".join(filter(None, example[:2])) for example in report.dataset.get_examples(worst)],
-        "label": names[report.dataset.labels[worst]],
-        "prediction": names[predicted[worst]],
-        "probability": confidence[worst].round(4),
-    })  # fmt: skip
+    names, predicted = np.array(report.label_names), report.probabilities.argmax(axis=1)
+    columns = {"label": names[report.dataset.labels], "prediction": names[predicted]}
+    table = pd.DataFrame({**columns, "probability": report.probabilities.max(axis=1)})
+    wrong = table.loc[predicted != report.dataset.labels]
+    worst = wrong.sort_values(by="probability", ascending=False, kind="stable").head(count)
+    examples = report.dataset.get_examples(worst.index)
+    worst.insert(0, "text", [" / ".join(filter(None, example[:2])) for example in examples])
+    return worst.round(4).reset_index(drop=True)
 
 
 def plot_learning_curve(trainer: "Trainer") -> "Figure":
     """Draw training loss per step and validation loss per epoch from the Trainer's CSV log."""
     import pandas as pd
 
-    metrics = pd.read_csv(Path(str(trainer.log_dir)) / "metrics.csv")
-    with _draw() as (figure, axes, is_korean):
-        for column, style in (("train_loss_step", {"marker": ".", "alpha": 0.6}), ("val_loss", {"marker": "o"})):
+    metrics = pd.read_csv(Path(str(trainer.log_dir)) / "metrics.csv", index_col="step")
+    with _draw(("단계", "손실"), ("step", "loss")) as (figure, axes, _):
+        for column, marker in (("train_loss_step", "."), ("val_loss", "o")):
             if column in metrics:
-                rows = metrics.dropna(subset=[column])
-                axes.plot(rows["step"], rows[column], label=column.removesuffix("_step"), **style)
-        axes.set(xlabel="단계" if is_korean else "step", ylabel="손실" if is_korean else "loss")
+                axes.plot(metrics[column].dropna(), marker=marker, label=column.removesuffix("_step"))
         axes.legend()
     return figure
 
@@ -141,15 +135,14 @@ def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
     """Draw the confusion matrix, with Korean label names where a Korean font is found, English ones elsewhere."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    with _draw() as (figure, axes, is_korean):
+    with _draw(("예측", "정답"), ("prediction", "label")) as (figure, axes, is_korean):
         names = report.label_names if is_korean else [get_short_names(name)[1] for name in report.label_names]
         ConfusionMatrixDisplay(report.confusion, display_labels=names).plot(ax=axes, cmap="Blues", colorbar=False)
-        axes.set(xlabel="예측" if is_korean else "prediction", ylabel="정답" if is_korean else "label")
     return figure
 
 
 @contextmanager
-def _draw() -> Iterator[tuple["Figure", Any, bool]]:
+def _draw(korean: tuple[str, str], english: tuple[str, str]) -> Iterator[tuple["Figure", Any, bool]]:
     """Give a figure, its axes, and whether a Korean font writes on them: one of the system, or of the font package."""
     import matplotlib.pyplot as plt
     from matplotlib.font_manager import fontManager
@@ -160,4 +153,5 @@ def _draw() -> Iterator[tuple["Figure", Any, bool]]:
     with plt.rc_context({"font.family": fonts[:1]} if fonts else {}):
         figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
         yield figure, axes, bool(fonts)
+        axes.set(**dict(zip(("xlabel", "ylabel"), korean if fonts else english, strict=True)))
     plt.close(figure)  # it is returned to be shown once, by whoever asked for it

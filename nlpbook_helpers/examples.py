@@ -16,9 +16,9 @@ CANDIDATES = 64  # answered each time that a checkpoint is written: few, since a
 def find_candidates(dataset: ClassificationDataset) -> tuple[np.ndarray, list[list[str]]]:
     """Return short examples of every label: their rows in `dataset.features`, and their texts."""
     # a token is at least a character, nearly always, and no text has to be read to count them
-    labels = pd.Series(dataset.labels)[dataset.features.lengths[dataset.rows] <= SHORT]
+    short = pd.DataFrame({"label": dataset.labels}).loc[dataset.features.lengths[dataset.rows] <= SHORT]
     of_each = max(1, CANDIDATES // dataset.corpus.num_labels)
-    places = labels.groupby(labels).head(of_each).index.to_numpy()[:CANDIDATES]
+    places = short.groupby("label").head(of_each).index.to_numpy()[:CANDIDATES]
     texts = [[text.strip() for text in example[:2] if text is not None] for example in dataset.get_examples(places)]
     fitting = [number for number, one in enumerate(texts) if all(one) and sum(map(len, one)) <= SHORT]
     return dataset.rows[places[fitting]], [texts[number] for number in fitting]
@@ -43,6 +43,6 @@ def choose_examples(
     sureness, guessed = model.eval()(**select_model_inputs(model, batch)).logits.float().softmax(dim=-1).max(dim=-1)
     model.train(was_training)
     answers = pd.DataFrame({"label": labels.cpu(), "is_right": (guessed == labels).cpu(), "sureness": sureness.cpu()})
-    right = answers[answers["is_right"]].sort_values("sureness", ascending=False)
+    right = answers.loc[answers["is_right"]].sort_values(by="sureness", ascending=False)
     in_turn = right.groupby("label").cumcount().sort_values(kind="stable")
     return [texts[number] for number in in_turn.index[:MOST_EXAMPLES]]
