@@ -96,10 +96,8 @@ def check_metadata(path: Path, metadata: Any) -> None:
     """
     from pydantic import Field, ValidationError, create_model
 
-    text, row = (
-        Annotated[str, Field(max_length=MOST_CHARACTERS)],
-        Annotated[list[float], Field(min_length=4, max_length=4)],
-    )
+    text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+    row = Annotated[list[float], Field(min_length=4, max_length=4)]
     kinds = {
         **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config", "data"), str),
         **dict.fromkeys(("labels", "label_names", "text_columns"), list[str]),
