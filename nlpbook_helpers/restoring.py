@@ -150,9 +150,10 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
             place = encoder
         if settings is None or place == encoder:
             check_model_name(encoder)
-        config = (
-            _read_config(path, settings) if settings else AutoConfig.from_pretrained(encoder, trust_remote_code=False)
-        )
+        if settings is None:
+            config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
+        else:
+            config = _read_config(path, settings)
         tokenizer = open_tokenizer(place, is_trusted)
     weights = {key.removeprefix("model."): tensor for key, tensor in content["state_dict"].items()}
     return _build_model(path, config, weights), tokenizer, metadata
