@@ -5,35 +5,22 @@ A checkpoint is a file of tensors and primitives: the `state_dict` that Lightnin
 nothing in it is believed before it was looked at, and what it says about sizes takes no memory.
 """
 
-import contextlib
-import logging
 import math
 import os
 import re
 import reprlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from pickle import PickleError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 if TYPE_CHECKING:  # reading arguments must not cost a torch import
     import torch
 
-logger = logging.getLogger(__name__)
-
 METADATA_KEY = "nlpbook"
 METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
 MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
-METADATA_TYPES: dict[str, type] = {
-    **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config", "data"), str),
-    **dict.fromkeys(("labels", "label_names", "text_columns"), list),  # of strings
-    **dict.fromkeys(("examples", "val_per_class"), list),  # of lists
-    **dict.fromkeys((METADATA_KEY, "tokenizer_files", "arguments", "versions"), dict),
-    **dict.fromkeys(METRICS, float),
-    "max_seq_length": int,
-}
 MOST_EXAMPLES, MOST_CHARACTERS = 4, 200  # that a page offers to try, whoever wrote the checkpoint
 NO_NUMBERS = "weights or losses are not numbers (nan): train again with a lower learning_rate"
 SCALE_SUFFIX = ".scale"
@@ -77,7 +64,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(f"{path}: expected a Lightning checkpoint with a 'state_dict', found none")
-    check_metadata(path, checkpoint.get(METADATA_KEY, {}))
+    metadata = checkpoint.get(METADATA_KEY, {})
+    check_metadata(path, metadata)
+    for name, tensor in {**metadata.get("tokenizer_files", {}), **checkpoint["state_dict"]}.items():
+        if not (isinstance(name, str) and _is_whole(tensor)):
+            raise CheckpointError(f"{path}: expected a tensor with all its numbers as {name!r}: save it again")
     return {**checkpoint, "state_dict": _unpack_weights(path, checkpoint["state_dict"])}
 
 
@@ -101,27 +92,29 @@ def check_metadata(path: Path, metadata: Any) -> None:
         metadata: What stands there under `METADATA_KEY`.
 
     Raises:
-        CheckpointError: An entry is of another type than `METADATA_TYPES` says.
+        CheckpointError: It is no dictionary, or an entry is of another type or size than a training writes.
     """
-    for name, value in (metadata if isinstance(metadata, dict) else {METADATA_KEY: metadata}).items():
-        kind = METADATA_TYPES.get(name, object)
-        fits = isinstance(value, kind) and (kind is not list or _is_right_list(name, value))
-        if name == "tokenizer_files" and fits:
-            fits = all(isinstance(file, str) and _is_whole(content) for file, content in value.items())
-        if not fits:
-            found = reprlib.repr(value)
-            raise CheckpointError(f"{path}: expected {name} to be a {kind.__name__}, got {found}: take the entry out")
+    from pydantic import Field, ValidationError, create_model
 
-
-def _is_right_list(name: str, values: list[Any]) -> bool:
-    """Whether a list holds what its name says: the examples of a page, a table of figures, or strings."""
-    if name == "examples":
-        texts = [text for one in values for text in (one if isinstance(one, list) else [None])]
-        are_short = all(isinstance(text, str) and len(text) <= MOST_CHARACTERS for text in texts)
-        return are_short and len(values) <= MOST_EXAMPLES
-    if name == "val_per_class":
-        return all(isinstance(row, list) and len(row) == 4 and set(map(type, row)) == {float} for row in values)
-    return all(isinstance(one, str) for one in values)
+    text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+    row = Annotated[list[float], Field(min_length=4, max_length=4)]
+    kinds = {
+        **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config", "data"), str),
+        **dict.fromkeys(("labels", "label_names", "text_columns"), list[str]),
+        **dict.fromkeys(("tokenizer_files", "arguments", "versions"), dict[str, Any]),
+        **dict.fromkeys(METRICS, float),
+        "max_seq_length": int,
+        "examples": Annotated[list[list[text]], Field(max_length=MOST_EXAMPLES)],
+        "val_per_class": list[row],
+    }
+    fields: dict[str, Any] = {name: (kind, None) for name, kind in kinds.items()}
+    try:
+        create_model("Metadata", **fields).model_validate(metadata, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, (METADATA_KEY, *first["loc"])))
+        found = f"got {reprlib.repr(first['input'])} ({first['msg']})"
+        raise CheckpointError(f"{path}: expected {place} as a training writes it, {found}: take it out") from None
 
 
 def _is_whole(tensor: Any) -> bool:
@@ -154,13 +147,11 @@ def pack_weights(state_dict: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.T
     return packed
 
 
-def _unpack_weights(path: Path, state_dict: Mapping[str, Any]) -> dict[str, "torch.Tensor"]:
-    """Check that weights are what they say, and undo `pack_weights`.
+def _unpack_weights(path: Path, state_dict: Mapping[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
+    """Undo `pack_weights`.
 
     transformers 4 kept the numbers 0, 1, 2 … as `position_ids` among the weights; transformers 5 does not know them.
     """
-    if strange := [name for name, tensor in state_dict.items() if not isinstance(name, str) or not _is_whole(tensor)]:
-        raise CheckpointError(f"{path}: expected a tensor with all its numbers as {strange[0]!r}: save it again")
     scales = {name: state_dict[name + SCALE_SUFFIX] for name in state_dict if name + SCALE_SUFFIX in state_dict}
     for name, scale in scales.items():  # with a scale of another shape, the product could be larger than memory
         if scale.shape != (*state_dict[name].shape[:1], 1):
@@ -191,8 +182,7 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         torch.save(checkpoint, partial)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"could not write {path} ({error}): free some space; checkpoints of earlier epochs are untouched"
         ) from error
@@ -201,73 +191,76 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
 def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None = None) -> Path:
     """Choose the checkpoint that its training's `monitor` calls best; the lowest validation loss if they differ in it.
 
-    The figures are read from inside the file; only a checkpoint written by somebody else is judged by its name.
+    The figures are read from inside the file; only a checkpoint written by somebody else is judged by its name. One
+    whose figures or weights are not numbers is never chosen.
 
     Args:
         folder: Where training wrote `*.ckpt` files.
-        pretrained_model_name: If given, checkpoints of another encoder are passed over, and said so.
+        pretrained_model_name: If given, checkpoints that record another encoder are passed over.
 
     Returns:
         The path of the best checkpoint.
 
     Raises:
-        CheckpointError: No folder, no checkpoint in it, one that cannot be read, or none of this encoder.
+        CheckpointError: No folder, no checkpoint in it, one that cannot be read, none of this encoder, or checkpoints
+            of trainings that cannot be compared.
     """
     folder = Path(folder)
-    paths = sorted(folder.glob("*.ckpt"))
-    if not paths:
+    checkpoints = {path: load_checkpoint(path) for path in sorted(folder.glob("*.ckpt"))}  # mapped, not read
+    if not checkpoints:
         where = folder if folder.is_dir() else f"{folder}, which is not there"
         raise CheckpointError(
             f"no checkpoint (*.ckpt) found in {where}: run the training notebook first, or give the folder it printed"
         )
-    checkpoints = {path: load_checkpoint(path) for path in paths}  # mapped into memory, not read
     records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
-    ranks = _rank({path: records[path] for path in _select_comparable(records, pretrained_model_name)})
-    for path in sorted(ranks, key=ranks.__getitem__):
-        if is_sound(records[path], checkpoints[path]["state_dict"]):
+    own = _select_comparable(folder, records, pretrained_model_name)
+    for path in _sort_best_first({path: records[path] for path in own if is_sound(records[path], {})}):
+        if is_sound({}, checkpoints[path]["state_dict"]):
             return path
-        logger.warning("passed over %s: its loss or weights are not numbers", path.name)
-    raise CheckpointError(f"{folder}, {[path.name for path in ranks]}: {NO_NUMBERS}")
+    raise CheckpointError(f"{folder}, {[path.name for path in own]}: {NO_NUMBERS}")
 
 
-def _rank(records: Mapping[Path, dict[str, Any]]) -> dict[Path, list[float]]:
-    """Return what checkpoints are sorted by, the best first; one without the figure, or with nan for it, comes last."""
-    monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
-    chosen = monitors.pop() if len(monitors) == 1 else ""
-    mode, metric = (chosen if chosen in MONITORS else MONITORS[0]).split()
-    sign = -1 if mode == "max" else 1
-    figures = {path: (sign * record.get(metric, sign * math.inf), record.get("val_loss", math.inf))
-               for path, record in records.items()}  # fmt: skip
-    return {path: [math.inf if math.isnan(one) else one for one in found] for path, found in figures.items()}
-
-
-def _select_comparable(records: dict[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
+def _select_comparable(folder: Path, records: Mapping[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
     """Return the checkpoints of an encoder; refuse them if they learned different things."""
     names = {path: record.get("pretrained_model_name") for path, record in records.items()}
-    own = [path for path, name in names.items() if not (encoder and name) or is_same_encoder(name, encoder)]
-    if others := {path.name: name for path, name in names.items() if path not in own}:
-        if not own:
-            folder = min(records).parent
-            raise CheckpointError(
-                f"expected a checkpoint of {encoder} in {folder}, found only {others}: train this one"
-            )
-        logger.warning("passed over checkpoints of another encoder: %s", others)
-    labelled = [(path.name, records[path]) for path in own if "labels" in records[path]]
-    kinds = ("corpus", "data", "labels") if all("data" in record for _, record in labelled) else ("corpus", "labels")
-    trainings = {str({kind: record.get(kind) for kind in kinds}): name for name, record in labelled}
-    if len(trainings) > 1:
+    own = [path for path, name in names.items() if is_same_encoder(name, encoder)]
+    if not own:
+        found = f"found only {sorted(set(map(str, names.values())))}"
+        raise CheckpointError(f"expected a checkpoint of {encoder} in {folder}, {found}: train this one")
+    learned = {path.name: [records[path].get(kind) for kind in ("corpus", "labels", "data")]
+               for path in own if "labels" in records[path]}  # fmt: skip
+    if len(set(map(str, learned.values()))) > 1:
         raise CheckpointError(
-            f"{own[0].parent} holds checkpoints of different trainings, whose losses cannot be compared: {trainings}; "
+            f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {learned}; "
             "give the file you want, or train into a folder of its own"
         )
     return own
 
 
+def _sort_best_first(records: Mapping[Path, dict[str, Any]]) -> list[Path]:
+    """Sort checkpoints by what their training monitored; one without that figure comes last."""
+    monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
+    chosen = min(monitors) if len(monitors) == 1 and monitors <= {*MONITORS} else "min val_loss"
+    mode, metric = chosen.split()
+    sign = -1.0 if mode == "max" else 1.0
+
+    def rank(path: Path) -> tuple[float, float]:
+        return sign * records[path].get(metric, sign * math.inf), records[path].get("val_loss", math.inf)
+
+    return sorted(records, key=rank)
+
+
 def is_sound(metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> bool:
     """Whether all figures and weights are numbers: a training that diverged leaves nan, and a classifier answers it."""
     # one sum instead of a mask of all weights: a nan or an infinity stays in it
-    sums = (math.nan if tensor.is_complex() else tensor.float().sum() for tensor in state_dict.values())
-    return all(map(math.isfinite, chain((metadata[name] for name in METRICS if name in metadata), sums)))
+    sums = [math.nan if tensor.is_complex() else tensor.float().sum() for tensor in state_dict.values()]
+    return all(map(math.isfinite, [*(metadata[name] for name in METRICS if name in metadata), *sums]))
+
+
+def check_sound(path: Path, metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> None:
+    """Refuse a checkpoint that `is_sound` refuses."""
+    if not is_sound(metadata, state_dict):
+        raise CheckpointError(f"{path}: {NO_NUMBERS}")
 
 
 def check_checkpoint(path: str | Path, task: str | None = None) -> None:
@@ -276,17 +269,17 @@ def check_checkpoint(path: str | Path, task: str | None = None) -> None:
     Raises:
         CheckpointError: See above.
     """
-    metadata = (content := load_checkpoint(path)).get(METADATA_KEY, {})
-    if not is_sound(metadata, content["state_dict"]):
-        raise CheckpointError(f"{path}: {NO_NUMBERS}")
+    content = load_checkpoint(path)
+    metadata = content.get(METADATA_KEY, {})
+    check_sound(Path(path), metadata, content["state_dict"])
     recorded = metadata.get("task", task)
     if task and recorded != task:
         raise CheckpointError(f"{path} was trained for {recorded}, expected {task}: choose a checkpoint of that task")
 
 
-def is_same_encoder(one: str, other: str) -> bool:
-    """Compare encoder names; local folders by their last part, since they move between machines."""
-    return one == other or Path(one).name == Path(other).name
+def is_same_encoder(one: str | None, other: str | None) -> bool:
+    """Compare encoder names, if both are known; local folders by their last part, since they move between machines."""
+    return not one or not other or one == other or Path(one).name == Path(other).name
 
 
 def _read_name(path: Path) -> dict[str, float]:

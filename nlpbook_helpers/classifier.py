@@ -2,9 +2,10 @@
 
 import copy
 import inspect
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 from nlpbook_helpers.corpora import ClassificationExample, get_short_names
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
 from nlpbook_helpers.features import predict_probabilities
-from nlpbook_helpers.restoring import restore
+from nlpbook_helpers.restoring import Restored, restore
 from nlpbook_helpers.runtime import supports_bfloat16
 from nlpbook_helpers.tokenizing import Features, encode_examples, find_mostly_unknown
 from nlpbook_helpers.values import is_blank, normalize_text
@@ -26,6 +27,7 @@ DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
 CHUNK = 2_048  # texts scored at once by `predict`: sorted by length together, and a step of its bar
 MOST_SHOWN = 200  # characters of all labels together
 NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
+SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which cannot be written anywhere
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
 _tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
@@ -35,49 +37,33 @@ def make_answer_keys(labels: Sequence[str]) -> list[tuple[str, str]]:
     """Return what an answer calls each label: a name to show, and a word to begin keys with, no two alike.
 
     "긍정 (positive)" gives ("긍정", "positive"). Where several labels share the word in brackets, the word before it
-    tells them apart, else the whole label, else its position.
+    tells them apart, else the whole label.
 
     Args:
-        labels: As readers see them.
+        labels: As readers see them, no two alike.
 
     Returns:
         (name, key) of each label, in order.
     """
-    short = [get_short_names(label) for label in labels]
-    names = [name for name, _ in short]
-    shown = names if len(set(names)) == len(names) else list(labels)
-    for keys in ([key for _, key in short], names, labels):
-        if len(set(keys)) == len(keys):
-            return list(zip(shown, keys, strict=True))
-    return [(label, f"{label} {position}") for position, label in enumerate(labels)]
+    names, words = zip(*map(get_short_names, labels), strict=True)
+    names = names if len(set(names)) == len(names) else labels
+    keys = next(keys for keys in (words, names, labels) if len(set(keys)) == len(keys))
+    return list(zip(names, keys, strict=True))
 
 
 @dataclass(eq=False, repr=False)  # a model has no equal, and would fill the screen
-class Classifier:
+class Classifier(Restored):
     """A fine-tuned model, its tokenizer and its labels; made by `Classifier.from_checkpoint`.
 
     Attributes:
         model: The Hugging Face model, in the precision of this machine.
         scorer: What answers: `model`, or its 8-bit graph in ONNX Runtime; see `choose_scorer`.
-        labels: What readers see, "긍정 (positive)", in the order of the model's outputs.
-        input_names: Names of the texts that one answer needs.
-        max_seq_length: Tokens that the model reads at once.
         stride: Tokens that the windows of a longer text share; None where it is cut.
-        info: What a page says below: `model`, `checkpoint`, `score`, `limits`.
-        text_columns: What the columns of its training's files were called; empty if that is not known.
-        examples: Texts to try it on, a tuple of as many as it reads: of its validation data, answered rightly.
+        labels, input_names, max_seq_length, info, text_columns: See `Restored`; `info` says here how it `limits` texts.
     """
 
-    model: Any
-    tokenizer: Any
-    labels: list[str]
-    input_names: tuple[str, ...]
-    max_seq_length: int
     stride: int | None = None
-    info: dict[str, str] = field(default_factory=dict)
-    text_columns: tuple[str, ...] = ()
     backend: InitVar[Backend] = "auto"
-    examples: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self, backend: Backend) -> None:
         self.model.eval()
@@ -108,14 +94,9 @@ class Classifier:
 
     @classmethod
     def from_checkpoint(
-        cls,
-        checkpoint: str | Path,
-        pretrained_model_name: str | None = None,
-        max_seq_length: int | None = None,
-        stride: int | Literal["auto"] | None = "auto",
-        trust_remote_code: bool = False,
-        backend: Backend = "auto",
-    ) -> "Classifier":
+        cls, checkpoint: str | Path, pretrained_model_name: str | None = None, max_seq_length: int | None = None,
+        stride: int | Literal["auto"] | None = "auto", trust_remote_code: bool = False, backend: Backend = "auto",
+    ) -> "Classifier":  # fmt: skip
         """Load a classifier.
 
         Args:
@@ -138,15 +119,17 @@ class Classifier:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) and value not in (None, "auto"):
                 raise ValueError(f"{name}: expected a whole number of tokens, got {value!r}")
         parts = restore(checkpoint, pretrained_model_name, max_seq_length, trust_remote_code)
-        names, length = parts.input_names, parts.max_seq_length
+        length = parts.max_seq_length
         most = length - parts.tokenizer.num_special_tokens_to_add() - 1
         stride = min(length // 4, most) if stride == "auto" else stride
         if stride is not None and not 0 <= stride <= most:
             raise ValueError(f"stride: expected 0 to {most} tokens for max_seq_length={length}, got {stride!r}")
-        stride = stride if len(names) == 1 else None
-        examples = tuple(tuple(one) for one in parts.metadata.get("examples", ()) if len(one) == len(names))
-        own = (parts.model, parts.tokenizer, parts.labels, names, length, stride, parts.info, parts.text_columns)
-        return cls(*own, backend, examples)
+        return cls(**vars(parts), stride=stride if len(parts.input_names) == 1 else None, backend=backend)
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """Texts to try it on, as many as it reads: of its validation data, answered rightly."""
+        return [texts for texts in self.metadata.get("examples", ()) if len(texts) == len(self.input_names)]
 
     def predict(self, texts: Any) -> Any:
         """Score many texts.
@@ -175,24 +158,26 @@ class Classifier:
 
     def _predict_frame(self, frame: Any) -> Any:
         known = [list(names) for names in (self.text_columns, self.input_names) if names]
-        if not (columns := next((names for names in known if set(names) <= set(frame.columns)), None)):
+        columns = next((names for names in known if set(names) <= set(frame.columns)), None)
+        if columns is None:
             wanted = " or ".join(map(str, known))
             raise ValueError(f"texts: expected columns {wanted}, got {list(frame.columns)}: rename them")
-        rows = list(frame[columns].itertuples(index=False, name=None))
-        probabilities, keys = self.predict(rows), make_answer_keys(self.labels)
+        probabilities = self.predict(list(frame[columns].itertuples(index=False, name=None)))
         best = probabilities.argmax(axis=1)
         added = {"predicted_label": best, "predicted_name": [self.labels[one] for one in best]}
-        added |= {f"probability_{key}": column for (_, key), column in zip(keys, probabilities.T, strict=True)}
+        for (_, key), column in zip(make_answer_keys(self.labels), probabilities.T, strict=True):
+            added[f"probability_{key}"] = column
         if taken := [name for name in added if name in frame]:
             raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")
         return frame.assign(**added)
 
-    def _list_facts(self) -> dict[str, str]:
+    def _list_facts(self) -> dict[str, Any]:
         labels = shorten(", ".join(self.labels), MOST_SHOWN, placeholder=f" … ({len(self.labels)})")
-        return {"labels": labels, "texts": ", ".join(self.input_names), **self.info}
+        facts = {"labels": labels, "texts": ", ".join(self.input_names), **self.info}
+        return {name: fact for name, fact in facts.items() if fact}
 
     def __repr__(self) -> str:
-        return f"Classifier({'; '.join(f'{name}: {value}' for name, value in self._list_facts().items())})"
+        return f"Classifier({'; '.join(f'{name}: {fact}' for name, fact in self._list_facts().items())})"
 
     def _repr_html_(self) -> str:
         import pandas as pd  # a second, which a server need not spend
@@ -203,16 +188,12 @@ class Classifier:
         """Return the texts of one input, checked and in one Unicode form.
 
         Raises:
-            ValueError: The number of texts is wrong, or one is no string or an empty one; the message says which row.
+            ValueError: The number of texts is wrong, or one cannot be read; the message says which row.
         """
-        expected = len(self.input_names)
-        if len(texts) != expected or not all(isinstance(text, str) for text in texts):
-            wanted = f"{expected} text{'s' if expected > 1 else ''} ({', '.join(self.input_names)})"
-            raise ValueError(f"texts[{row}]: expected {wanted}, got {texts!r}")
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-            raise ValueError(f"texts[{row}]: expected whole characters, got half a surrogate pair: clean the text")
-        if any(map(is_blank, texts)):
-            raise ValueError(f"texts[{row}]: expected something to read, got {texts!r}: leave it out")
+        is_readable = [isinstance(text, str) and not (is_blank(text) or SURROGATE.search(text)) for text in texts]
+        if len(texts) != len(self.input_names) or not all(is_readable):
+            wanted = f"something to read as {' and '.join(self.input_names)}, in whole characters"
+            raise ValueError(f"texts[{row}]: expected {wanted}, got {texts!r}: correct it, or leave it out")
         return ClassificationExample(*map(normalize_text, texts))
 
     def encode(self, examples: Iterable[ClassificationExample]) -> Features:
@@ -228,11 +209,11 @@ class Classifier:
             encoded = self.tokenizer(*texts, truncation=True, max_length=self.max_seq_length, **windows)
         return encoded.encodings[window]
 
-    def explain(self, texts: str | Sequence[str], label: str | None = None) -> dict[str, Any]:
+    def explain(self, texts: str | Sequence[str]) -> dict[str, Any]:
         """Say which pieces of a text, or of a pair, drove the answer; see `explaining.explain`."""
         from nlpbook_helpers.explaining import explain
 
-        return explain(self, (texts,) if isinstance(texts, str) else tuple(texts), label)
+        return explain(self, (texts,) if isinstance(texts, str) else tuple(texts))
 
     @property
     def inference_fn(self) -> Callable[..., dict[str, Any]]:
@@ -249,28 +230,20 @@ class Classifier:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         signature = inspect.Signature([inspect.Parameter(name, kind, annotation=str) for name in self.input_names])
 
-        def bind(*args: str, **kwargs: str) -> tuple[str, ...]:
-            fields = signature.bind(*args, **kwargs).arguments
-            for name, text in fields.items():
-                if not isinstance(text, str) or is_blank(text):
-                    raise ValueError(f"{name}: 내용이 있는 문장을 기대했지만 비어 있습니다. 문장을 입력해 주세요.")
-            return tuple(fields.values())
-
         def inference_fn(*args: str, **kwargs: str) -> dict[str, Any]:
-            return self._answer([bind(*args, **kwargs)])[0]
+            return batch_fn([signature.bind(*args, **kwargs).arguments])[0]
 
         def batch_fn(inputs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-            return self._answer([bind(**fields) for fields in inputs])
+            return self._answer([signature.bind(**fields).args for fields in inputs])
 
-        def explain_fn(*args: str, **kwargs: str) -> dict[str, Any]:
-            return self.explain(bind(*args, **kwargs))
+        def explain_fn(**fields: str) -> dict[str, Any]:
+            return self.explain(signature.bind(**fields).args)
 
-        known: dict[str, Any] = {"batch_fn": batch_fn, "info": dict(self.info), "examples": self.examples}
+        own = {"batch_fn": batch_fn, "info": dict(self.info), "examples": self.examples, "__signature__": signature}
         # what a tokenizer and an encoder must be able to do for it
         if self.tokenizer.is_fast and "inputs_embeds" in inspect.signature(self.model.forward).parameters:
-            known["explain_fn"] = explain_fn
-        vars(explain_fn)["__signature__"] = signature
-        vars(inference_fn).update(known, __signature__=signature)
+            own["explain_fn"] = explain_fn
+        vars(inference_fn).update(own)
         return inference_fn
 
     def _answer(self, inputs: Sequence[tuple[str, ...]]) -> list[dict[str, Any]]:
@@ -283,17 +256,18 @@ class Classifier:
         return answers
 
     def _format_answer(self, example: ClassificationExample, probabilities: np.ndarray) -> dict[str, Any]:
-        fields, best = dict(zip(self.input_names, example, strict=False)), int(probabilities.argmax())
-        rounded = [round(float(p), DECIMALS[len(fields)]) for p in probabilities]
-        keys = make_answer_keys(self.labels)
-        shown = list(zip(keys, rounded, strict=True))
+        fields, keys = dict(zip(self.input_names, example, strict=False)), make_answer_keys(self.labels)
+        shown = [(name, key, round(float(p), DECIMALS[len(fields)]))
+                 for (name, key), p in zip(keys, probabilities, strict=True)]  # fmt: skip
         if len(shown) == 2:  # the book names the positive class first
             shown.reverse()
-        answer: dict[str, Any] = {**fields, "prediction": self.labels[best]}
-        answer |= {f"{key}_data": f"{name} {p}" for (name, key), p in shown}
-        answer |= {f"{key}_width": f"{round(p * 100, 2)}%" for (_, key), p in shown}
-        # labels that read alike would be one key, and their probabilities not sum to one
-        is_clear = len(set(self.labels)) == len(self.labels)
-        names = self.labels if is_clear else [key for _, key in keys]
+        best = self.labels[int(probabilities.argmax())]
         numbers = [round(float(p), NUMBER_DECIMALS) for p in probabilities]
-        return answer | {"label": names[best], "probabilities": dict(zip(names, numbers, strict=True))}
+        return {
+            **fields,
+            "prediction": best,
+            **{f"{key}_data": f"{name} {p}" for name, key, p in shown},
+            **{f"{key}_width": f"{round(p * 100, 2)}%" for _, key, p in shown},
+            "label": best,
+            "probabilities": dict(zip(self.labels, numbers, strict=True)),
+        }

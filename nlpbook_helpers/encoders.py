@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from textwrap import shorten
-from threading import Thread
 from typing import Any
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -34,28 +33,16 @@ def check_model_name(name: str | Path) -> None:
     check_encoder(name)
     if Path(name).expanduser().exists() or try_to_load_from_cache(str(name), "config.json"):
         return
-    failures: list[Exception] = [TimeoutError(f"no answer within {PATIENCE} s")]
-    # a daemon: a server that sends a byte now and then is waited for without end, and must not keep the process either
-    asking = Thread(target=_ask_hub, args=(str(name), failures), daemon=True)
-    asking.start()
-    asking.join(PATIENCE)
-    if failures:
+    try:
+        get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)
+    except EntryNotFoundError:
+        return  # it may be a tokenizer alone
+    except (HTTPError, OfflineModeIsEnabled) as error:
         raise CheckpointError(
             f"pretrained_model_name: expected a Hugging Face name or an encoder's folder, got {str(name)!r}, which was "
-            f"never downloaded and which the Hub does not give ({shorten(str(failures[-1]), 200, placeholder=' …')}): "
+            f"never downloaded and which the Hub does not give ({shorten(str(error), 200, placeholder=' …')}): "
             "correct the name, connect, or take get_embedded_path('nlpbook-mini')"
-        ) from failures[-1]
-
-
-def _ask_hub(name: str, failures: list[Exception]) -> None:
-    """Ask once whether the Hub has an encoder; add to the failures why it has not, or take them all away."""
-    try:
-        get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=PATIENCE)
-    except (HTTPError, OfflineModeIsEnabled) as error:
-        if not isinstance(error, EntryNotFoundError):  # it may be a tokenizer alone
-            failures.append(error)
-            return
-    failures.clear()
+        ) from error
 
 
 def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:

@@ -1,5 +1,7 @@
 """How good is it? Probabilities, metrics, plots and the mistakes worth reading."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,20 +58,20 @@ class EvaluationReport:
 
         if len(self.label_names) != 2:
             raise ValueError(f"expected a report of two labels, got {self.label_names}: see per_class")
-        index = pd.Index(np.arange(1, 10) / 10, name=f"{self.label_names[1]} from")
-        predicted, is_second = self.probabilities[:, [1]] >= index.to_numpy(), self.dataset.labels[:, None] == 1
+        thresholds = np.arange(1, 10) / 10
+        predicted, is_second = self.probabilities[:, [1]] >= thresholds, self.dataset.labels[:, None] == 1
         right, count = (predicted & is_second).sum(axis=0), predicted.sum(axis=0)
         columns = {"precision": right / count.clip(1), "recall": right / max(1, is_second.sum()), "predicted": count}
-        return pd.DataFrame(columns, index)
+        return pd.DataFrame(columns, pd.Index(thresholds, name=f"{self.label_names[1]} from"))
 
     def describe(self) -> str:
         """Return what a shell shows: the figures, those of each label, and which labels are never predicted."""
         import pandas as pd
 
-        tables = [self.per_class, self.make_threshold_table()] if len(self.label_names) == 2 else [self.per_class]
+        tables = [self.per_class, *([self.make_threshold_table()] if len(self.label_names) == 2 else [])]
         with pd.option_context("display.unicode.east_asian_width", True):
             lines = [str(self), *(table.round(4).to_string() for table in tables)]
-        if never := [self.label_names[label] for label in np.flatnonzero(self.confusion.sum(axis=0) == 0)]:
+        if never := list(self.per_class.index[self.confusion.sum(axis=0) == 0]):
             found = f"{len(never)} of {len(self.label_names)} classes are never predicted: {', '.join(never)}"
             lines.append(f"{found}: train longer, with class_weights='balanced', or on more of them")
         return "\n".join(lines)
@@ -86,7 +88,7 @@ def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
         Probabilities, accuracy, per-class metrics and the confusion matrix (scikit-learn's).
     """
     import pandas as pd
-    from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     names = list(getattr(dataset.corpus, "label_names", dataset.corpus.get_labels()))
     home = model.device
@@ -95,9 +97,9 @@ def evaluate(model: Any, dataset: ClassificationDataset) -> EvaluationReport:
     probabilities = predict_probabilities(model, dataset.features)[dataset.rows]
     model.to(home)
     predicted, labels, known = probabilities.argmax(axis=1), dataset.labels, range(len(names))
-    columns = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=0)  # type: ignore[arg-type]
-    per_class = pd.DataFrame(dict(zip(("precision", "recall", "f1", "examples"), columns, strict=True)), index=names)
-    accuracy, macro_f1 = float(accuracy_score(labels, predicted)), float(per_class["f1"].to_numpy().mean())
+    figures: Any = precision_recall_fscore_support(labels, predicted, labels=known, zero_division=0)  # type: ignore
+    per_class = pd.DataFrame(dict(zip(("precision", "recall", "f1", "examples"), figures, strict=True)), index=names)
+    accuracy, macro_f1 = float((predicted == labels).mean()), float(per_class["f1"].to_numpy().mean())
     confusion = confusion_matrix(labels, predicted, labels=known)
     return EvaluationReport(dataset, names, probabilities, accuracy, macro_f1, per_class, confusion)
 
@@ -106,28 +108,26 @@ def find_worst_mistakes(report: EvaluationReport, count: int = 10) -> "pd.DataFr
     """Return the wrong answers the model was surest of: text, true label, predicted label, probability."""
     import pandas as pd
 
-    predicted = report.probabilities.argmax(axis=1)
-    confidence = report.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != report.dataset.labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
-    examples, names = report.dataset.get_examples(worst), np.array(report.label_names)
-    texts = [" / ".join(text for text in example[:2] if text is not None) for example in examples]
-    table = {"text": texts, "label": names[report.dataset.labels[worst]], "prediction": names[predicted[worst]]}
-    return pd.DataFrame({**table, "probability": confidence[worst].round(4)})
+    names, predicted = np.array(report.label_names), report.probabilities.argmax(axis=1)
+    columns = {"label": names[report.dataset.labels], "prediction": names[predicted]}
+    table = pd.DataFrame({**columns, "probability": report.probabilities.max(axis=1)})
+    wrong = table.loc[predicted != report.dataset.labels]
+    worst = wrong.sort_values(by="probability", ascending=False, kind="stable").head(count)
+    examples = report.dataset.get_examples(worst.index)
+    worst.insert(0, "text", [" / ".join(filter(None, example[:2])) for example in examples])
+    return worst.round(4).reset_index(drop=True)
 
 
 def plot_learning_curve(trainer: "Trainer") -> "Figure":
     """Draw training loss per step and validation loss per epoch from the Trainer's CSV log."""
     import pandas as pd
 
-    metrics = pd.read_csv(Path(str(trainer.log_dir)) / "metrics.csv")
-    figure, axes = _make_figure()
-    for column, style in (("train_loss_step", {"marker": ".", "alpha": 0.6}), ("val_loss", {"marker": "o"})):
-        if column in metrics:
-            rows = metrics.dropna(subset=[column])
-            axes.plot(rows["step"], rows[column], label=column.removesuffix("_step"), **style)
-    _name_axes(axes, ("단계", "손실"), ("step", "loss"))
-    axes.legend()
+    metrics = pd.read_csv(Path(str(trainer.log_dir)) / "metrics.csv", index_col="step")
+    with _draw(("단계", "손실"), ("step", "loss")) as (figure, axes, _):
+        for column, marker in (("train_loss_step", "."), ("val_loss", "o")):
+            if column in metrics:
+                axes.plot(metrics[column].dropna(), marker=marker, label=column.removesuffix("_step"))
+        axes.legend()
     return figure
 
 
@@ -135,38 +135,23 @@ def plot_confusion_matrix(report: EvaluationReport) -> "Figure":
     """Draw the confusion matrix, with Korean label names where a Korean font is found, English ones elsewhere."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
-    figure, axes = _make_figure()
-    font = _find_korean_font()
-    names = report.label_names if font else [get_short_names(name)[1] for name in report.label_names]
-    ConfusionMatrixDisplay(report.confusion, display_labels=names).plot(ax=axes, cmap="Blues", colorbar=False)
-    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        text.set_fontproperties(font)
-    _name_axes(axes, ("예측", "정답"), ("prediction", "label"))
+    with _draw(("예측", "정답"), ("prediction", "label")) as (figure, axes, is_korean):
+        names = report.label_names if is_korean else [get_short_names(name)[1] for name in report.label_names]
+        ConfusionMatrixDisplay(report.confusion, display_labels=names).plot(ax=axes, cmap="Blues", colorbar=False)
     return figure
 
 
-def _name_axes(axes: Any, korean: tuple[str, str], english: tuple[str, str]) -> None:
-    """Name the axes in Korean where a font has it."""
-    font = _find_korean_font()
-    x, y = korean if font else english
-    axes.set_xlabel(x, fontproperties=font)
-    axes.set_ylabel(y, fontproperties=font)
-
-
-def _make_figure() -> tuple["Figure", Any]:
+@contextmanager
+def _draw(korean: tuple[str, str], english: tuple[str, str]) -> Iterator[tuple["Figure", Any, bool]]:
+    """Give a figure, its axes, and whether a Korean font writes on them: one of the system, or of the font package."""
     import matplotlib.pyplot as plt
+    from matplotlib.font_manager import fontManager
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    if package := find_spec("koreanize_matplotlib"):
+        fontManager.addfont(Path(str(package.origin)).parent / "fonts" / "NanumGothic.ttf")
+    fonts = sorted(KOREAN_FONTS & {font.name for font in fontManager.ttflist})
+    with plt.rc_context({"font.family": fonts[:1]} if fonts else {}):
+        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+        yield figure, axes, bool(fonts)
+        axes.set(**dict(zip(("xlabel", "ylabel"), korean if fonts else english, strict=True)))
     plt.close(figure)  # it is returned to be shown once, by whoever asked for it
-    return figure, axes
-
-
-def _find_korean_font() -> Any:
-    """Return a font with Hangul from the system, else that of the font package; None if there is neither."""
-    from matplotlib import font_manager
-
-    if installed := KOREAN_FONTS & {font.name for font in font_manager.fontManager.ttflist}:
-        return font_manager.FontProperties(family=min(installed))
-    package = find_spec("koreanize_matplotlib")
-    folder = Path(package.origin).parent if package and package.origin else Path()
-    return font_manager.FontProperties(fname=str(folder / "fonts" / "NanumGothic.ttf")) if package else None

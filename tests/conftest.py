@@ -36,6 +36,16 @@ def own_cache_dir(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture
+def full_disk():
+    """Files may not grow past 64 KiB: the kernel refuses as a full disk does."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.fixture(scope="session")
 def corpus_dir() -> Path:
     """The folder of real corpora, or a skip that says what to set."""

@@ -1,6 +1,5 @@
 """A checkpoint becomes a classifier, or one clear sentence."""
 
-import contextlib
 import inspect
 import json
 import pickle
@@ -65,7 +64,7 @@ def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
     assert (classifier.labels, classifier.max_seq_length, classifier.text_columns) == (LABELS, 32, ("document",))
     assert classifier.info["checkpoint"] == next(trained.glob("*.ckpt")).name
     assert classifier.info["limits"] == "한 번에 32토큰까지 읽고, 더 긴 글은 창으로 나누어 평균합니다"
-    assert re.fullmatch(r"nsmc 검증 손실 \d\.\d\d", classifier.info["score"])
+    assert classifier.info["accuracy"] == 1
     arrived = pickle.loads(pickle.dumps(classifier))
     assert np.array_equal(arrived.predict(TEXTS), answers)
     assert arrived.scorer is arrived.model
@@ -99,10 +98,12 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     names = [f"{label}_{kind}" for kind in ("data", "width") for label in ("entailment", "contradiction", "neutral")]
     assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
-    assert "score" not in classifier.info
+    assert classifier.info["accuracy"] is None
     assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
     assert classifier.encode([ClassificationExample("정말 " * 200, "영화")]).lengths.tolist() == [128]
-    with pytest.raises(ValueError, match=r"texts\[0\]: expected 2 texts \(premise, hypothesis\), got \('비',\)"):
+    with pytest.raises(
+        ValueError, match=r"texts\[0\]: expected something to read as premise and hypothesis, .* got \('비',\)"
+    ):
         classifier.predict(["비"])
 
 
@@ -113,8 +114,12 @@ def test_the_web_service_is_answered_as_one_is(make_classifier):
     assert [(list(one), one["sentence"]) for one in answers] == [(list(one), one["sentence"]) for one in singles]
     assert inference_fn.batch_fn([]) == []
     for text in ("", " \n\t", "\u200b", "\ufeff\u3164"):
-        for call in (inference_fn, inference_fn.explain_fn, lambda text: inference_fn.batch_fn([{"sentence": text}])):
-            with pytest.raises(ValueError, match="sentence: 내용이 있는 문장을 기대했지만 비어 있습니다"):
+        for call in (
+            inference_fn,
+            lambda text: inference_fn.explain_fn(sentence=text),
+            lambda text: inference_fn.batch_fn([{"sentence": text}]),
+        ):
+            with pytest.raises(ValueError, match=r"texts\[0\]: expected something to read as sentence"):
                 call(text)
     with pytest.raises(TypeError, match="missing a required argument: 'sentence'"):
         inference_fn.batch_fn([{"premise": "정말"}])
@@ -142,7 +147,6 @@ def test_a_text_that_is_mostly_unknown_is_answered_with_that_remark(make_classif
         (["긍정 (movie)", "부정 (movie)"], [("긍정", "긍정"), ("부정", "부정")]),
         (["긍정 (a)", "긍정 (b)"], [("긍정 (a)", "a"), ("긍정 (b)", "b")]),
         (["가 (a)", "가 (b)", "나 (a)"], [("가 (a)", "가 (a)"), ("가 (b)", "가 (b)"), ("나 (a)", "나 (a)")]),
-        (["같다", "같다"], [("같다", "같다 0"), ("같다", "같다 1")]),
         (["경제", "사회"], [("경제", "경제"), ("사회", "사회")]),
     ],
 )
@@ -159,14 +163,11 @@ def test_texts_of_the_wrong_shape_are_named(make_classifier):
     for wrong in ("정말", {"a": "b"}, {"a"}, None):
         with pytest.raises(ValueError, match="texts: expected a list of texts, got (str|dict|set|NoneType)"):
             classifier.predict(wrong)  # type: ignore[arg-type]
-    for wrong in (None, 3, NAN, ("a", "b")):
-        with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got"):
+    for wrong in (None, 3, NAN, ("a", "b"), "\ud800", "", " \n", "\u200b"):
+        with pytest.raises(
+            ValueError, match=r"texts\[1\]: expected something to read as sentence, in whole char.*, got"
+        ):
             classifier.predict(["a", wrong])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected whole characters, got half a surrogate pair"):
-        classifier.predict(["정말", "\ud800"])
-    for blank in ("", " \n", "\u200b"):
-        with pytest.raises(ValueError, match=r"texts\[1\]: expected something to read, got \('.*',\): leave it out"):
-            classifier.predict(["정말", blank])
     assert classifier.predict(pd.Series(["정말", "영화"])).shape == (2, 2)  # type: ignore[arg-type]
     assert classifier.predict([]).shape == (0, 2)
 
@@ -187,7 +188,7 @@ def test_a_table_comes_back_with_its_answers(trained):
         classifier.predict(pd.DataFrame({"text": TEXTS}))
     with pytest.raises(ValueError, match=r"expected no columns \['predicted_label'\], which are added: rename them"):
         classifier.predict(pd.DataFrame({"sentence": ["정말"], "predicted_label": [7]}))
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected 1 text \(sentence\), got \(nan,\)"):
+    with pytest.raises(ValueError, match=r"texts\[1\]: expected something to read .* got \(nan,\)"):
         classifier.predict(pd.DataFrame({"sentence": ["정말", NAN]}))
 
 
@@ -212,7 +213,7 @@ def test_examples_of_a_stranger_s_checkpoint_are_bounded(trained, examples):
     assert all(len(texts) == 1 for texts in Classifier.from_checkpoint(path).examples)
     checkpoint["nlpbook"]["examples"] = examples
     torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match="expected examples to be a list, got"):
+    with pytest.raises(CheckpointError, match="expected nlpbook.examples.* as a training writes it, got"):
         Classifier.from_checkpoint(path)
 
 
@@ -266,7 +267,7 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
     ):
         Classifier.from_checkpoint(save_bare(), pretrained_model_name=str(tmp_path / "small"))
     torch.save({"state_dict": make_model().bert.state_dict()}, tmp_path / "encoder.ckpt")
-    with pytest.raises(CheckpointError, match=r"found no classifier\.bias: it is a bare encoder"):
+    with pytest.raises(CheckpointError, match=r"does not make a classifier .*Missing key.*or copy, export or train it"):
         Classifier.from_checkpoint(tmp_path / "encoder.ckpt", pretrained_model_name=str(tmp_path / "small"))
 
 
@@ -283,13 +284,13 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"config": '["bert"]'}, "does not make a classifier"),
         ({"config": '{"model_type": "bert", "num_hidden_layers": 1000000000}'}, "num_hidden_layers of at most 1,000"),
         ({"config": '{"model_type": "bert", "vocab_size": 1000000000000}'}, "vocab_size of at most"),
-        ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "size mismatch|Missing key"),
+        ({"config": '{"model_type": "bert", "vocab_size": 100000000}'}, "numbers of BertForSequenceCl"),
         ({"config": '{"model_type": "bert", "num_labels": 1000000000}'}, "num_labels of at most"),
         ({"config": '{"model_type": "bert", "num_attention_heads": 0}'}, "does not make a classifier"),
         ({"config": '{"model_type": "bert", "num_hidden_layers": 999}'}, "got over 3,000 parts"),
         ({"config": '{"model_type": "funnel", "block_sizes": [1000000, 1000000]}'}, "got over 3,000 parts"),
         ({"config": '{"model_type": "bert", "x": {"y": [{"num_layers": 1000000000}]}}'}, "num_layers of at most 1,000"),
-        ({"config": '{"model_type": "convbert"}'}, "does not make a classifier"),
+        ({"config": '{"model_type": "convbert"}'}, "expected the .* numbers of ConvBertForSequenceCl"),
         ({"text_columns": ["a"] * 10**5}, "expected one text_column or two"),
         ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
         ({"tokenizer_files": {}}, "does not make a classifier"),
@@ -339,7 +340,7 @@ def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, 
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     assert "good_data" in Classifier.from_checkpoint(folder).inference_fn("정말 재미있는 영화")
-    with pytest.raises(CheckpointError, match=r"found no \['classifier.bias', 'classifier.weight'\]: it is a bare enc"):
+    with pytest.raises(CheckpointError, match=r"expected a …ForSequenceClassification, got \['BertModel'\]: fine"):
         Classifier.from_checkpoint(encoder_dir)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1_000])
@@ -347,7 +348,7 @@ def test_a_hugging_face_folder_is_a_classifier(tmp_path, make_model, tokenizer, 
         Classifier.from_checkpoint(folder)
     settings = json.loads((folder / "config.json").read_text()) | {"vocab_size": 100_000_000}
     (folder / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(CheckpointError, match="hf: expected the weights that config.json describes, found"):
+    with pytest.raises(CheckpointError, match="hf: expected the .* numbers of BertForSequenceClassification, got"):
         Classifier.from_checkpoint(folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match="hf does not make a classifier"):
@@ -442,40 +443,37 @@ def test_a_name_that_cannot_be_an_encoder_is_refused_at_once(trained, save_bare,
 
 
 @pytest.mark.parametrize(
-    ("answer", "pause", "sentence"),
+    ("answer", "sentence"),
     [
-        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 0, "does not give .Server error '500 Oops'"),
-        (
-            b"HTTP/1.1 200 OK\r\nX: " + b"a" * 99,
-            0.5,
-            r"does not give \(no answer within 5 s\): correct the name, connect",
-        ),
-        (b"", 0, "which the Hub does not give"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", "does not give .Server error '500 Oops'"),
+        (b"", "does not give .Server disconnected"),
+        (None, r"does not give \(timed out\): correct the name, connect"),
     ],
 )
-def test_a_hub_that_answers_slowly_or_not_is_waited_for_a_moment(monkeypatch, answer, pause, sentence):
+def test_a_hub_that_answers_not_or_wrongly_is_waited_for_a_moment(monkeypatch, answer, sentence):
+    monkeypatch.setattr("nlpbook_helpers.encoders.PATIENCE", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"http://127.0.0.1:{server.getsockname()[1]}/{{repo_id}}/{{revision}}/{{filename}}"
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", place)
 
         def serve() -> None:
-            with server.accept()[0] as connection, contextlib.suppress(OSError):
+            with server.accept()[0] as connection:
                 connection.recv(9_999)
-                for byte in answer:
-                    connection.sendall(bytes([byte]))
-                    time.sleep(pause)
+                if answer is None:
+                    connection.recv(9_999)  # until who asks has gone
+                else:
+                    connection.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        begin = time.monotonic()
         with pytest.raises(CheckpointError, match=sentence):
             load_tokenizer("beomi/kcbert-slow")
-        assert time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"test_accuracy": "high", "test_examples": 1}'])
-def test_the_score_comes_from_the_figures_beside_a_checkpoint(trained, content):
-    figures = '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000}'
+def test_the_accuracy_comes_from_the_figures_beside_a_checkpoint(trained, content):
+    figures = '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000, "train_examples": 9}'
     (trained / "figures.json").write_text(figures, encoding="utf-8")
-    assert Classifier.from_checkpoint(trained).info["score"] == "NSMC test 정확도 88.4 % (50,000건)"
+    info = Classifier.from_checkpoint(trained).info
+    assert (info["accuracy"], info["trained_on"]) == (0.8837, 9)
     (trained / "figures.json").write_text(content, encoding="utf-8")
-    assert Classifier.from_checkpoint(trained).info["score"].startswith("nsmc 검증 손실")
+    assert Classifier.from_checkpoint(trained).info["accuracy"] == 1

@@ -33,7 +33,7 @@ def test_any_encoder_explains_texts_pairs_and_windows(family):
     config.num_labels, config.initializer_range = 3, 0.3
     torch.manual_seed(3)
     model, labels = AutoModelForSequenceClassification.from_config(config), ["가", "나", "다"]
-    classifier = Classifier(model, tokenizer, labels, ("sentence",), 16, 4)
+    classifier = Classifier(model, tokenizer, labels, ("sentence",), 16, stride=4)
     for text in ("정말  재미있는 영화", " 배우가 정말 좋았다!", "정말 재미있는 영화 " * 5 + "지루한 이야기 " * 5):
         answer = classifier.explain(text)
         check(answer, {"sentence": text})
@@ -56,13 +56,10 @@ def test_what_was_learned_as_bad_speaks_for_bad(trained):
     classifier = Classifier.from_checkpoint(trained)
     answer = classifier.explain("지루한 이야기")
     assert answer["prediction"] == "부정 (negative)"
-    other = classifier.explain("지루한 이야기", label="긍정 (positive)")
-    assert other["completeness"]["difference"] == pytest.approx(-answer["completeness"]["difference"], abs=1e-3)
-    mixed = classifier.explain("정말 지루한", label="부정 (negative)")
+    mixed = classifier.explain("정말 지루한")
     scores = {token["text"]: token["score"] for token in mixed["tokens"]}
-    assert scores["지루한"] > scores["정말"]  # the one stood in a bad review, the other in good ones
-    with pytest.raises(ValueError, match="label: expected one of .*, got '중립'"):
-        classifier.explain("지루한 이야기", label="중립")
+    sign = 1 if mixed["prediction"] == answer["prediction"] else -1
+    assert sign * scores["지루한"] > sign * scores["정말"]  # the one stood in a bad review, the other in good ones
 
 
 def test_the_served_model_is_left_as_it_is(trained):
@@ -96,7 +93,9 @@ def test_a_slow_tokenizer_answers_without_explaining(tokenizer, make_model, tmp_
     vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
     (tmp_path / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     slow = BertTokenizerLegacy(str(tmp_path / "vocab.txt"), do_lower_case=False, model_max_length=128)
-    classifiers = [Classifier(make_model(), one, ["가", "나"], ("sentence",), 16, 4) for one in (tokenizer, slow)]
+    classifiers = [
+        Classifier(make_model(), one, ["가", "나"], ("sentence",), 16, stride=4) for one in (tokenizer, slow)
+    ]
     text = "정말 龍 영화 뷁 이야기 " * 6
     assert np.array_equal(*(classifier.predict([text]) for classifier in classifiers))  # the same windows
     assert [hasattr(classifier.inference_fn, "explain_fn") for classifier in classifiers] == [True, False]

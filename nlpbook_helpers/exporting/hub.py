@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors import SafetensorError
@@ -14,7 +13,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError
 from nlpbook_helpers.exporting.onnx import write_graph
-from nlpbook_helpers.restoring import Restored, find_figures, read_figures, restore
+from nlpbook_helpers.restoring import FIGURES, Restored, restore
 from nlpbook_helpers.runtime import create
 
 logger = logging.getLogger(__name__)
@@ -71,32 +70,29 @@ def _check_target(folder: Path, overwrite: bool) -> None:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     foreign = [name for name in names if name != "onnx" and (name.endswith(".ckpt") or (folder / name).is_dir())]
     is_export = "config.json" in names and not foreign
-    if folder.exists() and not (folder.is_dir() and not names or is_export and overwrite):
-        expected = "expected a new or empty folder, or an earlier export and overwrite=True"
+    if folder.is_file() or names and not (is_export and overwrite):
         found = f"which holds {(foreign or names)[0]}" if names else "a file"
+        expected = "expected a new or empty folder, or an earlier export and overwrite=True"
         raise FileExistsError(f"folder: {expected}, got {folder}, {found}: choose another")
 
 
 def _write_model(parts: Restored, folder: Path, onnx: bool) -> None:
     """Write weights, configuration, tokenizer and figures."""
-    model, tokenizer = parts.model.eval(), parts.tokenizer
-    model.config.id2label = dict(enumerate(parts.labels))
-    model.config.label2id = {label: index for index, label in enumerate(parts.labels)}
-    kept = {**parts.metadata, "label_names": parts.labels, "max_seq_length": parts.max_seq_length}
-    for name in ("tokenizer_files", "config"):  # they become files of their own
-        kept.pop(name, None)
-    setattr(model.config, METADATA_KEY, kept)
-    model.save_pretrained(folder)
-    tokenizer.model_max_length = parts.max_seq_length  # where `pipeline(…, truncation=True)` cuts
-    tokenizer.save_pretrained(folder)
+    config = parts.model.eval().config
+    config.id2label = dict(enumerate(parts.labels))
+    config.label2id = {label: index for index, label in enumerate(parts.labels)}
+    known = {**parts.metadata, "label_names": parts.labels, "max_seq_length": parts.max_seq_length}
+    setattr(config, METADATA_KEY, known)
+    parts.model.save_pretrained(folder)
+    parts.tokenizer.model_max_length = parts.max_seq_length  # where `pipeline(…, truncation=True)` cuts
+    parts.tokenizer.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # written through a temporary file, which its owner alone may read
         shutil.copymode(folder / "config.json", weights)
-    figures = find_figures(parts.path)
-    if figures.is_file():
-        shutil.copyfile(figures, folder / figures.name)
+    if parts.figures:
+        (folder / FIGURES).write_text(parts.figures.model_dump_json(), encoding="utf-8")
     if onnx:
         (folder / GRAPH_NAME).parent.mkdir()
-        write_graph(model, folder / GRAPH_NAME)
+        write_graph(parts.model, folder / GRAPH_NAME)
 
 
 def make_card(parts: Restored, name: str, folder: Path, licence: str | None = None) -> ModelCard:
@@ -108,26 +104,26 @@ def make_card(parts: Restored, name: str, folder: Path, licence: str | None = No
         folder: Where the rest has been written.
         licence: Default: that of the corpus, else "unknown".
     """
-    metadata, encoder, figures = parts.metadata, parts.info["model"], read_figures(parts.path)
+    metadata, encoder, figures = parts.metadata, parts.info["model"], parts.figures
     corpus = json.loads(KNOWN_CORPORA.read_text(encoding="utf-8")).get(metadata.get("corpus"), {})
     licence = licence or corpus.get("licence", "unknown")
-    data: dict[str, Any] = {"datasets": [corpus["hub_name"]]} if "hub_name" in corpus else {}
-    if "/" in encoder:  # else it is a folder that only its owner has
-        data["base_model"] = encoder
-    known = {"accuracy": figures["accuracy"]} if figures else {
-        "accuracy": metadata.get("val_acc"), "f1": metadata.get("val_macro_f1")
-    }  # fmt: skip
-    if measured := {key: round(value, 4) for key, value in known.items() if value is not None}:
-        dataset = corpus.get("title") or metadata.get("corpus", "unknown")
-        where = {"dataset_type": corpus.get("hub_name", dataset), "dataset_name": dataset}
-        where |= {"task_type": "text-classification", "dataset_split": "test" if figures else "validation"}
-        results = [EvalResult(**where, metric_type=key, metric_value=value) for key, value in measured.items()]
-        data |= {"model_name": name, "eval_results": results, "metrics": list(measured)}
+    dataset, hub_name = corpus.get("title") or metadata.get("corpus", "unknown"), corpus.get("hub_name")
+    measured = {"accuracy": metadata.get("val_acc"), "f1": metadata.get("val_macro_f1")}
+    if figures:
+        measured = {"accuracy": figures.test_accuracy}
+    results = [
+        EvalResult("text-classification", hub_name or dataset, dataset, metric, round(value, 4),
+                   dataset_split="test" if figures else "validation")
+        for metric, value in measured.items() if value is not None
+    ]  # fmt: skip
     # what was read in training says the language; where nothing is recorded, it is one of the book's
     words = str([*metadata.get("examples", ()), *parts.labels]) if metadata.get("examples") and not corpus else "가"
     card_data = ModelCardData(
         language="ko" if HANGUL.search(words) else None, license=licence, library_name="transformers",
-        pipeline_tag="text-classification", tags=[metadata["task"]] if "task" in metadata else None, **data,
+        pipeline_tag="text-classification", tags=[metadata["task"]] if "task" in metadata else None,
+        base_model=encoder if "/" in encoder else None,  # else it is a folder that only its owner has
+        datasets=[hub_name] if hub_name else None, metrics=[one.metric_type for one in results] or None,
+        model_name=name if results else None, eval_results=results or None,
     )  # fmt: skip
     return ModelCard.from_template(
         card_data, str(TEMPLATE), parts=parts, name=name, corpus=corpus, figures=figures, licence=licence,

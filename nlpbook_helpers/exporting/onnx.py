@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nlpbook_helpers.features import select_model_inputs
 from nlpbook_helpers.runtime import create, find_version, get_cache_dir, supports_int8
@@ -24,7 +26,7 @@ BLOCK_SIZE = 128  # numbers that share a scale in a product whose inputs are of 
 INT8_PRODUCTS = 4  # onnxruntime's "accuracy level" of products in 8 bits
 TOLERANCE = 1e-3  # between the model's logits and its graph's, before rounding to 8 bits
 
-REMEDY = "use backend='torch', and export without onnx"
+REMEDY = "use backend='torch', and export without onnx; or pip install 'nlpbook_helpers[onnx]' if a module is missing"
 
 
 class QuantizationError(ValueError):
@@ -59,7 +61,7 @@ class QuantizedModel(torch.nn.Module):
         return QuantizedModel, (graph, self.config)
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SimpleNamespace:
         """Answer a batch.
 
@@ -91,18 +93,16 @@ def choose_scorer(model: Any, backend: str) -> Any:
     if backend not in ("auto", "torch", "onnx"):
         raise ValueError(f"backend: expected 'auto', 'torch' or 'onnx', got {backend!r}")
     is_large = model.num_parameters() >= LEAST_PARAMETERS
-    pays = is_large and not _find_missing() and supports_int8() and not torch.cuda.is_available()
+    pays = is_large and all(map(find_spec, PACKAGES)) and supports_int8() and not torch.cuda.is_available()
+    if backend == "torch" or backend == "auto" and not pays:
+        return model
     try:
-        return quantize(model) if backend == "onnx" or backend == "auto" and pays else model
+        return quantize(model)
     except QuantizationError as error:
         if backend == "onnx":
             raise
         logger.warning("answering with PyTorch: %s", error)
         return model
-
-
-def _find_missing() -> list[str]:
-    return [name for name in PACKAGES if find_spec(name) is None]
 
 
 def quantize(model: Any) -> QuantizedModel:
@@ -141,10 +141,6 @@ def write_graph(model: Any, path: Path) -> None:
         QuantizationError: There is no such graph, its logits differ from the model's by more than `TOLERANCE`, or a
             package of the extra `onnx` is missing.
     """
-    if missing := _find_missing():
-        raise QuantizationError(
-            f"an ONNX graph needs {', '.join(PACKAGES)}, not found: {missing}: pip install {missing[0]}"
-        )
     with _explaining_failure(model):
         inputs = _make_inputs(model, batch=2, tokens=16)
         dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -175,16 +171,12 @@ def _explaining_failure(model: Any) -> Iterator[None]:
 
 
 def _make_fingerprint(model: Any) -> str:
+    weights = {name: zlib.crc32(tensor.contiguous().numpy().data) for name, tensor in model.state_dict().items()}
     versions = (CODE_VERSION, supports_int8(), *map(find_version, ("torch", *PACKAGES)))
-    digest = hashlib.sha256(repr(versions).encode())
-    digest.update(model.config.to_json_string().encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(repr((versions, model.config.to_json_string(), weights)).encode()).hexdigest()[:16]
 
 
-def _make_inputs(model: Any, batch: int, tokens: int) -> dict[str, torch.Tensor]:
+def _make_inputs(model: Any, batch: int, tokens: int) -> dict[str, Tensor]:
     """Return a batch whose first row is half padding."""
     ids = torch.arange(batch * tokens).reshape(batch, tokens) % (model.config.vocab_size - 10) + 5
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}

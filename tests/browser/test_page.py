@@ -398,7 +398,7 @@ def test_a_page_with_a_key_says_where_it_belongs(page: Any, browser: Any, serve_
 
 def test_a_weak_model_says_so_everywhere_and_pages_have_headings_of_their_own(page: Any, visit: Visit) -> None:
     functions: dict[str, Any] = {name: (lambda text: answer(text)) for name in ("weak", "other")}
-    functions["weak"].info = {"corpus": "nsmc", "accuracy": 0.73, "score": "73 %", "limits": "128토큰까지 읽습니다."}
+    functions["weak"].info = {"corpus": "nsmc", "accuracy": 0.73, "limits": "128토큰까지 읽습니다."}
     apps = {name: get_web_service_app(function, title="내 분류기") for name, function in functions.items()}
     visit(join_apps(apps), "?lang=en")
     assert page.locator("footer [lang=ko]").all_inner_texts() == ["73 %", "128토큰까지 읽습니다."]
