@@ -18,7 +18,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CUDAAccelerator, XLAAccelerator
 from pytorch_lightning.callbacks import Checkpoint
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
@@ -29,7 +29,7 @@ from nlpbook_helpers.tpu import pad_to_bucket
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "interrupted.state"
-DRAWN = (SequentialSampler, RandomSampler, LengthGroupedSampler, WeightedRandomSampler)  # from torch's generator
+MOST_SORTED, LEAST_GROUPS = 50, 4  # batches sorted by length together, as transformers' LengthGroupedSampler does
 SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # of a training without a bar, as in a log
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
@@ -44,14 +44,16 @@ LOADER_SETTINGS = (
 
 
 class BatchOrder(Sampler[list[int]]):
-    """Positions of each batch, in the order that a sampler draws from seed and epoch, and one process's share of them.
+    """Positions of each batch, in an order that seed and epoch decide, and one process's share of them.
 
     With `n` processes a step takes the examples of `n` batches, so that all of them together see each example once.
     The last step deals out what is left, and each process gets one example at least.
 
     Args:
-        sampler: One of `DRAWN`, which take their random numbers from torch alone.
+        count: Examples.
         batch_size: Examples of a step, of each process.
+        is_shuffled: Whether each epoch has another order; False for the order of the dataset.
+        lengths: Tokens of each example, to put batches together from examples of similar length; None to mix them.
         drop_last: Whether to leave out a last batch that is smaller than the others.
 
     Attributes:
@@ -60,36 +62,61 @@ class BatchOrder(Sampler[list[int]]):
         rank, world: Which process this is, and of how many.
     """
 
-    def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
-        self.sampler, self.batch_size, self.drop_last = sampler, batch_size, drop_last
+    def __init__(self, count: int, batch_size: int, is_shuffled: bool, lengths: Any = None, drop_last: bool = False):
+        self.count, self.batch_size, self.is_shuffled, self.drop_last = count, batch_size, is_shuffled, drop_last
+        self.lengths = None if lengths is None else np.asarray(lengths)
         self.seed = self.epoch = self.start = self.rank = 0
         self.world = 1
 
     def __len__(self) -> int:
-        steps, left = divmod(count := len(self.sampler), self.batch_size * self.world)
+        steps, left = divmod(self.count, self.batch_size * self.world)
         needed = self.batch_size * self.world if self.drop_last else self.world
-        if count < needed:
+        if self.count < needed:
             expected = f"expected at least {needed} examples, one for each process, or a batch (drop_last, or a TPU)"
-            raise ValueError(f"{expected}, got {count}: lower batch_size, or train in fewer processes")
+            raise ValueError(f"{expected}, got {self.count}: lower batch_size, or train in fewer processes")
         # fewer than one for each process join the step before them
         return steps if self.drop_last else max(1, steps + (left >= self.world))
 
     def __iter__(self) -> Iterator[list[int]]:
-        size, steps = self.batch_size * self.world, len(self)
-        if isinstance(self.sampler, LengthGroupedSampler):
-            self.sampler.batch_size = size  # what a step takes is to be of similar length, in all processes together
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(mix(self.seed, self.epoch))
-            order = list(self.sampler)
+        order, size, steps = self._draw(), self.batch_size * self.world, len(self)
         for step in range(self.start, steps):
             is_rest = step == steps - 1 and not self.drop_last
             examples = order[step * size : None if is_rest else (step + 1) * size]
             yield np.array_split(examples, self.world)[self.rank].tolist()
 
+    def _draw(self) -> np.ndarray:
+        """Return all positions in this epoch's order: int64, (count,)."""
+        if not self.is_shuffled:
+            return np.arange(self.count)
+        order, lengths = np.random.default_rng([self.seed, self.epoch]).permutation(self.count), self.lengths
+        if lengths is None:
+            return order
+        # groups of batches, each sorted for itself; not too few, or every epoch would go from long to short alike
+        step = self.batch_size * self.world
+        size = step * max(1, min(MOST_SORTED, self.count // step // LEAST_GROUPS))
+        groups = np.split(order, range(size, self.count, size))
+        groups = [group[np.argsort(-lengths[group], kind="stable")] for group in groups]
+        # the longest batch comes first: what does not fit into memory fails at once, and not after an hour
+        groups.sort(key=lambda group: lengths[group[0]] < lengths.max())
+        return np.concatenate(groups)
 
-def mix(*numbers: int) -> int:
-    """Return a seed that all of these numbers decide."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+def find_order(loader: Any) -> BatchOrder | None:
+    """Return the order that stands in for that of a loader; None for one whose order is the reader's own.
+
+    Ours are a dataset's own order (as in validation), `shuffle=True` and `LengthGroupedSampler`; the reader's own are
+    any other sampler, and these with a generator, whose seed somebody has chosen.
+    """
+    batches = getattr(loader, "batch_sampler", None)
+    if type(batches) is not BatchSampler:
+        return None
+    sampler: Any = batches.sampler
+    is_ours = type(sampler) in (SequentialSampler, RandomSampler, LengthGroupedSampler)
+    is_changed = any(vars(sampler).get(name) for name in ("replacement", "generator"))
+    if not is_ours or is_changed or len(sampler) != len(loader.dataset):
+        return None
+    is_shuffled, lengths = type(sampler) is not SequentialSampler, getattr(sampler, "lengths", None)
+    return BatchOrder(len(sampler), batches.batch_size, is_shuffled, lengths, batches.drop_last)
 
 
 class TrainingState(Checkpoint):
@@ -130,17 +157,14 @@ class TrainingState(Checkpoint):
         if isinstance(loader, list | tuple | dict):  # one loss has to choose the checkpoint
             remedy = "join their data sets with torch.utils.data.ConcatDataset, or call trainer.validate afterwards"
             raise ValueError(f"{name}_dataloaders: expected a loader, got {type(loader).__name__} of them: {remedy}")
-        batches = getattr(loader, "batch_sampler", None)
-        sampler = getattr(batches, "sampler", None)
-        # one with a generator has a seed that somebody has chosen
-        if type(batches) is not BatchSampler or type(sampler) not in DRAWN or getattr(sampler, "generator", None):
+        if (order := find_order(loader)) is None:
             if name == "train" and trainer.world_size > 1:
-                expected = f"expected a loader with shuffle=True, or one of {[kind.__name__ for kind in DRAWN]}"
+                expected = "expected a loader with shuffle=True or LengthGroupedSampler where several processes train"
                 raise ValueError(f"{expected}, got a sampler of your own: pass one of those, or train in one process")
             if name == "train":
                 trainer.print("a sampler of your own orders the batches: an interruption costs the epoch it happens in")
             return loader
-        order, collate_fn = BatchOrder(sampler, batches.batch_size, batches.drop_last), loader.collate_fn
+        collate_fn = loader.collate_fn
         if isinstance(trainer.accelerator, XLAAccelerator):  # which compiles a program for each shape
             collate_fn = partial(pad_to_bucket, collate_fn=collate_fn, most=self.arguments["max_seq_length"])
             order.drop_last |= name == "train"
@@ -213,7 +237,8 @@ class TrainingState(Checkpoint):
             print(f"\nstopped: the same code goes on from {self.path}")
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
-        seed = mix(self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank)
+        place = [self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank]
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
         # torch.manual_seed would keep a note, stack and all, for each kind of device that is not in use: every step
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_initialized():
