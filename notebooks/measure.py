@@ -71,7 +71,7 @@ def run_cells(path: Path, seed: int, last: str, replace: dict[str, str]) -> dict
 def measure_reviews(seed: int) -> dict[str, dict[int, float]]:
     """Return test accuracies of notebook 01 by model and number of reviews; the last number is the whole."""
     (path,) = HERE.glob("01*.ipynb")
-    limit = "if not torch.cuda.is_available():\n    del repeats[300], repeats[1000]"
+    limit = 'if device == "cpu":\n    del repeats[300], repeats[1000]'
     whole = {"1000: 3}": "1000: 3, len(train_dataset): 3}", limit: "if False:\n    pass"}
     return run_cells(path, seed, "race", {"from torch.utils.data import Subset": TEST_REVIEWS, **whole})["curve"]
 
