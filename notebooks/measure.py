@@ -21,9 +21,9 @@ from tqdm import tqdm
 HERE = Path(__file__).parent
 # cells that only show something, or need Colab's magics, and on which no later cell of the measurement depends
 SKIPPED = {
-    "01": ["cell-002", "cell-004", "heads", "random-heads", "dice"]
-    + [f"cell-0{number}" for number in (43, 45, 47, 49, 50, 52, 54, 56, 57, 59, 61, 63, 65)]
-    + ["epochs", "epochs-plot", "duel", "moved", "moved-plot", "color", "color-show", "own", "box", "ladder", "full"],
+    "01": ["cell-002", "cell-004", "heads", "random-heads", "loss-by-hand", "twins-duel"]
+    + [f"cell-0{number}" for number in (43, 45, 47, 49, 50, 52, 56, 57, 59, 61, 63, 65)]
+    + ["epochs", "epochs-plot", "duel", "moved", "moved-plot", "color", "color-show", "own", "ladder", "full"],
     "03": ["cell-002", "cell-003", "heat", "cell-062", "cell-064"]
     + ["moved", "moved-plot", "well-read", "ladder", "color", "color-show", "own", "box", "full"],
 }
