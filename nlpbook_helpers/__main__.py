@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import fields
 from itertools import count
@@ -165,7 +165,6 @@ def serve(
     from nlpbook_helpers.web.process import end_by, keep_feedback, wait_for_the_end
     from nlpbook_helpers.web.server import check_place
 
-    _check_variables()
     check_place(host, port, tunnel, key or "auto")
     _announce(f"loading {', '.join(checkpoint)}")
     end_by(signal.default_int_handler)
@@ -184,10 +183,12 @@ def serve(
     os._exit(0)  # a batch at hand is not waited for, and its threads have nothing to say of the end
 
 
-def _check_variables() -> None:
+def _check_variables(command: str) -> None:
     """Refuse a variable that no option has, as it would be ignored without a word."""
-    known = [f"{VARIABLES}SERVE_{option.upper()}" for option in serve.__annotations__ if option != "return"]
-    if wrong := [name for name in os.environ if name.startswith(f"{VARIABLES}SERVE_") and name not in known]:
+    begin, options = f"{VARIABLES}{command.upper()}_", {*COMMANDS[command].__annotations__} - {"return", "settings"}
+    options |= {field.name for field in fields(ClassificationTrainArguments)} if command == "train" else set()
+    known = [begin + option.upper() for option in sorted(options)]
+    if wrong := [name for name in os.environ if name.startswith(begin) and name not in known]:
         allowed = f"one of {', '.join(known)} (=false is the option's --no-…)"
         raise ValueError(f"environment: expected {allowed}, got {', '.join(wrong)}: rename or unset it")
 
@@ -215,6 +216,14 @@ def export(
     print(nlpbook.export(checkpoint, output, onnx, licence, overwrite))
 
 
+def _read_whole(kind: Any, tokens: Sequence[Any]) -> int:
+    """Read a whole number as it stands; the library alone would round 16.7."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {tokens[0].value!r}") from None
+
+
 COMMANDS = {"train": train, "predict": predict, "serve": serve, "export": export}
 
 
@@ -224,6 +233,12 @@ def _dispatch(arguments: list[str]) -> int:
     from cyclopts.config import Env
 
     train.__annotations__["settings"] = Annotated[_make_settings() | None, Parameter(name="*", name_transform=str)]
+    whole = Parameter(converter=_read_whole)
+    for command in COMMANDS.values():
+        numbers = [name for name, kind in command.__annotations__.items() if kind in (int, int | None)]
+        command.__annotations__ |= {name: Annotated[command.__annotations__[name], whole] for name in numbers}
+    if arguments and arguments[0] in COMMANDS:
+        _check_variables(arguments[0])
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
     about = "Train and use classifiers of texts."
     from_environment = Env(VARIABLES)  # NLPBOOK_SERVE_PORT is --port of serve
@@ -244,8 +259,11 @@ def _make_settings() -> Any:
 
     options, kinds = {}, get_type_hints(ClassificationTrainArguments)
     for field in fields(ClassificationTrainArguments):
-        words = Parameter(help=f"{field.metadata['help']} (default {field.default})", alias=SHORT.get(field.name))
-        options[field.name] = Annotated[kinds[field.name], words]
+        read = _read_whole if kinds[field.name] in (int, int | None) else None
+        about = f"{field.metadata['help']} (default {field.default})"
+        options[field.name] = Annotated[
+            kinds[field.name], Parameter(help=about, alias=SHORT.get(field.name), converter=read)
+        ]
     return TypedDict("Settings", options, total=False)  # type: ignore[operator]
 
 

@@ -58,6 +58,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = _read(path)
     except (PickleError, RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        with path.open("rb") as file:
+            if file.read(9)[8:] == b"{":  # after a length, as safetensors begin
+                expected = f"expected a checkpoint, got safetensors as {path.name}"
+                raise CheckpointError(f"{expected}: name it model.safetensors, beside its config.json") from error
         raise CheckpointError(
             f"{path} ({path.stat().st_size:,} bytes) cannot be read as a checkpoint: it is truncated, or holds more "
             "than tensors and primitives, which could run code; copy it once more, or train again"
@@ -209,9 +213,8 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
     checkpoints = {path: load_checkpoint(path) for path in sorted(folder.glob("*.ckpt"))}  # mapped, not read
     if not checkpoints:
         where = folder if folder.is_dir() else f"{folder}, which is not there"
-        raise CheckpointError(
-            f"no checkpoint (*.ckpt) found in {where}: run the training notebook first, or give the folder it printed"
-        )
+        remedy = "run the training notebook first, give the folder it printed, or name a shipped one, as doccls"
+        raise CheckpointError(f"no checkpoint (*.ckpt) found in {where}: {remedy}")
     records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
     own = _select_comparable(folder, records, pretrained_model_name)
     for path in _sort_best_first({path: records[path] for path in own if is_sound(records[path], {})}):

@@ -1,5 +1,8 @@
-"""Is there an encoder of this name, and may the code that comes with it run here?"""
+"""Is there an encoder of this name, what does its configuration say, and may the code that comes with it run here?"""
 
+import json
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -12,12 +15,14 @@ from huggingface_hub.errors import (
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]
     OfflineModeIsEnabled,
 )
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from nlpbook_helpers.arguments import check_encoder
+from nlpbook_helpers.arguments import check_encoder, make_object
 from nlpbook_helpers.checkpoints import CheckpointError
 
+# No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
+MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
 PATIENCE = 5  # seconds to wait for the Hub; a library alone retries for almost two minutes
 
 
@@ -71,3 +76,35 @@ def open_tokenizer(place: str | Path, trust_remote_code: bool = False) -> Any:
             "that code, and pass trust_remote_code=True if you trust it"
         )
     return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+
+
+def read_config(path: Path, settings: str) -> Any:
+    """Return the configuration that a JSON object describes, if its numbers, however deep, are those of an encoder."""
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for name, number in pairs:
+            limit = MOST_LABELS if name == "num_labels" else MOST_LAYERS if "layer" in name else MOST
+            if isinstance(number, int) and abs(number) > limit:
+                expected = f"expected a configuration with {name} of at most {limit:,}"
+                raise CheckpointError(f"{path}: {expected}, got {number:,}: take it from the encoder")
+        return make_object(pairs)
+
+    config = json.loads(settings, object_pairs_hook=check)
+    return AutoConfig.for_model(**{**config, **_read_labels(path, config)})
+
+
+def _read_labels(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names of the outputs, in both directions; nothing if the configuration has none."""
+    names, places = config.get("id2label"), config.get("label2id") or {}
+    if not names and places:
+        names = {place: name for name, place in places.items()}
+    if not names:
+        return {}
+    found = {str(place): name for place, name in names.items()}
+    labels = [found.get(str(place)) for place in range(len(names))]
+    fit = all(isinstance(name, str | int) and not isinstance(name, bool) for name in labels)
+    if not fit or any(places.get(name, place) != place for place, name in enumerate(labels)):
+        expected = f"expected id2label to name the outputs 0 to {len(names) - 1}, and label2id the same"
+        raise CheckpointError(f"{path}: {expected}, got {reprlib.repr(names)}, {reprlib.repr(places)}: correct it")
+    named = {place: str(name) for place, name in enumerate(labels)}
+    return {"id2label": named, "label2id": {name: place for place, name in named.items()}}

@@ -5,8 +5,8 @@ from strangers, so a configuration is first built without memory (on torch's "me
 weights that are really there.
 """
 
-import json
 import logging
+import re
 import reprlib
 import tempfile
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from nlpbook_helpers.checkpoints import (
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.encoders import check_model_name, open_tokenizer
+from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
 from nlpbook_helpers.features import count_positions
 from nlpbook_helpers.tokenizing import check_tokenizer
 from nlpbook_helpers.values import is_blank
@@ -42,9 +42,9 @@ logger = logging.getLogger(__name__)
 INPUT_NAMES = {1: ("sentence",), 2: ("premise", "hypothesis")}
 DEFAULT_MAX_SEQ_LENGTH = 128
 LEAST_SEQ_LENGTH = 5
-# No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
-MOST_LAYERS, MOST_LABELS, MOST_MODULES, MOST = 1_000, 2**15, 3_000, 2**27
+MOST_MODULES = 3_000  # of an encoder
 FIGURES = "figures.json"
+LAYER = re.compile(r"\.layers?\.\d+\.")
 
 
 class Figures(BaseModel):
@@ -154,23 +154,29 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
         if settings is None:
             config = AutoConfig.from_pretrained(encoder, trust_remote_code=False)
         else:
-            config = _read_config(path, settings)
+            config = read_config(path, settings)
         tokenizer = open_tokenizer(place, is_trusted)
-    weights = {key.removeprefix("model."): tensor for key, tensor in content["state_dict"].items()}
+    weights = {
+        key.removeprefix("model.").removeprefix("module."): tensor for key, tensor in content["state_dict"].items()
+    }
     return _build_model(path, config, weights), tokenizer, metadata
 
 
 def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, Any, dict[str, Any]]:
     """Return model, tokenizer and metadata of a Hugging Face folder."""
-    config = _read_config(folder, (folder / "config.json").read_text(encoding="utf-8"))
+    config = read_config(folder, (folder / "config.json").read_text(encoding="utf-8-sig"))
     # another head's weights may bear the names of a classifier's
     if others := [head for head in config.architectures or () if not head.endswith("ForSequenceClassification")]:
         raise CheckpointError(f"{folder}: expected a …ForSequenceClassification, got {others}: fine-tune one from it")
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
     _check_config(folder, config, most_numbers=size)  # a byte for each, at least
     model, loaded = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
+    left = [name for name in loaded["unexpected_keys"] if LAYER.search(name)]  # a spare pooler is usual, a layer is not
+    if odd := sorted([*left, *(name for name, *_ in loaded["mismatched_keys"])]):
+        found = f"found {reprlib.repr(odd)} in another size or besides"
+        raise CheckpointError(f"{folder}: expected the weights that config.json describes, {found}: copy it once more")
     if missing := sorted(loaded["missing_keys"]):
         raise CheckpointError(f"expected a fine-tuned classifier in {folder}, found no {missing}: it is a bare encoder")
     metadata = getattr(model.config, METADATA_KEY, {})
@@ -178,20 +184,6 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
     # fine-tuned again by another program, which keeps what it does not know: then it speaks of the training before
     is_stale = metadata.get("label_names") not in (None, list(model.config.id2label.values()))
     return model, open_tokenizer(folder, trust_remote_code), {} if is_stale else metadata
-
-
-def _read_config(path: Path, settings: str) -> Any:
-    """Return the configuration that a JSON object describes, if its numbers, however deep, are those of an encoder."""
-
-    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        for name, number in pairs:
-            limit = MOST_LABELS if name == "num_labels" else MOST_LAYERS if "layer" in name else MOST
-            if isinstance(number, int) and abs(number) > limit:
-                expected = f"expected a configuration with {name} of at most {limit:,}"
-                raise CheckpointError(f"{path}: {expected}, got {number:,}: take it from the encoder")
-        return dict(pairs)
-
-    return AutoConfig.for_model(**json.loads(settings, object_pairs_hook=check))
 
 
 def _check_config(path: Path, config: Any, most_numbers: int) -> None:
@@ -237,8 +229,9 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
     book = {2: NsmcCorpus(), 3: KlueNLICorpus()}.get(config.num_labels)
     own = [config.id2label.get(index, f"LABEL_{index}") for index in range(config.num_labels)]
     if book and not metadata and all(name.startswith("LABEL_") for name in own):
+        logger.warning("%s names no labels: taken to be %s", path, ", ".join(book.label_names))
         return book.label_names, INPUT_NAMES[len(book.text_columns)]
-    labels, columns = metadata.get("label_names") or own, metadata.get("text_columns", ())
+    labels, columns = metadata.get("label_names") or metadata.get("labels") or own, metadata.get("text_columns", ())
     if not len(set(labels)) == len(labels) == config.num_labels or any(map(is_blank, labels)):
         found = f"found {reprlib.repr(labels)}"
         raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")

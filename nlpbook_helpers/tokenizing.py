@@ -1,6 +1,7 @@
 """How does text become numbers? Columns of token ids, without a Python object per example."""
 
 import logging
+import re
 import time
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 10  # before whoever waits is told, and then between the lines
 CHUNK_SIZE = 2_000  # examples tokenized at once; bounds the memory of Python lists
 MOST_SPARE_ROWS = 1_024  # of an embedding beyond the tokenizer's ids: rounded up, or kept free for additions
+KOREAN_WORD = re.compile("[가-힣]{2,}")
 MAX_UNKNOWN_SHARE = 0.3  # of a corpus's tokens
 KINDS = {
     "input_ids": np.uint16, "lengths": np.int64, "first_lengths": np.int32, "whole_lengths": np.int32,
@@ -204,7 +206,7 @@ def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
         tokenizer: A Hugging Face tokenizer.
 
     Raises:
-        ValueError: More ids than embeddings, far fewer, or special tokens with other ids.
+        ValueError: More ids than embeddings, far fewer, special tokens with other ids, or own words unknown to it.
     """
     config = getattr(model_or_config, "config", model_or_config)
     rows, ids = getattr(config, "vocab_size", None) or len(tokenizer), len(tokenizer)
@@ -215,6 +217,13 @@ def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
             problem = f"whose {name}_token_id is {expected}, got one whose {name}_token_id is {got}"
     if not ids <= rows <= ids + max(MOST_SPARE_ROWS, rows // 100):
         problem = f"got {ids:,} token ids for {rows:,} embeddings"
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError(
+            f"model_max_length: expected a number, got {tokenizer.model_max_length!r}: correct the tokenizer"
+        )
+    words = list(islice(filter(KOREAN_WORD.fullmatch, tokenizer.get_vocab()), 20))
+    if words and all(tokenizer.unk_token_id in ids for ids in tokenizer(words)["input_ids"]):
+        problem = f"got one to which words of its own, {words[0]!r}, are unknown: is its tokenizer_config.json there?"
     if problem:
         # a folder by its last part: where it lies on this machine is nobody's business
         model, own = (Path(one.name_or_path).name or type(one).__name__ for one in (config, tokenizer))

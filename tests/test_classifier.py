@@ -23,7 +23,7 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, load_tokenizer
+from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, export, load_tokenizer
 from nlpbook_helpers.classifier import make_answer_keys
 from nlpbook_helpers.corpora import ClassificationExample
 
@@ -414,6 +414,62 @@ def test_what_picks_no_label_is_no_classifier(changes, found, make_model, tokeni
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=found):
         Classifier.from_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"id2label": None, "label2id": {"neg": 1, "pos": 0}}, ["pos", "neg"]),
+        ({"id2label": {"0": 5, "1": 7}, "label2id": None}, ["5", "7"]),
+        ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": 1, "b": 0}}, None),
+        ({"id2label": {"1": "a", "2": "b"}, "label2id": None}, None),
+        ({"id2label": {"0": None, "1": {}}, "label2id": None}, None),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": None}, None),
+        ({"num_hidden_layers": 1}, None),
+    ],
+)
+def test_a_configuration_that_contradicts_itself_or_its_weights_is_refused(
+    changes, labels, make_model, tokenizer, tmp_path
+):
+    for part in (make_model(num_hidden_layers=2), tokenizer):
+        part.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps({key: one for key, one in settings.items() if one is not None}))
+    if labels:
+        assert Classifier.from_checkpoint(tmp_path).labels == labels
+    else:
+        with pytest.raises(
+            CheckpointError, match="expected id2label to name the|expected the weights that config.json"
+        ):
+            Classifier.from_checkpoint(tmp_path)
+
+
+def test_names_that_are_assumed_are_said(make_model, tokenizer, tmp_path, caplog):
+    for part in (make_model(), tokenizer):
+        part.save_pretrained(tmp_path)
+    assert Classifier.from_checkpoint(tmp_path).labels == ["부정 (negative)", "긍정 (positive)"]
+    assert "names no labels: taken to be 부정 (negative), 긍정 (positive)" in caplog.text
+
+
+def test_a_shipped_name_is_offered_and_renamed_weights_are_known(make_model, tmp_path):
+    with pytest.raises(CheckpointError, match="doccl, which is not there: .*or name a shipped one, as doccls"):
+        Classifier.from_checkpoint("doccl")
+    make_model().save_pretrained(tmp_path)
+    renamed = (tmp_path / "model.safetensors").rename(tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match="got safetensors as model.ckpt: name it model.safetensors, beside"):
+        Classifier.from_checkpoint(renamed)
+
+
+def test_a_tokenizer_without_its_settings_is_refused(tmp_path):
+    folder = export("doccls", tmp_path / "copy")
+    settings = folder / "tokenizer_config.json"
+    changed = json.loads(settings.read_text(encoding="utf-8")) | {"model_max_length": "x"}
+    settings.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(ValueError, match="model_max_length: expected a number, got 'x'"):
+        Classifier.from_checkpoint(folder)
+    settings.unlink()
+    with pytest.raises(ValueError, match="words of its own, .*, are unknown: is its tokenizer_config.json there"):
+        Classifier.from_checkpoint(folder)
 
 
 def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_path):

@@ -56,7 +56,7 @@ def test_help_explains_every_option_of_every_command(capsys, monkeypatch):
         (["train", "--epoch", "3"], "Did you mean --epochs?"),
         (["serve", "--chekpoint", "doccls"], "Did you mean --checkpoint"),
         (["predict", "--checkpoint", "doccls"], "--input requires an argument"),
-        (["train", "--epochs", "three"], 'unable to convert "three" into int'),
+        (["train", "--epochs", "three"], "expected a whole number, got 'three'"),
         (["serve", "--checkpoint", "doccls", "--tunnel", "ssh"], "Choose from"),
     ],
 )
@@ -233,3 +233,24 @@ def test_ctrl_c_while_it_trains_is_no_traceback(make_args, tmp_path):
         assert process.returncode == 130, said
         assert "Traceback" not in said
         assert said.endswith("\nstopped: run again (without --overwrite), train and predict go on with what is done\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "a.csv", "--batch_size", "16.7"],
+        ["train", "a.csv", "--epochs", "0x10"],
+        ["predict", "--checkpoint", "doccls", "--input", "a.csv", "--output", "b.csv", "--max-seq-length", "16.9"],
+        ["serve", "--checkpoint", "doccls", "--port", "1e3"],
+    ],
+)
+def test_a_number_is_never_rounded(arguments, capsys):
+    assert main(arguments) == 2
+    assert f"expected a whole number, got '{arguments[-1]}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["NLPBOOK_TRAIN_EPOCH", "NLPBOOK_PREDICT_INPUTS", "NLPBOOK_EXPORT_ONYX"])
+def test_a_variable_that_no_option_has_is_refused(name, monkeypatch, capsys):
+    monkeypatch.setenv(name, "2")
+    assert main([name.split("_")[1].lower()]) == 1
+    assert f"got {name}: rename or unset it" in capsys.readouterr().err

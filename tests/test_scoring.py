@@ -391,3 +391,14 @@ def test_the_columns_that_were_guessed_are_said(classifier, tmp_path, capsys):
     (tmp_path / "in.csv").write_text("제목,내용\n가,정말\n", encoding="utf-8")
     score_file(classifier, tmp_path / "in.csv", tmp_path / "out.csv")
     assert "texts in '내용'; --text-columns" in capsys.readouterr().out
+
+
+def test_a_row_keeps_fields_of_the_names_that_are_added_by_being_refused(classifier, tmp_path):
+    rows = '{"text": "정말"}\n{"text": "영화", "predicted_label": 77, "remark": "mine"}\n'
+    (tmp_path / "in.jsonl").write_text(rows, encoding="utf-8")
+    score_file(classifier, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    refused = json.loads((tmp_path / "out.jsonl.refused.jsonl").read_text(encoding="utf-8"))
+    assert refused["reason"] == "columns ['predicted_label', 'remark'] are added: rename them"
+    assert refused["row"]["predicted_label"] == 77
+    with pytest.raises(ScoringError, match="address, gpus_per_worker: expected with engine='ray' alone"):
+        score_file(classifier, tmp_path / "in.jsonl", tmp_path / "x.jsonl", address="x")

@@ -62,6 +62,8 @@ def score_file(
     engines = {"local": score_here, "ray": partial(score_on_ray, address=address, gpus_per_worker=gpus_per_worker)}
     if engine not in engines:
         raise ScoringError(f"engine: expected one of {list(engines)}, got {engine!r}")
+    if engine == "local" and (address or gpus_per_worker != 1):
+        raise ScoringError("address, gpus_per_worker: expected with engine='ray' alone: leave them out, or name it")
     read = partial(read_rows, keep_errors=True, encoding=encoding, quoting=quoting)
     source, output = find_path(input_path), find_path(output_path)
     folder = output.with_name(f"{output.name}.parts")  # of what is known until all is

@@ -7,6 +7,7 @@ import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +64,11 @@ class Job:
     def record_bytes(self) -> int:
         """Length of one of them."""
         return 4 * (len(self.labels) + 1)
+
+    @cached_property
+    def added(self) -> set[str]:
+        """Names of the columns that are added."""
+        return {*name_added(self.labels)}
 
     @property
     def is_table(self) -> bool:
@@ -182,11 +188,16 @@ def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read
     if path.suffix.lower() == ".parquet":
         with path.open("rb") as file:
             fields = [field.with_name(reading.normalize_text(field.name)) for field in pq.read_schema(file)]
-    added = {"predicted_label": "int64", "predicted_name": "string"}
-    added |= {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)} | {"remark": "string"}
+    added = name_added(labels)
     if taken := [field.name for field in fields if field.name in added]:
         raise ScoringError(f"{path}: expected no columns {taken}, which are added: rename them")
     return pa.schema([*fields, *pa.schema(added)])
+
+
+def name_added(labels: Sequence[str]) -> dict[str, str]:
+    """Return name and type of the columns that are added."""
+    shares = {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)}
+    return {"predicted_label": "int64", "predicted_name": "string"} | shares | {"remark": "string"}
 
 
 def look_at(path: Path) -> tuple[str, int]:
@@ -232,6 +243,8 @@ def _check_row(job: Job, row: Row) -> ClassificationExample | str:
         return "the header stands here once more, as where files were pasted together"
     if empty := [name for name, text in zip(job.text_columns, texts, strict=True) if is_blank(text)]:
         return f"{empty[0]}: expected a text, got an empty one"
+    if taken := row.keys() & job.added:  # which the first row may not have
+        return f"columns {sorted(taken)} are added: rename them"
     if job.is_table and (other := row.keys() - {*job.schema.names}):
         return f"columns {sorted(other)} are not in the first row: write to a .jsonl file to keep them"
     return ClassificationExample(*texts)
