@@ -40,6 +40,7 @@ def photograph_page(browser: Any, url: str, fields: Mapping[str, str]) -> bytes:
         viewport={"width": WIDTH, "height": 600},
         device_scale_factor=SCALE,
         reduced_motion="reduce",
+        locale="ko-KR",
     )
     page.goto(url)
     for name, text in fields.items():
@@ -48,7 +49,10 @@ def photograph_page(browser: Any, url: str, fields: Mapping[str, str]) -> bytes:
     page.locator(".why").click()
     page.locator(".legend").wait_for()
     page.evaluate("document.activeElement.blur()")
-    picture = page.screenshot(full_page=True)
+    end = page.locator(".legend").bounding_box()
+    height = end["y"] + end["height"] + 24  # the answer and why; what is below repeats
+    clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
+    picture = page.screenshot(full_page=True, clip=clip)
     page.close()
     return shrink(picture, is_opaque=True)
 
