@@ -10,7 +10,7 @@ READY_TESTS := $(VENV)/.ready-tests
 PINS := requirements.txt requirements.lock setup.py
 NOTEBOOKS := $(sort $(wildcard notebooks/0*.ipynb))
 # one process a core, each with one thread: two that spin for the same core take ten times as long
-PYTEST := -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax
+PYTEST := -m pytest --durations=30 -n auto --maxprocesses 4 --dist loadscope --nbval-lax
 # what is run headlessly is the small size; `lab` leaves the choice to the hardware
 test test-floors test-newest test-tpu test-colab notebooks measure: export NLPBOOK_PROFILE ?= quick
 export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
