@@ -76,19 +76,20 @@ def answer(classifier, examples) -> tuple:
 
 
 @pytest.mark.corpora
-def test_the_recorded_accuracy_is_reproduced_on_a_tenth_of_the_test_file(shipped, corpus_dir):
+def test_the_recorded_accuracy_is_reproduced_on_a_part_of_the_test_file(shipped, corpus_dir):
     name, _, figures, classifier = shipped
     corpus, folder, *_ = CLASSIFIERS[name]
     examples = corpus.get_examples(corpus_dir / folder, "test")
     assert len(examples) == figures["test_examples"]
-    share = examples[:: 10 if len(examples) > 5_000 else 1]
-    assert answer(classifier, share)[1] == pytest.approx(figures["test_accuracy"], abs=0.015)
+    share = examples[:: 25 if len(examples) > 5_000 else 4]
+    chance = 2 * (figures["test_accuracy"] * (1 - figures["test_accuracy"]) / len(share)) ** 0.5
+    assert answer(classifier, share)[1] == pytest.approx(figures["test_accuracy"], abs=chance)
 
 
 @needs_exporter
 def test_the_sample_is_answered_well_enough_and_in_8_bits_alike(shipped):
     name, folder, _, classifier = shipped
-    examples = read(CLASSIFIERS[name][2], "train")
+    examples = read(CLASSIFIERS[name][2], "train")[::3]
     exact, accuracy = answer(classifier, examples)
     assert accuracy >= CLASSIFIERS[name][3]
     rounded, _ = answer(nlpbook.Classifier.from_checkpoint(folder, backend="onnx"), examples)
