@@ -151,6 +151,8 @@ def test_every_sentence_is_there_in_both_languages() -> None:
             "영화 리뷰 145,000건",
             "about 12 times in 100",
         ),
+        ({"corpus": "a.csv", "language": "ko"}, "a.csv에서 배운 한국어 모델", "A Korean model that learned from a.csv"),
+        ({"corpus": "a.csv"}, "a.csv에서 배운 모델", "A model that learned from a.csv"),
         ({"corpus": "<b>상담.csv"}, "&lt;b&gt;상담.csv에서 배운", "How often it errs was not measured"),
         ({"corpus": "mine", "accuracy": "1.0"}, "100번에 1번쯤", "about 1 times in 100"),
         ({}, "확률로 답합니다", "answers with probabilities"),
