@@ -63,7 +63,7 @@ def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
     assert answers == pytest.approx(alone, abs=0.01)  # whatever stands beside it
     assert (classifier.labels, classifier.max_seq_length, classifier.text_columns) == (LABELS, 32, ("document",))
     assert classifier.info["checkpoint"] == next(trained.glob("*.ckpt")).name
-    assert classifier.info["limits"] == "한 번에 32토큰까지 읽고, 더 긴 글은 창으로 나누어 평균합니다"
+    assert (classifier.info["max_seq_length"], classifier.info["longer_texts"]) == (32, "windows")
     figures = {name: classifier.info[name] for name in ("accuracy", "tested_on", "trained_on")}
     assert figures == {"accuracy": 1, "tested_on": len(REVIEWS), "trained_on": len(REVIEWS)}
     arrived = pickle.loads(pickle.dumps(classifier))
@@ -100,7 +100,7 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
     assert classifier.info["accuracy"] is None
-    assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
+    assert (classifier.info["max_seq_length"], classifier.info["longer_texts"]) == (128, "cut")
     assert classifier.encode([ClassificationExample("정말 " * 200, "영화")]).lengths.tolist() == [128]
     with pytest.raises(
         ValueError, match=r"texts\[0\]: expected something to read as premise and hypothesis, .* got \('비',\)"

@@ -182,6 +182,18 @@ def test_the_head_says_what_was_learned_and_how_often_it_errs(
     assert ("&lt;내 글&gt;</button>" in page, "눈빛만으로" in page) == (bool(info), not info)
 
 
+@pytest.mark.parametrize(("longer", "korean"), [("cut", "뒤를 자릅니다"), ("windows", "창으로 나누어 평균합니다")])
+def test_an_english_page_speaks_english(serve_app: Serve, longer: str, korean: str) -> None:
+    function: Any = lambda sentence: answer_sentence(sentence)  # noqa: E731
+    function.info = {"corpus": "a.csv", "model": "m", "max_seq_length": 32, "longer_texts": longer}
+    url = serve_app(function).url
+    assert f"한 번에 32토큰까지 읽고, 더 긴 글은 {korean}" in call(url).text
+    page, guide = (call(f"{url}/{path}", Accept_Language="en").text for path in ("", "docs"))
+    assert "Reads 32 tokens at once" in page and "<title>API guide · Text classifier</title>" in guide
+    shown = page.partition('<script type="application/json"')[0]
+    assert re.findall("[가-힣]+", shown) == ["한국어"], "the way to the other language"
+
+
 def test_feedback_becomes_a_corpus(serve_app: Serve, tmp_path: Path) -> None:
     file = tmp_path / "feedback" / "train.csv"
     function = make_full_function()
