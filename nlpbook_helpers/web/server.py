@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 from pyngrok.exception import PyngrokError
@@ -104,6 +105,13 @@ class Server(contextlib.AbstractContextManager["Server"]):
         """Return the address that lets its reader in."""
         return f"{url}/?key={self.key}" if self.key else url
 
+    def describe(self) -> str:
+        """Say what is served at which address of this machine: several pages may have one title, but not one name."""
+        if len(self._services) == 1:
+            return f'"{self._services[0].title}" at {self._add_key(self.url)}'
+        addresses = {one.name: f"{self.url}/models/{quote(one.name)}" for one in self._services}
+        return ", ".join(f"{name} at {self._add_key(address)}" for name, address in addresses.items())
+
     def open_tunnel(self, token: str, wants_key: bool = False) -> None:
         """Put this server on the internet if it can be, and print where, or one sentence saying why not."""
         say("ngrok is opening a public address: this may take half a minute.")
@@ -195,8 +203,7 @@ def serve(
     if tunnel and is_colab():
         show_in_colab(server.port, bool(server.public_url))
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
-    names = ", ".join(f'"{service.title}"' for service in app.extensions["nlpbook"].together)
-    say(f"Serving {names} at {server._add_key(server.url)} ({stop_hint})")
+    say(f"Serving {server.describe()} ({stop_hint})")
     return server
 
 
