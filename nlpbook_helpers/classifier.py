@@ -59,7 +59,7 @@ class Classifier(Restored):
         model: The Hugging Face model, in the precision of this machine.
         scorer: What answers: `model`, or its 8-bit graph in ONNX Runtime; see `choose_scorer`.
         stride: Tokens that the windows of a longer text share; None where it is cut.
-        labels, input_names, max_seq_length, info, text_columns: See `Restored`; `info` says how `longer_texts` are read.
+        labels, input_names, max_seq_length, info, text_columns: See `Restored`; `info` says how long texts are read.
     """
 
     stride: int | None = None
