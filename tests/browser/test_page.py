@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -239,6 +240,35 @@ def test_nothing_typed_is_lost(page: Any, serve_app: Serve) -> None:
     press(page, ANALYSE)
     expect(page.locator("#result")).to_contain_text("서버에 닿지 못했습니다")
     assert field.input_value() == "아직 계신가요"
+
+
+def test_what_was_typed_outlives_a_reload_and_stays_in_its_tab(page: Any, visit: Visit, browser: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(f"{request.url} {request.post_data}"))
+    visit(compare)
+    premise, hypothesis = (page.get_by_label(name, exact=True) for name in ("전제", "가설"))
+    premise.fill("쓰다 만\n글")
+    page.locator("#tab-many").check()
+    page.locator("#many-text").fill("하나, 둘")
+    asked.clear()
+    page.reload()
+    assert (premise.input_value(), hypothesis.input_value()) == ("쓰다 만\n글", "")
+    assert "6 / 10,000" in page.locator("#count-premise").inner_text()
+    assert page.locator("#many-text").input_value() == "하나, 둘"
+    assert page.locator("#result").get_attribute("data-state") == "empty"
+    assert not any("쓰다" in unquote(one) for one in asked), "the server never gets it"
+    premise.fill("")
+    page.reload()
+    assert premise.input_value() == "", "what was deleted stays deleted"
+    premise.fill("쓰다 만 글")
+    page.goto(page.url + "#premise=링크&hypothesis=글")
+    page.reload()
+    page.wait_for_selector("[data-state=done]")
+    assert premise.input_value() == "링크", "a link's texts come first"
+    other = browser.new_page()
+    other.goto(page.url.partition("#")[0])
+    assert other.locator("#field-premise").input_value() == ""
+    other.close()
 
 
 def test_a_pair_and_its_calls_as_code(page: Any, visit: Visit) -> None:
