@@ -487,7 +487,19 @@ def test_a_stray_quote_swallows_no_rows(page: Any, visit: Visit) -> None:
     assert page.locator("td.text").all_inner_texts() == ['"좋다', "나쁜 글", "그저", '"왕" 최고', '끝"']
     assert len(analyse_many(page, file='text\n"안 닫힘\n둘\n셋\n')) == 3
     read_file(page, '번호,리뷰\n1,"좋다\n2,그저\n3,왕"\n4,글\n')
-    expect(page.locator("#many-table")).to_contain_text("그중 1줄은 따옴표 안에서 줄이 바뀝니다")
+    table = page.locator("#many-table")
+    expect(table).to_contain_text("그중 1줄은 따옴표 안에서 줄이 바뀝니다")
+    for content, is_warned in (
+        ('번호,리뷰\n1,"좋다\n2,그저\n3,왕"\n4,글\n', True),
+        ('리뷰,답\n글,긍정\n둘,부정\n"좋다,긍정\n그저,부정\n왕",긍정\n', True),
+        ('번호,리뷰,답\n1,"좋다,0\n2,왕",1\n', True),
+        ('리뷰,답\n글,긍정\n"좋다, 정말\n그저, 그래요",부정\n', False),  # commas and a line break of a text
+        ('번호,리뷰\n1,"첫 줄\n둘째 줄"\n', False),
+        ('리뷰\n"첫 줄\n둘째 줄"\n', False),
+    ):
+        read_file(page, content)
+        expect(table).to_contain_text("따옴표 안에서 줄이 바뀝니다")
+        assert ("여러 줄로 보입니다" in table.inner_text()) == is_warned, content
 
 
 def test_columns_are_known_by_the_names_that_predict_knows(page: Any, visit: Visit) -> None:
