@@ -101,13 +101,13 @@ def check_metadata(path: Path, metadata: Any) -> None:
     from pydantic import Field, ValidationError, create_model
 
     text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
-    row = Annotated[list[float], Field(min_length=4, max_length=4)]
+    row = Annotated[list[Annotated[float, Field(ge=0, le=1e12)]], Field(min_length=4, max_length=4)]
     kinds = {
         **dict.fromkeys(("pretrained_model_name", "task", "corpus", "config", "data"), str),
         **dict.fromkeys(("labels", "label_names", "text_columns"), list[str]),
         **dict.fromkeys(("tokenizer_files", "arguments", "versions"), dict[str, Any]),
         **dict.fromkeys(METRICS, float),
-        "max_seq_length": int,
+        **dict.fromkeys(("max_seq_length", "train_examples"), int),
         "examples": Annotated[list[list[text]], Field(max_length=MOST_EXAMPLES)],
         "val_per_class": list[row],
     }

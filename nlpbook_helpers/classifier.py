@@ -59,7 +59,7 @@ class Classifier(Restored):
         model: The Hugging Face model, in the precision of this machine.
         scorer: What answers: `model`, or its 8-bit graph in ONNX Runtime; see `choose_scorer`.
         stride: Tokens that the windows of a longer text share; None where it is cut.
-        labels, input_names, max_seq_length, info, text_columns: See `Restored`; `info` says here how it `limits` texts.
+        labels, input_names, max_seq_length, info, text_columns: See `Restored`; `info` says how long texts are read.
     """
 
     stride: int | None = None
@@ -72,8 +72,8 @@ class Classifier(Restored):
             from nlpbook_helpers.exporting.onnx import choose_scorer  # optional: PyTorch answers without it
 
             self.scorer = choose_scorer(self.model, backend)
-        longer = "뒤를 자릅니다" if self.stride is None else "창으로 나누어 평균합니다"
-        self.info = {**self.info, "limits": f"한 번에 {self.max_seq_length}토큰까지 읽고, 더 긴 글은 {longer}"}
+        longer = "cut" if self.stride is None else "windows"
+        self.info = {**self.info, "max_seq_length": self.max_seq_length, "longer_texts": longer}
         self._settle()
 
     def _settle(self) -> None:

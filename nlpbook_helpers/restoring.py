@@ -45,6 +45,7 @@ LEAST_SEQ_LENGTH = 5
 MOST_MODULES = 3_000  # of an encoder
 FIGURES = "figures.json"
 LAYER = re.compile(r"\.layers?\.\d+\.")
+HANGUL = re.compile("[가-힣]")
 
 
 class Figures(BaseModel):
@@ -65,8 +66,9 @@ class Restored:
         labels: What readers see, "긍정 (positive)", in the order of the model's outputs.
         input_names: Names of the texts that one answer needs.
         max_seq_length: Tokens that the model reads at once.
-        info: What a page says of it: `model`, `checkpoint`, and where they are known the `corpus`, how many examples
-            of it it was `trained_on`, and its `accuracy` (0 to 1).
+        info: What a page says of it: `model`, `checkpoint`, and where they are known the `corpus`, its `language`
+            ("ko"), how many examples of it it was `trained_on`, and its `accuracy` (0 to 1) on how many it was
+            `tested_on`.
         metadata: What the checkpoint records of its training; empty for one of another program.
         figures: What it scored on a test file, if that is known.
     """
@@ -120,6 +122,8 @@ def restore(
     length = _choose_length(metadata.get("max_seq_length") if length is None else length, model, tokenizer)
     encoder, figures = metadata.get("pretrained_model_name") or name or model.config.model_type, _read_figures(path)
     info = _describe(path, encoder, metadata, figures)
+    # what was read in training says the language; where nothing of it is recorded, the labels may
+    info["language"] = "ko" if HANGUL.search(str(metadata.get("examples") or labels)) else None
     return Restored(model, tokenizer, labels, input_names, length, info, metadata, figures)
 
 
@@ -267,10 +271,12 @@ def _describe(path: Path, encoder: str, metadata: Mapping[str, Any], figures: Fi
     """Say what a checkpoint is, what it learned from and how good that is, by its figures, else by its validation."""
     # a folder by its last part: where it lies on this machine is nobody's business
     is_local = Path(encoder).is_absolute() or Path(encoder).is_dir()
+    validated_on = int(sum(examples for *_, examples in metadata.get("val_per_class", ())))
     return {
         "model": Path(encoder).name if is_local else encoder,
         "checkpoint": path.name,
         "corpus": metadata.get("corpus"),
         "accuracy": figures.test_accuracy if figures else metadata.get("val_acc"),
-        "trained_on": figures.train_examples if figures else None,
+        "tested_on": figures.test_examples if figures else validated_on,
+        "trained_on": (figures and figures.train_examples) or metadata.get("train_examples"),
     }

@@ -242,6 +242,7 @@ class ClassificationTask(LightningModule):
             corpus = dataset.corpus
             metadata["labels"] = [str(label) for label in corpus.get_labels()]
             metadata["data"] = dataset.digest
+            metadata["train_examples"] = len(dataset)  # those of validation are counted in val_per_class
             metadata["label_names"] = list(getattr(corpus, "label_names", metadata["labels"]))
             metadata["text_columns"] = list(getattr(corpus, "text_columns", ()))
             config = {name: value for name, value in config.items() if name not in ("id2label", "label2id")}

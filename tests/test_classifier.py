@@ -63,8 +63,9 @@ def test_a_checkpoint_needs_nothing_but_itself(trained, tmp_path, monkeypatch):
     assert answers == pytest.approx(alone, abs=0.01)  # whatever stands beside it
     assert (classifier.labels, classifier.max_seq_length, classifier.text_columns) == (LABELS, 32, ("document",))
     assert classifier.info["checkpoint"] == next(trained.glob("*.ckpt")).name
-    assert classifier.info["limits"] == "한 번에 32토큰까지 읽고, 더 긴 글은 창으로 나누어 평균합니다"
-    assert classifier.info["accuracy"] == 1
+    assert (classifier.info["max_seq_length"], classifier.info["longer_texts"]) == (32, "windows")
+    figures = {name: classifier.info[name] for name in ("accuracy", "tested_on", "trained_on")}
+    assert figures == {"accuracy": 1, "tested_on": len(REVIEWS), "trained_on": len(REVIEWS)}
     arrived = pickle.loads(pickle.dumps(classifier))
     assert np.array_equal(arrived.predict(TEXTS), answers)
     assert arrived.scorer is arrived.model
@@ -99,7 +100,7 @@ def test_pairs_answer_with_three_labels_and_two_decimals(save_bare, encoder_dir)
     assert list(answer) == ["premise", "hypothesis", "prediction", *names, "label", "probabilities"]
     assert re.fullmatch(r"참 \d\.\d{1,2}", answer["entailment_data"])
     assert classifier.info["accuracy"] is None
-    assert classifier.info["limits"] == "한 번에 128토큰까지 읽고, 더 긴 글은 뒤를 자릅니다"
+    assert (classifier.info["max_seq_length"], classifier.info["longer_texts"]) == (128, "cut")
     assert classifier.encode([ClassificationExample("정말 " * 200, "영화")]).lengths.tolist() == [128]
     with pytest.raises(
         ValueError, match=r"texts\[0\]: expected something to read as premise and hypothesis, .* got \('비',\)"
@@ -214,6 +215,20 @@ def test_examples_of_a_stranger_s_checkpoint_are_bounded(trained, examples):
     checkpoint["nlpbook"]["examples"] = examples
     torch.save(checkpoint, path)
     with pytest.raises(CheckpointError, match="expected nlpbook.examples.* as a training writes it, got"):
+        Classifier.from_checkpoint(path)
+
+
+def test_a_checkpoint_may_lack_counts_but_not_hold_what_is_none(trained):
+    (path,) = trained.glob("*.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    for name in ("train_examples", "val_per_class"):  # as before they were recorded
+        del checkpoint["nlpbook"][name]
+    torch.save(checkpoint, path)
+    info = Classifier.from_checkpoint(path).info
+    assert (info["accuracy"], info["tested_on"], info["trained_on"]) == (1, 0, None)
+    checkpoint["nlpbook"]["val_per_class"] = [[1.0, 1.0, 1.0, NAN]]
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match="expected nlpbook.val_per_class.* as a training writes it, got nan"):
         Classifier.from_checkpoint(path)
 
 
@@ -530,6 +545,6 @@ def test_the_accuracy_comes_from_the_figures_beside_a_checkpoint(trained, conten
     figures = '{"test_corpus": "NSMC test", "test_accuracy": 0.8837, "test_examples": 50000, "train_examples": 9}'
     (trained / "figures.json").write_text(figures, encoding="utf-8")
     info = Classifier.from_checkpoint(trained).info
-    assert (info["accuracy"], info["trained_on"]) == (0.8837, 9)
+    assert (info["accuracy"], info["tested_on"], info["trained_on"]) == (0.8837, 50_000, 9)
     (trained / "figures.json").write_text(content, encoding="utf-8")
     assert Classifier.from_checkpoint(trained).info["accuracy"] == 1

@@ -116,6 +116,19 @@ def test_a_bare_checkpoint_leaves_with_the_encoder_that_is_named(save_bare, tmp_
     assert "가\\|나" in card, "a bar in a label must not break the table"
 
 
+@pytest.mark.parametrize(
+    ("examples", "labels", "language"),
+    [([["good film"]], ["나쁨", "좋음"], None), ([["좋은 film"]], ["bad", "good"], "ko"), ([], ["bad", "good"], None)],
+)
+def test_only_what_was_learned_from_korean_is_called_korean(
+    save_bare, tmp_path, encoder_dir, examples, labels, language
+):
+    path = save_bare(nlpbook={"corpus": "mine.csv", "examples": examples, "label_names": labels})
+    assert Classifier.from_checkpoint(path, encoder_dir).info["language"] == language
+    card = (export(path, tmp_path / "out", pretrained_model_name=encoder_dir) / "README.md").read_text("utf-8")
+    assert ("language: ko" in card, "Korean text" in card) == (language == "ko",) * 2
+
+
 def test_a_folder_that_holds_something_is_left_alone(trained, tmp_path):
     out, letters = tmp_path / "out", tmp_path / "letters"
     out.mkdir()

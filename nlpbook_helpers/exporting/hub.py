@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -20,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).parent / "card.md.jinja"
 KNOWN_CORPORA = Path(__file__).parent / "corpora.json"  # what can be said about the data from a corpus's name alone
-HANGUL = re.compile("[가-힣]")
 GRAPH_NAME = "onnx/model.onnx"
 
 
@@ -116,10 +114,8 @@ def make_card(parts: Restored, name: str, folder: Path, licence: str | None = No
                    dataset_split="test" if figures else "validation")
         for metric, value in measured.items() if value is not None
     ]  # fmt: skip
-    # what was read in training says the language; where nothing is recorded, it is one of the book's
-    words = str([*metadata.get("examples", ()), *parts.labels]) if metadata.get("examples") and not corpus else "가"
     card_data = ModelCardData(
-        language="ko" if HANGUL.search(words) else None, license=licence, library_name="transformers",
+        language="ko" if corpus else parts.info["language"], license=licence, library_name="transformers",
         pipeline_tag="text-classification", tags=[metadata["task"]] if "task" in metadata else None,
         base_model=encoder if "/" in encoder else None,  # else it is a folder that only its owner has
         datasets=[hub_name] if hub_name else None, metrics=[one.metric_type for one in results] or None,

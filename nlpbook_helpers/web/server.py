@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 from pyngrok.exception import PyngrokError
@@ -28,6 +29,7 @@ PORT = 5000
 # Hosts that mean every address of this machine, and one of these.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (it is recognized, not bound)
 WATCH_SECONDS = 2  # how often an open tunnel is looked after
+MOST_PAUSE = 300  # seconds between two tries to open another
 # Errors of a host that is none of this machine's.
 FOREIGN = (errno.EADDRNOTAVAIL, socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL)
 _open_servers: list["Server"] = []
@@ -104,33 +106,61 @@ class Server(contextlib.AbstractContextManager["Server"]):
         """Return the address that lets its reader in."""
         return f"{url}/?key={self.key}" if self.key else url
 
+    def describe(self) -> str:
+        """Say what is served at which address of this machine: several pages may have one title, but not one name."""
+        if len(self._services) == 1:
+            return f'"{self._services[0].title}" at {self._add_key(self.url)}'
+        addresses = {one.name: f"{self.url}/models/{quote(one.name)}" for one in self._services}
+        return ", ".join(f"{name} at {self._add_key(address)}" for name, address in addresses.items())
+
     def open_tunnel(self, token: str, wants_key: bool = False) -> None:
         """Put this server on the internet if it can be, and print where, or one sentence saying why not."""
         say("ngrok is opening a public address: this may take half a minute.")
         if wants_key:  # before the tunnel opens: nobody may come in between
             self.key = secrets.token_urlsafe(16)
         try:
-            self.tunnel = tunnel = Tunnel(self.port, token)
+            tunnel = Tunnel(self.port, token)
         except (PyngrokError, OSError) as error:
             self.key = None if wants_key else self.key
             say_no_link(explain(error))
             return
-        if self.closed.is_set():  # meanwhile
-            tunnel.close()
-            return
-        self.public_url = tunnel.public_url
-        who = "anyone who has this link" if self.key else "anyone at all, as key=None"
-        say(f"Public link: {self.link} (open to {who})")
+        self._share(tunnel)
         threading.Thread(target=self._watch, args=(tunnel, token), daemon=True).start()
 
     def _watch(self, tunnel: Tunnel, token: str) -> None:
         """Until this server is closed, notice a tunnel that is gone, say so and open another."""
         while not self.closed.wait(WATCH_SECONDS):
-            if tunnel.public_url not in tunnel.list_urls():
+            if tunnel.public_url not in tunnel.list_urls() and not self.closed.is_set():
                 self.tunnel = self.public_url = None
                 tunnel.close()
-                say("The public link has closed, as the ngrok agent has ended.")
-                return self.open_tunnel(token)
+                say("The public link has closed, as the ngrok agent has ended: another is opened.")
+                tunnel = self._reopen(token) or tunnel
+
+    def _reopen(self, token: str) -> Tunnel | None:
+        """Try until a tunnel is open, or this server closed, in pauses that grow; why it fails is said once."""
+        pause = WATCH_SECONDS
+        while not self.closed.wait(pause):
+            try:
+                tunnel = Tunnel(self.port, token)
+            except (PyngrokError, OSError) as error:
+                if pause == WATCH_SECONDS:
+                    say_no_link(explain(error))
+                    say(f"It is tried again until this server is closed, at last every {MOST_PAUSE // 60} minutes.")
+                pause = min(2 * pause, MOST_PAUSE)
+            else:
+                self._share(tunnel)
+                return tunnel
+        return None
+
+    def _share(self, tunnel: Tunnel) -> None:
+        """Take an open tunnel and say its address, unless this server was closed meanwhile."""
+        self.tunnel, self.public_url = tunnel, tunnel.public_url
+        if self.closed.is_set():
+            tunnel.close()
+            self.tunnel = self.public_url = None
+            return
+        who = "anyone who has this link" if self.key else "anyone at all, as key=None"
+        say(f"Public link: {self.link} (open to {who})")
 
     def close(self) -> None:
         """Close the tunnel, finish the requests being answered (5 seconds at most), free the port."""
@@ -195,8 +225,7 @@ def serve(
     if tunnel and is_colab():
         show_in_colab(server.port, bool(server.public_url))
     # Last, as an open tunnel makes this address ask for the key too: tunnelled requests come from this machine.
-    names = ", ".join(f'"{service.title}"' for service in app.extensions["nlpbook"].together)
-    say(f"Serving {names} at {server._add_key(server.url)} ({stop_hint})")
+    say(f"Serving {server.describe()} ({stop_hint})")
     return server
 
 

@@ -18,6 +18,7 @@ from nlpbook_helpers.web.responses import check_answer
 
 BATCH_BYTES = 4 * 2**20  # length of a request's body that is always accepted: 1,000 texts of 4,000 bytes
 THREADS = 4  # inputs answered at a time by a function that takes one only
+LEAST_TESTED = 100  # texts that an error rate is given for; of fewer, how many were answered rightly
 # Most requests waiting or being answered; the server has more threads, so that some are free to refuse.
 MAX_REQUESTS, MAX_EXPLANATIONS = 48, 8
 # What an input of a batch and an explanation cost a visitor of a public page; a request costs 1.
@@ -34,6 +35,7 @@ class Service:
         name: what it is called among several on one port.
         together: all on that port.
         errors: how often it errs in 100 answers, as far as that was measured.
+        tried: of too few texts for that, how many it answered rightly, and of how many.
     """
 
     def __init__(
@@ -70,7 +72,11 @@ class Service:
         self._function: Any = inference_fn
         self.info = dict(getattr(inference_fn, "info", {}))
         accuracy = self.info.get("accuracy")
-        self.errors = round(100 * (1 - float(accuracy))) if accuracy else None
+        # Whoever writes an `info` by hand may leave out on how many texts it was measured.
+        tested = int(self.info.get("tested_on", LEAST_TESTED))
+        is_known = accuracy is not None
+        self.errors = round(100 * (1 - float(accuracy))) if is_known and tested >= LEAST_TESTED else None
+        self.tried = (round(float(accuracy) * tested), tested) if is_known and 0 < tested < LEAST_TESTED else None
         self.examples = [list(texts) for texts in getattr(inference_fn, "examples", ())]
         self.can_explain = hasattr(inference_fn, "explain_fn")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -241,6 +242,35 @@ def test_nothing_typed_is_lost(page: Any, serve_app: Serve) -> None:
     assert field.input_value() == "아직 계신가요"
 
 
+def test_what_was_typed_outlives_a_reload_and_stays_in_its_tab(page: Any, visit: Visit, browser: Any) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(f"{request.url} {request.post_data}"))
+    visit(compare)
+    premise, hypothesis = (page.get_by_label(name, exact=True) for name in ("전제", "가설"))
+    premise.fill("쓰다 만\n글")
+    page.locator("#tab-many").check()
+    page.locator("#many-text").fill("하나, 둘")
+    asked.clear()
+    page.reload()
+    assert (premise.input_value(), hypothesis.input_value()) == ("쓰다 만\n글", "")
+    assert "6 / 10,000" in page.locator("#count-premise").inner_text()
+    assert page.locator("#many-text").input_value() == "하나, 둘"
+    assert page.locator("#result").get_attribute("data-state") == "empty"
+    assert not any("쓰다" in unquote(one) for one in asked), "the server never gets it"
+    premise.fill("")
+    page.reload()
+    assert premise.input_value() == "", "what was deleted stays deleted"
+    premise.fill("쓰다 만 글")
+    page.goto(page.url + "#premise=링크&hypothesis=글")
+    page.reload()
+    page.wait_for_selector("[data-state=done]")
+    assert premise.input_value() == "링크", "a link's texts come first"
+    other = browser.new_page()
+    other.goto(page.url.partition("#")[0])
+    assert other.locator("#field-premise").input_value() == ""
+    other.close()
+
+
 def test_a_pair_and_its_calls_as_code(page: Any, visit: Visit) -> None:
     visit(compare)
     hypothesis = page.get_by_label("가설", exact=True)
@@ -457,7 +487,19 @@ def test_a_stray_quote_swallows_no_rows(page: Any, visit: Visit) -> None:
     assert page.locator("td.text").all_inner_texts() == ['"좋다', "나쁜 글", "그저", '"왕" 최고', '끝"']
     assert len(analyse_many(page, file='text\n"안 닫힘\n둘\n셋\n')) == 3
     read_file(page, '번호,리뷰\n1,"좋다\n2,그저\n3,왕"\n4,글\n')
-    expect(page.locator("#many-table")).to_contain_text("그중 1줄은 따옴표 안에서 줄이 바뀝니다")
+    table = page.locator("#many-table")
+    expect(table).to_contain_text("그중 1줄은 따옴표 안에서 줄이 바뀝니다")
+    for content, is_warned in (
+        ('번호,리뷰\n1,"좋다\n2,그저\n3,왕"\n4,글\n', True),
+        ('리뷰,답\n글,긍정\n둘,부정\n"좋다,긍정\n그저,부정\n왕",긍정\n', True),
+        ('번호,리뷰,답\n1,"좋다,0\n2,왕",1\n', True),
+        ('리뷰,답\n글,긍정\n"좋다, 정말\n그저, 그래요",부정\n', False),  # commas and a line break of a text
+        ('번호,리뷰\n1,"첫 줄\n둘째 줄"\n', False),
+        ('리뷰\n"첫 줄\n둘째 줄"\n', False),
+    ):
+        read_file(page, content)
+        expect(table).to_contain_text("따옴표 안에서 줄이 바뀝니다")
+        assert ("여러 줄로 보입니다" in table.inner_text()) == is_warned, content
 
 
 def test_columns_are_known_by_the_names_that_predict_knows(page: Any, visit: Visit) -> None:

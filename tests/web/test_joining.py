@@ -31,6 +31,9 @@ def join(**settings: Any) -> Flask:
 
 def test_each_page_has_its_address_and_the_first_one_the_root(serve_app: Serve, capsys: Any) -> None:
     url = serve_app(join(), access_log=True).url
+    said = [f"{name} at {url}/models/{path}" for name, path in
+            (("reviews", "reviews"), ("둘째", "%EB%91%98%EC%A7%B8"), ("pairs", "pairs"))]  # fmt: skip
+    assert capsys.readouterr().out == f"Serving {', '.join(said)} (stop with server.close())\n"
     bodies = {"": BODY, "/models/reviews": BODY, "/models/%EB%91%98%EC%A7%B8": {"text": "가"}, "/models/pairs": PAIR}
     answers = {path: call(f"{url}{path}/api", body) for path, body in bodies.items()}
     assert [answer.json["prediction"] for answer in answers.values()] == ["긍정 (positive)"] * 2 + [

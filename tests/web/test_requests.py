@@ -151,8 +151,22 @@ def test_every_sentence_is_there_in_both_languages() -> None:
             "영화 리뷰 145,000건",
             "about 12 times in 100",
         ),
-        ({"corpus": "<b>상담.csv"}, "&lt;b&gt;상담.csv에서 배운", "How often it errs was not measured"),
+        (
+            {"corpus": "a.csv", "language": "ko"},
+            "a.csv에서 배운 한국어 모델",
+            "A Korean model that learned from texts of a.csv",
+        ),
+        ({"corpus": "a.csv"}, "a.csv에서 배운 모델", "A model that learned from texts of a.csv"),
+        ({"corpus": "<b>상담.csv"}, "&lt;b&gt;상담.csv에서 배운", "How often it errs is not known"),
         ({"corpus": "mine", "accuracy": "1.0"}, "100번에 1번쯤", "about 1 times in 100"),
+        (
+            {"corpus": "mine", "accuracy": 1.0, "tested_on": 10},
+            "10건 가운데 10건을",
+            "Of 10 texts it had not seen it got 10",
+        ),
+        ({"corpus": "mine", "accuracy": 0.0, "tested_on": 99}, "99건 가운데 0건을", "it got 0 right"),
+        ({"corpus": "mine", "accuracy": 0.9, "tested_on": 100}, "100번에 10번쯤", "about 10 times in 100"),
+        ({"corpus": "mine", "accuracy": 0.9, "tested_on": 0}, "알려져 있지 않습니다", "How often it errs is not known"),
         ({}, "확률로 답합니다", "answers with probabilities"),
     ],
 )
@@ -166,6 +180,18 @@ def test_the_head_says_what_was_learned_and_how_often_it_errs(
     page = call(url, Accept_Language="en").text
     assert english in page and 'lang="en"' in page and call(f"{url}/?lang=en").text == page
     assert ("&lt;내 글&gt;</button>" in page, "눈빛만으로" in page) == (bool(info), not info)
+
+
+@pytest.mark.parametrize(("longer", "korean"), [("cut", "뒤를 자릅니다"), ("windows", "창으로 나누어 평균합니다")])
+def test_an_english_page_speaks_english(serve_app: Serve, longer: str, korean: str) -> None:
+    function: Any = lambda sentence: answer_sentence(sentence)  # noqa: E731
+    function.info = {"corpus": "a.csv", "model": "m", "max_seq_length": 32, "longer_texts": longer}
+    url = serve_app(function).url
+    assert f"한 번에 32토큰까지 읽고, 더 긴 글은 {korean}" in call(url).text
+    page, guide = (call(f"{url}/{path}", Accept_Language="en").text for path in ("", "docs"))
+    assert "Reads 32 tokens at once" in page and "<title>API guide · Text classifier</title>" in guide
+    shown = page.partition('<script type="application/json"')[0]
+    assert re.findall("[가-힣]+", shown) == ["한국어"], "the way to the other language"
 
 
 def test_feedback_becomes_a_corpus(serve_app: Serve, tmp_path: Path) -> None:

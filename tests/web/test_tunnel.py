@@ -102,6 +102,7 @@ def test_a_tunnel_that_dies_is_noticed_and_opened_again(
     agent: Agent, serve_app: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_server, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(web_server, "MOST_PAUSE", 0.2)
     monkeypatch.setattr(tunnel, "START_TIMEOUT", 2)
     server = serve_app(tunnel="ngrok")
     first = agent.record["pid"]
@@ -112,8 +113,20 @@ def test_a_tunnel_that_dies_is_noticed_and_opened_again(
     assert call(str(server.public_url)).status == 401, "with the same key"
     monkeypatch.setenv("FAKE_NGROK_MODE", "refused")
     os.kill(agent.record["pid"], 9)
-    wait_until(lambda: "No public link: ngrok refused the token" in capsys.readouterr().out)
+    tried = set()
+    wait_until(lambda: tried.add(agent.record["pid"]) or len(tried) == 4)  # the one that was killed, and three more
     assert server.public_url is None and call(server.url).status == 401
+    monkeypatch.setenv("FAKE_NGROK_MODE", "ok")
+    wait_until(lambda: server.public_url)
+    out = capsys.readouterr().out
+    told = (
+        "The public link has closed",
+        "No public link: ngrok refused the token",
+        "It is tried again",
+        "Public link: ",
+    )
+    assert [out.count(words) for words in told] == [1, 1, 1, 1]
+    assert call(str(server.public_url)).status == 401
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,26 @@ function keep({ currentTarget: link }) {
   if (link.dataset.fields && location.hash) link.hash = makeHash(rename(texts, link));
 }
 
+// What was typed outlives a reload: it stays in this tab, by the page's address, and is never sent.
+const DRAFT = `nlpbook_draft ${location.pathname}`;
+
+function keepDraft() {
+  const { source } = getMany();
+  try {
+    sessionStorage.setItem(DRAFT, JSON.stringify({ texts: readTexts(), lines: source.table ? "" : source.text }));
+  } catch {} // the browser keeps nothing for this page, or not as much
+}
+
+function restoreDraft() {
+  let draft;
+  try {
+    draft = JSON.parse(sessionStorage.getItem(DRAFT));
+  } catch {} // as above
+  if (!draft) return;
+  for (const field of fields) field.value ||= draft.texts[field.name] ?? "";
+  if (!kept && draft.lines) restoreMany({ source: { text: draft.lines }, items: [] });
+}
+
 for (const link of document.querySelectorAll("a")) link.addEventListener("click", keep);
 byId("language").addEventListener("click", (event) => {
   event.preventDefault();
@@ -166,5 +186,9 @@ document.querySelectorAll(".chip").forEach((chip, index) => {
 addEventListener("hashchange", () => askAbout(readHash()));
 
 if (location.hash) askAbout(readHash());
-else follow(); // the browser may have kept what was typed before a reload
+else {
+  restoreDraft();
+  follow();
+}
+addEventListener("pagehide", keepDraft);
 (kept?.isMany ? many : one).checked = true;

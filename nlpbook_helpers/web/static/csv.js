@@ -32,6 +32,22 @@ export function parseTable(text, separator = guessSeparator(text)) {
   return rows.filter((row) => row.length > 1 || row[0].trim());
 }
 
+export const isWrapped = (row) => row.some((cell) => /[\r\n]/.test(cell));
+
+// Where one row is likely several: a stray quote that begins a text and one that ends another take in all between, and
+// each line has as many cells as the table then. Commas stand in texts too: of two cells, the first ones have to be
+// numbers, or the last ones what other rows end with. As `_are_whole_rows` of reading.py; -1 if there is none.
+export function findSwallowed(rows) {
+  const width = rows[0].length;
+  const marks = new Set(rows.filter((row) => !isWrapped(row)).map((row) => row.at(-1).trim()));
+  return rows.findIndex((row) => {
+    if (width < 2 || !isWrapped(row)) return false;
+    const lines = row.join(",").split(/\r\n?|\n/).map((line) => line.split(","));
+    const proves = ([first, last]) => width > 2 || /^\s*\d+\s*$/.test(first) || marks.has(last.trim());
+    return lines.every((cells) => cells.length === width && proves(cells));
+  });
+}
+
 // A spreadsheet would run a cell that begins like this as a formula, unless it is a number; an apostrophe makes it
 // text.
 const defuse = (text) => (isNaN(text) && /^[=+\-@\t\r＝＋－＠]/.test(text) ? `'${text}` : text);

@@ -1,5 +1,5 @@
 // Where many texts come from: lines pasted, or a table (pasted or from a file) whose columns can be chosen.
-import { decode, parseTable } from "./csv.js";
+import { decode, findSwallowed, isWrapped, parseTable } from "./csv.js";
 import { byId, fields, fill, getLabel, make, page, say } from "./dom.js";
 
 const MOST_BYTES = 50 * 2 ** 20;
@@ -100,10 +100,11 @@ function showTable() {
   if (!table) return;
   const { title, rows, hasHeader, columns } = table;
   const count = rows.length - (hasHeader ? 1 : 0);
-  // A stray quote can take in rows.
-  const wrapped = rows.filter((row) => row.some((cell) => /[\r\n]/.test(cell))).length;
+  const wrapped = rows.filter(isWrapped).length;
   const warning = wrapped > 0 && say("wrapped", { count: wrapped });
-  fill(byId("many-about"), make("strong", {}, title), " ", say("rows", { count }), " ", warning);
+  const number = findSwallowed(rows) + 1;
+  const swallowed = number > 0 && make("strong", { className: "field-error" }, say("swallowed", { number }));
+  fill(byId("many-about"), make("strong", {}, title), " ", say("rows", { count }), " ", warning, " ", swallowed);
   header.checked = hasHeader;
   const names = getColumnNames().names.map((name, column) => {
     const first = rows[0][column]?.slice(0, 20);
