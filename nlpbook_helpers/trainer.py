@@ -26,8 +26,9 @@ from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, load_chec
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
-from nlpbook_helpers.evaluation import LOGS_NAME, evaluate
+from nlpbook_helpers.evaluation import LOGS_NAME, EvaluationReport, evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
+from nlpbook_helpers.restoring import Figures
 from nlpbook_helpers.resuming import TrainingState
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.values import CorpusError
@@ -180,13 +181,13 @@ class ClassificationTrainer(Trainer):
         """Train, and record when, on what and how it ended."""
         hardware = f"{self.num_devices} x {self.accelerator.name()} in {self.precision}"
         versions, arguments = runtime.find_versions(), describe_arguments(self._args)
-        self._record("started", hardware=hardware, arguments=arguments, versions=versions)
+        self.record("started", hardware=hardware, arguments=arguments, versions=versions)
         try:
             super().fit(model, train_loader, val_loader, **named)
         finally:
-            self._record("finished" if self.state.finished else "stopped")
+            self.record("finished" if self.state.finished else "stopped")
 
-    def _record(self, moment: str, **facts: Any) -> None:
+    def record(self, moment: str, **facts: Any) -> None:
         """Add a moment and facts to `hparams.yaml`; log for TensorBoard into its folder, where that is installed."""
         if isinstance(self.logger, CSVLogger):
             now = datetime.now().astimezone().isoformat(timespec="milliseconds")
@@ -194,6 +195,18 @@ class ClassificationTrainer(Trainer):
             self.logger.save()
             if len(self.loggers) == 1 and find_spec("tensorboard"):
                 self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
+
+    def record_test(self, report: EvaluationReport, train_examples: int) -> None:
+        """Keep what the best checkpoint scored on a test file: in the run's record, and beside it for its card."""
+        figures = Figures(
+            test_accuracy=report.accuracy,
+            test_macro_f1=report.macro_f1,
+            test_examples=len(report.probabilities),
+            test_corpus=f"the test file of {self._args.downstream_corpus_name}",
+            train_examples=train_examples,
+        )
+        self.record("tested", **figures.model_dump())
+        Path(self._best.best_model_path).with_suffix(".json").write_text(figures.model_dump_json(), encoding="utf-8")
 
 
 def train(args: ClassificationTrainArguments) -> Path | None:
@@ -228,7 +241,10 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     classifier = Classifier.from_checkpoint(best, trust_remote_code=args.trust_remote_code, backend="torch")
     for mode, dataset in {"val": data.get("val"), "test": test}.items():
         if dataset is not None:
-            print(f"{mode}: {evaluate(classifier.model, dataset).describe()}")
+            report = evaluate(classifier.model, dataset)
+            print(f"{mode}: {report.describe()}")
+            if mode == "test":
+                trainer.record_test(report, len(data["train"]))
     return best
 
 
