@@ -46,9 +46,8 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
     _check_given(given)
-    name, folder = paths[0].name, paths[0].resolve().parent.name
-    if name.split(".")[0] == "train" and folder:  # which many are called, such as a page's corrections
-        name = folder
+    if (name := paths[0].name).split(".")[0] == "train":  # as many are called, such as a page's corrections
+        name = paths[0].resolve().parent.name or name
     model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])).expanduser()
     if model_dir.is_file():
         raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")

@@ -75,7 +75,11 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
     } | {name: getattr(args, name) for name in LIGHTNING_SETTINGS}
     hardware["plugins"].append(tpu.make_checkpoint_io(hardware["accelerator"]))
     settings = hardware | ours | settings
-    given = settings.pop("callbacks", None) or []
+    return ClassificationTrainer(args, **settings | {"callbacks": _make_callbacks(args, settings)})
+
+
+def _make_callbacks(args: ClassificationTrainArguments, settings: dict[str, Any]) -> list[Any]:
+    given = settings.get("callbacks") or []
     callbacks = [*given] if isinstance(given, list | tuple) else [given]
     if args.early_stopping_patience:
         mode, metric = args.monitor.split()
@@ -84,7 +88,7 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         callbacks.append(TQDMProgressBar(refresh_rate=LOG_EVERY))
     if settings["logger"] and not args.test_mode:
         callbacks.append(LearningRateMonitor())
-    return ClassificationTrainer(args, callbacks=callbacks, **settings)
+    return callbacks
 
 
 def _name_checkpoints(args: ClassificationTrainArguments) -> str:
