@@ -28,6 +28,7 @@ CHUNK = 2_048  # texts scored at once by `predict`: sorted by length together, a
 MOST_SHOWN = 200  # characters of all labels together
 NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which cannot be written anywhere
+ROW_REMARK = "mostly unknown to the tokenizer"  # in a table
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
 _tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
@@ -139,7 +140,8 @@ class Classifier(Restored):
 
         Returns:
             float32, (texts, labels): probabilities in the order of `labels`. For a DataFrame a copy of it with the
-            columns that `nlpbook predict` adds: `predicted_label`, `predicted_name` and `probability_…`.
+            columns that `nlpbook predict` adds: `predicted_label`, `predicted_name`, `probability_…` and `remark`,
+            which is empty unless the tokenizer hardly knows a text.
 
         Raises:
             ValueError: A text is no string or an empty one, the number of texts is wrong, or a column is missing.
@@ -149,12 +151,20 @@ class Classifier(Restored):
             return self._predict_frame(texts)
         if not isinstance(texts, Iterable) or isinstance(texts, str | bytes | Mapping | Set):
             raise ValueError(f"texts: expected a list of texts, got {type(texts).__name__}: put them into a list")
+        return self._score(texts)[0]
+
+    def _score(self, texts: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Return probabilities, float32, (texts, labels), and which are mostly unknown: bool, (texts,)."""
         rows = (text if isinstance(text, tuple | list) else (text,) for text in texts)
         examples = [self.make_example(row, position) for position, row in enumerate(rows)]
         # all are checked before the first is scored; the bar is for those who would wait longer than a moment
         starts = tqdm(range(0, len(examples), CHUNK), "predict", delay=2, leave=False, unit_scale=CHUNK, unit="text")
-        answers = [predict_probabilities(self.scorer, self.encode(examples[start : start + CHUNK])) for start in starts]
-        return np.concatenate([np.zeros((0, len(self.labels)), np.float32), *answers])
+        answers, unknown = [np.zeros((0, len(self.labels)), np.float32)], [np.zeros(0, bool)]
+        for start in starts:
+            features = self.encode(examples[start : start + CHUNK])
+            answers.append(predict_probabilities(self.scorer, features))
+            unknown.append(find_mostly_unknown(self.tokenizer, features))
+        return np.concatenate(answers), np.concatenate(unknown)
 
     def _predict_frame(self, frame: Any) -> Any:
         known = [list(names) for names in (self.text_columns, self.input_names) if names]
@@ -162,11 +172,19 @@ class Classifier(Restored):
         if columns is None:
             wanted = " or ".join(map(str, known))
             raise ValueError(f"texts: expected columns {wanted}, got {list(frame.columns)}: rename them")
-        probabilities = self.predict(list(frame[columns].itertuples(index=False, name=None)))
+        for column in columns:
+            empty = [not isinstance(text, str) or is_blank(text) for text in frame[column]]
+            if any(empty):
+                first = empty.index(True)
+                got = f"got {frame[column].iloc[first]!r} in row {frame.index[first]!r}, of {sum(empty):,} such rows"
+                remedy = f"fill them in, or leave them out, as frame.dropna(subset={columns}) does with missing ones"
+                raise ValueError(f"texts: expected a text in each row of column {column!r}, {got}: {remedy}")
+        probabilities, unknown = self._score(frame[columns].itertuples(index=False, name=None))
         best = probabilities.argmax(axis=1)
         added = {"predicted_label": best, "predicted_name": [self.labels[one] for one in best]}
         for (_, key), column in zip(make_answer_keys(self.labels), probabilities.T, strict=True):
             added[f"probability_{key}"] = column
+        added["remark"] = np.where(unknown, ROW_REMARK, "")
         if taken := [name for name in added if name in frame]:
             raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")
         return frame.assign(**added)

@@ -1,5 +1,7 @@
-"""How good is it? Probabilities, metrics, plots and the mistakes worth reading."""
+"""How good is it? Probabilities, metrics, plots, the mistakes worth reading, and a table of trainings."""
 
+import logging
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from nlpbook_helpers.arguments import PLACES
 from nlpbook_helpers.corpora import get_short_names
 from nlpbook_helpers.features import ClassificationDataset, predict_probabilities
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:  # both take a second to import, which a deployed classifier n
     from matplotlib.figure import Figure
     from pytorch_lightning import Trainer
 
+logger = logging.getLogger(__name__)
+
+LOGS_NAME = "logs"
 KOREAN_FONTS = {"NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "Apple SD Gothic Neo"}
 
 
@@ -155,3 +161,61 @@ def _draw(korean: tuple[str, str], english: tuple[str, str]) -> Iterator[tuple["
         yield figure, axes, bool(fonts)
         axes.set(**dict(zip(("xlabel", "ylabel"), korean if fonts else english, strict=True)))
     plt.close(figure)  # it is returned to be shown once, by whoever asked for it
+
+
+def compare_runs(folder: str | Path) -> "pd.DataFrame":
+    """Put the trainings of a folder side by side, in the order in which they started.
+
+    Args:
+        folder: A `downstream_model_dir`, or one of several.
+
+    Returns:
+        A row per run (`logs/version_0`, …): when it `started`, `minutes` (NaN if it was killed), `epochs_done`, its
+        lowest `val_loss`, highest `val_acc` and `val_macro_f1`, the arguments that are not the same in all runs, and
+        `state`: "finished", "stopped" (by the reader or an error) or "unfinished" (killed, or not over yet).
+
+    Raises:
+        FileNotFoundError: No training has written its logs there.
+    """
+    import pandas as pd
+
+    folder = Path(folder).expanduser().resolve()
+    paths = sorted(folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"))
+    runs = {path.parent.relative_to(folder).as_posix(): found for path in paths if (found := _read_run(path))}
+    if not runs:
+        expected = f"expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}"
+        raise FileNotFoundError(f"folder: {expected}, found none: train first, or give a training's model folder")
+    index, (measured, arguments) = pd.Index(list(runs), name="run"), zip(*runs.values(), strict=True)
+    given: Any = pd.DataFrame(arguments, index, dtype=object)
+    same = [name for name in given if name in PLACES or given[name].map(repr).nunique() == 1]
+    table = pd.DataFrame(measured, index).join(given.drop(columns=same)).sort_values("started", kind="stable")
+    return table.assign(state=table.pop("state"), started=table["started"].dt.floor("s"))
+
+
+def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that.
+
+    None, said aloud, if it is not ours or was not written to its end.
+    """
+    import pandas as pd
+    import yaml
+
+    log = path.with_name("metrics.csv")
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        arguments = dict(record["arguments"])
+        metrics: Any = pd.read_csv(log) if log.exists() and log.stat().st_size else pd.DataFrame()
+    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        logger.warning("passed over %s: %s", path, reprlib.repr(error))
+        return None
+    metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc", "val_macro_f1"])
+    state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
+    started, ended = (pd.to_datetime(record.get(key, pd.NaT)) for key in ("started", state))
+    measured = {
+        "started": started.tz_localize(None),
+        "minutes": round((ended - started).total_seconds() / 60, 1),
+        "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
+        **metrics.agg({"val_loss": "min", "val_acc": "max", "val_macro_f1": "max"}),
+        "state": state,
+    }
+    return measured, arguments

@@ -36,8 +36,8 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
         given: Arguments of the training; what is missing is found out.
 
     Returns:
-        Arguments whose corpus is a copy of all rows, in `downstream_model_dir`: `nlpbook/` and the first file's name,
-        or the next such folder in which no training has ended.
+        Arguments whose corpus is a copy of all rows, in `downstream_model_dir`: `nlpbook/` and the first file's name
+        (of a `train.csv`, its folder's), or the next such folder in which no training has ended.
 
     Raises:
         CorpusError: A file is not there, its columns or encoding are unclear, or a row is malformed.
@@ -46,17 +46,19 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
     _check_given(given)
-    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(paths[0].name.split(".")[0])).expanduser()
+    if (name := paths[0].name).split(".")[0] == "train":  # as many are called, such as a page's corrections
+        name = paths[0].resolve().parent.name or name
+    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])).expanduser()
     if model_dir.is_file():
         raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
     header, rows = _gather(paths, given)
-    _write(model_dir / "corpus" / paths[0].name / "train.csv", header, rows)
+    _write(model_dir / "corpus" / name / "train.csv", header, rows)
     encoder = given.get("pretrained_model_name") or _choose_encoder()
     settings: dict[str, Any] = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
     settings |= {
         "pretrained_model_name": encoder,
         "downstream_task_name": f"{'pair' if len(header) == 3 else 'document'}-classification",
-        "downstream_corpus_name": paths[0].name,
+        "downstream_corpus_name": name,
         "downstream_corpus_root_dir": str(model_dir / "corpus"),
         "downstream_model_dir": str(model_dir),
         "text_columns": header[:-1],

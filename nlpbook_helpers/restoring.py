@@ -10,6 +10,7 @@ import re
 import reprlib
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -49,9 +50,10 @@ HANGUL = re.compile("[가-힣]")
 
 
 class Figures(BaseModel):
-    """What a checkpoint scored on a test file, as `figures.json` beside it says."""
+    """What a checkpoint scored on a test file, as a .json of its name beside it says, or `figures.json`."""
 
     test_accuracy: float
+    test_macro_f1: float | None = None
     test_examples: int
     test_corpus: str = ""
     train_examples: int = 0
@@ -261,10 +263,10 @@ def _choose_length(wanted: int | None, model: Any, tokenizer: Any) -> int:
 
 def _read_figures(path: Path) -> Figures | None:
     """Return the figures that lie beside a checkpoint file, or in a folder; None if there are none of ours."""
-    try:
-        return Figures.model_validate_json((path if path.is_dir() else path.parent).joinpath(FIGURES).read_bytes())
-    except (OSError, ValueError):
-        return None
+    for place in (path / FIGURES,) if path.is_dir() else (path.with_suffix(".json"), path.with_name(FIGURES)):
+        with suppress(OSError, ValueError):
+            return Figures.model_validate_json(place.read_bytes())
+    return None
 
 
 def _describe(path: Path, encoder: str, metadata: Mapping[str, Any], figures: Figures | None) -> dict[str, Any]:

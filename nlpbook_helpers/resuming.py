@@ -128,15 +128,17 @@ class TrainingState(Checkpoint):
 
     Args:
         args: `downstream_model_dir`, `resume`, `resume_minutes`, `seed`, and what must not change until it goes on.
+        is_kept: Whether to write the file at all.
 
     Attributes:
         path: The file.
         orders: Of the loaders of this training.
+        suffix: Of the names of its checkpoints, "-v1", where others lie in its folder; else "".
     """
 
-    def __init__(self, args: ClassificationTrainArguments) -> None:
+    def __init__(self, args: ClassificationTrainArguments, is_kept: bool = True) -> None:
         self.path, self.seed = Path(args.downstream_model_dir) / STATE_NAME, args.seed
-        self.is_to_resume = args.resume
+        self.is_to_resume, self.is_kept, self.suffix = args.resume, is_kept, ""
         ends = () if args.scheduler == "exponential" else ("epochs", "max_steps")  # towards which the others fall
         self.arguments: dict[str, Any] = {name: getattr(args, name) for name in (*FIXED_ARGUMENTS, *ends)}
         self.orders: dict[str, BatchOrder] = {}
@@ -184,7 +186,7 @@ class TrainingState(Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Return where the training stands; Lightning puts it into the file, beside weights and optimizer."""
         epoch, batch = self._place
-        return {"epoch": epoch, "batch": batch, "seed": self.seed, "arguments": self.arguments}
+        return {"epoch": epoch, "batch": batch, "seed": self.seed, "suffix": self.suffix, "arguments": self.arguments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there; here and not when an epoch starts, since Lightning skips that hook inside an epoch."""
@@ -233,7 +235,7 @@ class TrainingState(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Say what an interrupted reader can do."""
-        if isinstance(exception, KeyboardInterrupt) and self.path.exists():
+        if isinstance(exception, KeyboardInterrupt) and self.is_kept and self.path.exists():
             print(f"\nstopped: the same code goes on from {self.path}")
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
@@ -245,6 +247,8 @@ class TrainingState(Checkpoint):
             torch.cuda.manual_seed(seed)
 
     def _save(self, trainer: Trainer, epoch: int, batch: int) -> None:
+        if not self.is_kept:
+            return
         self._place = epoch, batch
         try:
             trainer.save_checkpoint(self.path)
@@ -279,5 +283,6 @@ class TrainingState(Checkpoint):
             expected = f"the training that was interrupted in {self.path.parent} had {old}, got {new}"
             raise CheckpointError(f"{name}: {expected}: change it to go on, or set resume=False to start anew")
         done = f"{before['epoch']} of {epochs} epochs and {before['batch']:,} steps"
+        self.suffix = before.get("suffix", "")
         print(f"going on with an interrupted training: {done} are done")
         return {"ckpt_path": self.path, "weights_only": True}

@@ -1,14 +1,16 @@
-"""On what hardware, and what was recorded? Lightning's Trainer for this machine, and a table of earlier trainings."""
+"""On what hardware, and what is recorded? Lightning's Trainer for this machine, and a whole training with it."""
 
 import logging
+import re
 import reprlib
 import sys
 from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
@@ -19,81 +21,22 @@ from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from nlpbook_helpers import runtime, tpu
-from nlpbook_helpers.arguments import LIGHTNING_SETTINGS, PLACES, ClassificationTrainArguments, describe_arguments
+from nlpbook_helpers.arguments import LIGHTNING_SETTINGS, ClassificationTrainArguments, describe_arguments
+from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, load_checkpoint
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
-from nlpbook_helpers.evaluation import evaluate
+from nlpbook_helpers.evaluation import LOGS_NAME, EvaluationReport, evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
+from nlpbook_helpers.restoring import Figures
 from nlpbook_helpers.resuming import TrainingState
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.values import CorpusError
 
-if TYPE_CHECKING:  # it takes a second to import, which training need not spend
-    import pandas as pd
-
 logger = logging.getLogger(__name__)
 
-LOGS_NAME = "logs"
+VERSION = re.compile(r"-v\d+$")  # of a checkpoint's name, as Lightning writes it too
 LOG_EVERY = 10  # steps; on a GPU or TPU each look at a number waits for it
-
-
-def compare_runs(folder: str | Path) -> "pd.DataFrame":
-    """Put the trainings of a folder side by side, in the order in which they started.
-
-    Args:
-        folder: A `downstream_model_dir`, or one of several.
-
-    Returns:
-        A row per run (`logs/version_0`, …): when it `started`, `minutes` (NaN if it was killed), `epochs_done`, its
-        lowest `val_loss`, highest `val_acc` and `val_macro_f1`, the arguments that are not the same in all runs, and
-        `state`: "finished", "stopped" (by the reader or an error) or "unfinished" (killed, or not over yet).
-
-    Raises:
-        FileNotFoundError: No training has written its logs there.
-    """
-    import pandas as pd
-
-    folder = Path(folder).expanduser().resolve()
-    paths = sorted(folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"))
-    runs = {path.parent.relative_to(folder).as_posix(): found for path in paths if (found := _read_run(path))}
-    if not runs:
-        expected = f"expected the logs of trainings ({LOGS_NAME}/version_0, …) below {folder}"
-        raise FileNotFoundError(f"folder: {expected}, found none: train first, or give a training's model folder")
-    index, (measured, arguments) = pd.Index(list(runs), name="run"), zip(*runs.values(), strict=True)
-    given: Any = pd.DataFrame(arguments, index, dtype=object)
-    same = [name for name in given if name in PLACES or given[name].map(repr).nunique() == 1]
-    table = pd.DataFrame(measured, index).join(given.drop(columns=same)).sort_values("started", kind="stable")
-    return table.assign(state=table.pop("state"), started=table["started"].dt.floor("s"))
-
-
-def _read_run(path: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Return what came of a run, and its arguments, from its `hparams.yaml` and the metrics beside that.
-
-    None, said aloud, if it is not ours or was not written to its end.
-    """
-    import pandas as pd
-    import yaml
-
-    log = path.with_name("metrics.csv")
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        arguments = dict(record["arguments"])
-        metrics: Any = pd.read_csv(log) if log.exists() and log.stat().st_size else pd.DataFrame()
-    except (KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
-        logger.warning("passed over %s: %s", path, reprlib.repr(error))
-        return None
-    metrics = metrics.reindex(columns=["epoch", "train_loss_epoch", "val_loss", "val_acc", "val_macro_f1"])
-    state = next((end for end in ("finished", "stopped") if end in record), "unfinished")
-    started, ended = (pd.to_datetime(record.get(key, pd.NaT)) for key in ("started", state))
-    measured = {
-        "started": started.tz_localize(None),
-        "minutes": round((ended - started).total_seconds() / 60, 1),
-        "epochs_done": metrics["epoch"][metrics["train_loss_epoch"].notna()].nunique(),
-        **metrics.agg({"val_loss": "min", "val_acc": "max", "val_macro_f1": "max"}),
-        "state": state,
-    }
-    return measured, arguments
 
 
 def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "ClassificationTrainer":
@@ -102,12 +45,19 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
     Args:
         args: `epochs`, `monitor`, `save_top_k`, `downstream_model_dir`, `max_seq_length`, `resume`, `resume_minutes`,
             `test_mode`, `early_stopping_patience`, Lightning's own, and what `choose_hardware` reads.
-        settings: Whatever else Lightning's Trainer takes, such as `profiler`; `callbacks` are added to ours.
+        settings: Whatever else Lightning's Trainer takes, such as `profiler`; `callbacks` are added to ours, and with
+            `enable_checkpointing=False` nothing is kept.
 
     Returns:
         A Trainer that writes `epoch=1-val_loss=0.28.ckpt` to `downstream_model_dir` and its metrics to `logs/` there,
         and whose `fit` goes on with a training that was interrupted there.
+
+    Raises:
+        ValueError: `barebones` is asked for, which leaves out what trains here.
     """
+    if settings.get("barebones"):
+        remedy = "for speed pass logger=False and enable_checkpointing=False"
+        raise ValueError(f"barebones: expected False, since callbacks order the batches here, got True: {remedy}")
     runtime.quiet_lightning()
     hardware, line = runtime.choose_hardware(args)
     rank_zero_only(print)(line)
@@ -125,7 +75,12 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
     } | {name: getattr(args, name) for name in LIGHTNING_SETTINGS}
     hardware["plugins"].append(tpu.make_checkpoint_io(hardware["accelerator"]))
     settings = hardware | ours | settings
-    callbacks = [_make_model_checkpoint(args), *settings.pop("callbacks", ())]
+    return ClassificationTrainer(args, **settings | {"callbacks": _make_callbacks(args, settings)})
+
+
+def _make_callbacks(args: ClassificationTrainArguments, settings: dict[str, Any]) -> list[Any]:
+    given = settings.get("callbacks") or []
+    callbacks = [*given] if isinstance(given, list | tuple) else [given]
     if args.early_stopping_patience:
         mode, metric = args.monitor.split()
         callbacks.append(EarlyStopping(metric, mode=mode, patience=args.early_stopping_patience))
@@ -133,15 +88,19 @@ def get_trainer(args: ClassificationTrainArguments, **settings: Any) -> "Classif
         callbacks.append(TQDMProgressBar(refresh_rate=LOG_EVERY))
     if settings["logger"] and not args.test_mode:
         callbacks.append(LearningRateMonitor())
-    return ClassificationTrainer(args, callbacks=callbacks, **settings)
+    return callbacks
+
+
+def _name_checkpoints(args: ClassificationTrainArguments) -> str:
+    # what is not validated does not get a loss of 0.00 into its name
+    return "{epoch}-{val_loss:.2f}" if " val_" in args.monitor else "{epoch}-{train_loss:.2f}"
 
 
 def _make_model_checkpoint(args: ClassificationTrainArguments) -> ModelCheckpoint:
     mode, metric = args.monitor.split()
     return ModelCheckpoint(
         dirpath=args.downstream_model_dir,
-        # what is not validated does not get a loss of 0.00 into its name
-        filename="{epoch}-{val_loss:.2f}" if metric.startswith("val_") else "{epoch}-{train_loss:.2f}",
+        filename=_name_checkpoints(args),
         monitor=metric,
         mode=mode,
         save_top_k=args.save_top_k,
@@ -155,9 +114,14 @@ class ClassificationTrainer(Trainer):
     """A Trainer whose `fit` goes on with what was interrupted, and deals batches out; `get_trainer` makes one."""
 
     def __init__(self, args: ClassificationTrainArguments, **settings: Any) -> None:
-        self._args, self._kept = args, TrainingState(args)
-        settings["callbacks"].append(self._kept)
-        super().__init__(**settings)
+        # not left to Lightning, which would then refuse what seeds the steps too
+        is_kept = settings.pop("enable_checkpointing", None) is not False
+        if not is_kept:
+            rank_zero_only(print)("enable_checkpointing=False: no checkpoint is kept, nor what a training goes on from")
+        self._args, self._is_kept, self._best = args, is_kept and not args.test_mode, _make_model_checkpoint(args)
+        self._kept = TrainingState(args, self._is_kept)
+        callbacks = [*([self._best] if is_kept else ()), *settings.pop("callbacks"), self._kept]
+        super().__init__(callbacks=callbacks, **settings)
 
     def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, **named: Any) -> None:
         """Train; see Lightning's `Trainer.fit`.
@@ -175,10 +139,13 @@ class ClassificationTrainer(Trainer):
             return
         args, folder = self._args, Path(self._args.downstream_model_dir)
         busy = f"downstream_model_dir: another training is writing into {folder}: wait for its end, or choose another"
-        is_owner = rank_zero_only.rank == 0 and not args.test_mode
+        is_owner = rank_zero_only.rank == 0 and self._is_kept
         with runtime.lock(folder, busy) if is_owner else nullcontext():
-            if not args.test_mode and not named.get("ckpt_path"):
+            if self._is_kept and not named.get("ckpt_path"):
                 named |= self._kept.find(train_dataloaders, self.world_size, self.max_epochs or -1)
+                if "ckpt_path" not in named:
+                    self._kept.suffix = self._find_free_suffix()
+                self._best.filename = f"{_name_checkpoints(args)}{self._kept.suffix}"
             train_loader = self._kept.deal_out("train", train_dataloaders, self)
             self._fit(model, train_loader, self._kept.deal_out("val", val_dataloaders, self), named)
             if (early := self.early_stopping_callback) and getattr(early, "stopped_epoch", 0):
@@ -187,17 +154,44 @@ class ClassificationTrainer(Trainer):
             if is_owner and not self.interrupted:
                 self._kept.path.unlink(missing_ok=True)
 
+    def _find_free_suffix(self) -> str:
+        """Return what keeps the names of these checkpoints apart from those of other trainings, having said so.
+
+        The same arguments and data again are the same training, which writes the same files again; not if each time
+        draws a seed of its own.
+        """
+        folder = Path(self._args.downstream_model_dir)
+        others = [path for path in sorted(folder.glob("*.ckpt")) if not self._has_written(path)]
+        taken = {match[0] if (match := VERSION.search(path.stem)) else "" for path in others}
+        suffix = next(one for one in chain([""], map("-v{}".format, count(1))) if one not in taken)
+        if suffix:
+            found = f"{folder} holds checkpoints of other trainings, as {others[0].name}"
+            remedy = "give each training a downstream_model_dir of its own, since the best of a folder is chosen"
+            self.print(f"{found}: the names of this one's end in {suffix}; {remedy}")
+        return suffix
+
+    def _has_written(self, path: Path) -> bool:
+        """Say whether a checkpoint is of this training."""
+        mine, decisive = describe_arguments(self._args), self._kept.arguments
+        try:
+            record = load_checkpoint(path).get(METADATA_KEY, {})
+        except CheckpointError:
+            return False
+        before = record.get("arguments", {})
+        is_same = all(before.get(name) == mine[name] for name in mine.keys() & decisive.keys())
+        return is_same and self._args.seed is not None and record.get("data") == decisive.get("training data")
+
     def _fit(self, model: Any, train_loader: Any, val_loader: Any, named: dict[str, Any]) -> None:
         """Train, and record when, on what and how it ended."""
         hardware = f"{self.num_devices} x {self.accelerator.name()} in {self.precision}"
         versions, arguments = runtime.find_versions(), describe_arguments(self._args)
-        self._record("started", hardware=hardware, arguments=arguments, versions=versions)
+        self.record("started", hardware=hardware, arguments=arguments, versions=versions)
         try:
             super().fit(model, train_loader, val_loader, **named)
         finally:
-            self._record("finished" if self.state.finished else "stopped")
+            self.record("finished" if self.state.finished else "stopped")
 
-    def _record(self, moment: str, **facts: Any) -> None:
+    def record(self, moment: str, **facts: Any) -> None:
         """Add a moment and facts to `hparams.yaml`; log for TensorBoard into its folder, where that is installed."""
         if isinstance(self.logger, CSVLogger):
             now = datetime.now().astimezone().isoformat(timespec="milliseconds")
@@ -205,6 +199,18 @@ class ClassificationTrainer(Trainer):
             self.logger.save()
             if len(self.loggers) == 1 and find_spec("tensorboard"):
                 self.loggers.append(TensorBoardLogger(self.logger.save_dir, self.logger.name, self.logger.version))
+
+    def record_test(self, report: EvaluationReport, train_examples: int) -> None:
+        """Keep what the best checkpoint scored on a test file: in the run's record, and beside it for its card."""
+        figures = Figures(
+            test_accuracy=report.accuracy,
+            test_macro_f1=report.macro_f1,
+            test_examples=len(report.probabilities),
+            test_corpus=f"the test file of {self._args.downstream_corpus_name}",
+            train_examples=train_examples,
+        )
+        self.record("tested", **figures.model_dump())
+        Path(self._best.best_model_path).with_suffix(".json").write_text(figures.model_dump_json(), encoding="utf-8")
 
 
 def train(args: ClassificationTrainArguments) -> Path | None:
@@ -239,7 +245,10 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     classifier = Classifier.from_checkpoint(best, trust_remote_code=args.trust_remote_code, backend="torch")
     for mode, dataset in {"val": data.get("val"), "test": test}.items():
         if dataset is not None:
-            print(f"{mode}: {evaluate(classifier.model, dataset).describe()}")
+            report = evaluate(classifier.model, dataset)
+            print(f"{mode}: {report.describe()}")
+            if mode == "test":
+                trainer.record_test(report, len(data["train"]))
     return best
 
 

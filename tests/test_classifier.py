@@ -178,10 +178,10 @@ def test_a_table_comes_back_with_its_answers(trained):
     for column in ("document", "sentence"):  # as in training, or as the input is called
         frame = pd.DataFrame({column: TEXTS, "id": range(len(TEXTS))}, index=range(5, 5 + len(TEXTS)))
         answered = classifier.predict(frame)
-        names = ["predicted_label", "predicted_name", "probability_negative", "probability_positive"]
+        names = ["predicted_label", "predicted_name", "probability_negative", "probability_positive", "remark"]
         assert list(answered.columns) == [column, "id", *names]
         assert answered.index.equals(frame.index)
-        assert answered[names[2:]].to_numpy() == pytest.approx(classifier.predict(TEXTS))
+        assert answered[names[2:4]].to_numpy() == pytest.approx(classifier.predict(TEXTS))
         assert answered["predicted_name"].tolist() == [LABELS[best] for best in answered["predicted_label"]]
     with pytest.raises(
         ValueError, match=r"texts: expected columns \['document'\] or \['sentence'\], got \['text'\]: rename"
@@ -189,8 +189,15 @@ def test_a_table_comes_back_with_its_answers(trained):
         classifier.predict(pd.DataFrame({"text": TEXTS}))
     with pytest.raises(ValueError, match=r"expected no columns \['predicted_label'\], which are added: rename them"):
         classifier.predict(pd.DataFrame({"sentence": ["정말"], "predicted_label": [7]}))
-    with pytest.raises(ValueError, match=r"texts\[1\]: expected something to read .* got \(nan,\)"):
-        classifier.predict(pd.DataFrame({"sentence": ["정말", NAN]}))
+    for missing in (None, NAN, pd.NA, 3, " "):
+        frame = pd.DataFrame({"sentence": ["정말", missing, missing]}, index=["a", "b", "c"])
+        with pytest.raises(
+            ValueError, match=r"in each row of column 'sentence', got .* in row 'b', of 2 such rows: fill"
+        ):
+            classifier.predict(frame)
+    remarks = classifier.predict(pd.DataFrame({"sentence": ["정말", "龘龘 靐靐"]}))["remark"].tolist()
+    assert remarks == ["", "mostly unknown to the tokenizer"]  # as in the file that `nlpbook predict` writes
+    assert list(classifier.predict(pd.DataFrame({"sentence": []}))["remark"]) == []
 
 
 def test_a_classifier_is_shown_by_what_it_is(trained):

@@ -51,7 +51,7 @@ def test_a_shipped_classifier_leaves_and_its_cards_examples_run(name, texts, lic
     before, after = (Classifier.from_checkpoint(place).info for place in (checkpoint, folder))
     assert (before["accuracy"], before["trained_on"]) == (after["accuracy"], after["trained_on"])
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert f"license: {licence}\n" in card
+    assert f"license: {licence}\n" in card and " Korean text" in card
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     capsys.readouterr()
@@ -100,6 +100,14 @@ def test_what_another_program_trained_further_is_not_described_by_the_past(train
     model.save_pretrained(tmp_path / "other")
     AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "other")
     assert not Classifier.from_checkpoint(tmp_path / "other").info["accuracy"]
+
+
+def test_a_card_calls_korean_what_was_learned_from_korean(save_bare, tmp_path, encoder_dir):
+    for name, example in (("english", "a good film"), ("korean", "좋은 영화")):
+        metadata = {"corpus": "mine", "label_names": ["bad", "good"], "examples": [[example]]}
+        folder = export(save_bare(nlpbook=metadata), tmp_path / name, pretrained_model_name=encoder_dir)
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert ("Korean" in card, "language: ko" in card) == (name == "korean",) * 2
 
 
 def test_a_bare_checkpoint_leaves_with_the_encoder_that_is_named(save_bare, tmp_path, encoder_dir):

@@ -174,6 +174,15 @@ def test_pairs_are_known_by_their_columns(shop):
     assert (args.downstream_task_name, args.text_columns) == ("pair-classification", ["Premise", "Hypothesis"])
 
 
+def test_a_file_called_train_is_named_after_its_folder(shop, monkeypatch):
+    (shop / "feedback").mkdir()
+    write_csv(shop / "feedback" / "train.csv", ["text", "label"], [row[:2] for row in REVIEWS])
+    for place in (shop, shop / "feedback"):
+        monkeypatch.chdir(place)
+        args = nlpbook.prepare_training(next(place.rglob("train.csv")).relative_to(place))
+        assert (args.downstream_model_dir, args.downstream_corpus_name) == ("nlpbook/feedback", "feedback")
+
+
 def test_of_columns_that_differ_in_case_the_usual_one_is_read_and_a_wrong_profile_is_refused(shop, capsys, monkeypatch):
     write_csv(shop / "own.csv", ["text", "Text", "label"], [(*row[:1], "", row[1]) for row in REVIEWS])
     assert nlpbook.prepare_training("own.csv").text_columns == ["text"]

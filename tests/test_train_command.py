@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers.__main__ import main
@@ -51,6 +53,11 @@ def test_a_file_of_arguments_becomes_a_classifier_and_the_command_line_wins(argu
     assert classifier.labels == ["actor", "film", "story"]
     assert classifier.text_columns == ("review",)
     assert nlpbook.compare_runs(tmp_path / "models")["epochs_done"].tolist() == [3]
+    scored = re.search(r"test: accuracy ([\d.]+), macro F1 ([\d.]+), 9 examples", said)
+    record = yaml.safe_load((tmp_path / "models" / "logs" / "version_0" / "hparams.yaml").read_text(encoding="utf-8"))
+    assert scored and scored.groups() == (f"{record['test_accuracy']:.4f}", f"{record['test_macro_f1']:.4f}")
+    card = (nlpbook.export(tmp_path / "models", tmp_path / "out") / "README.md").read_text(encoding="utf-8")
+    assert f"| macro F1 on the test file of mine | {scored[2]} |" in card and "No figures" not in card
 
 
 @pytest.mark.parametrize(

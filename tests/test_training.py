@@ -101,6 +101,42 @@ def test_trainings_in_a_loop_have_folders_of_their_own_and_one_table(make_args, 
     assert table["val_macro_f1"].between(0, 1).all()
 
 
+def test_trainings_in_one_folder_lose_no_file_and_are_told_of_folders(make_args, tmp_path, capsys):
+    args, folder = make_args(validation_size=2, epochs=1), tmp_path / "models"
+    rates, left, told = (1e-7, 1.1e-7, 1.2e-7, 1e-7), [], []  # so small that all names would be the same
+    for rate in rates:
+        best = nlpbook.train(replace(args, learning_rate=rate))
+        assert nlpbook.load_checkpoint(best)["nlpbook"]["arguments"]["learning_rate"] == rate
+        left.append(len(list(folder.glob("*.ckpt"))))
+        told.append(f"{folder} holds checkpoints of other trainings, as epoch=0-val_loss=" in capsys.readouterr().out)
+    assert left == [1, 2, 3, 3]  # the last is the first once more
+    assert told == [False, True, True, False]
+    nlpbook.train(replace(args, seed=None))
+    nlpbook.train(replace(args, seed=None))  # another seed, so another training
+    (folder / "epoch=0-val_loss=0.00.ckpt").write_text("somebody's")
+    nlpbook.train(replace(args, seed=8))
+    names = sorted(path.name.split("-")[-1] for path in folder.glob("*.ckpt"))
+    assert names == ["v1.ckpt", "v2.ckpt", "v3.ckpt", "v4.ckpt", "v5.ckpt", "val_loss=0.00.ckpt", names[-1]]
+
+
+def test_callbacks_and_checkpointing_are_taken_as_lightning_takes_them(make_args, fit, tmp_path, capsys):
+    class Count(Callback):
+        ended = 0
+
+        def on_train_end(self, trainer, pl_module) -> None:
+            self.ended += 1
+
+    for given in (callback := Count(), [callback], (callback,), None, []):
+        fit(make_args(epochs=1, downstream_model_dir=str(tmp_path / "kept")), callbacks=given)
+    assert callback.ended == 3
+    capsys.readouterr()
+    assert fit(make_args(resume_minutes=0), enable_checkpointing=False).global_step == STEPS
+    assert "enable_checkpointing=False: no checkpoint is kept" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["logs"]
+    with pytest.raises(ValueError, match="barebones: expected False, .*, got True: for speed pass logger=False"):
+        nlpbook.get_trainer(make_args(), barebones=True)
+
+
 def test_the_same_seed_gives_the_same_weights_and_a_drawn_one_others(make_args, fit):
     seeds = (7, 7, None)
     weights = [fit(make_args(seed=seed)).lightning_module.state_dict() for seed in seeds]

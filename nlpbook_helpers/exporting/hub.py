@@ -108,7 +108,7 @@ def make_card(parts: Restored, name: str, folder: Path, licence: str | None = No
     dataset, hub_name = corpus.get("title") or metadata.get("corpus", "unknown"), corpus.get("hub_name")
     measured = {"accuracy": metadata.get("val_acc"), "f1": metadata.get("val_macro_f1")}
     if figures:
-        measured = {"accuracy": figures.test_accuracy}
+        measured = {"accuracy": figures.test_accuracy, "f1": figures.test_macro_f1}
     results = [
         EvalResult("text-classification", hub_name or dataset, dataset, metric, round(value, 4),
                    dataset_split="test" if figures else "validation")

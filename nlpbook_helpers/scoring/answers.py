@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nlpbook_helpers.classifier import ROW_REMARK
 from nlpbook_helpers.reading import Row
 from nlpbook_helpers.scoring.inputs import Batch, Job, ScoringError, get_refused_path
 
-REMARK = "mostly unknown to the tokenizer"
 WRITTEN_ROWS = 1_024  # held at once while Parquet is written; they may be long
 
 
@@ -71,7 +71,12 @@ def _join_rows(job: Job, refused: BinaryIO, counts: Counter[str]) -> Iterator[di
         *probabilities, is_unknown = answer
         best = probabilities.index(max(probabilities))
         counts[job.labels[best]] += 1
-        values = [best, job.labels[best], *(round(value, 6) for value in probabilities), REMARK if is_unknown else ""]
+        values = [
+            best,
+            job.labels[best],
+            *(round(value, 6) for value in probabilities),
+            ROW_REMARK if is_unknown else "",
+        ]
         yield {**_make_cells(job, row), **dict(zip(job.schema.names[-len(values) :], values, strict=True))}
 
 
