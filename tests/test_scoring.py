@@ -400,5 +400,7 @@ def test_a_row_keeps_fields_of_the_names_that_are_added_by_being_refused(classif
     refused = json.loads((tmp_path / "out.jsonl.refused.jsonl").read_text(encoding="utf-8"))
     assert refused["reason"] == "columns ['predicted_label', 'remark'] are added: rename them"
     assert refused["row"]["predicted_label"] == 77
-    with pytest.raises(ScoringError, match="address, gpus_per_worker: expected with engine='ray' alone"):
+    with pytest.raises(
+        ScoringError, match="engine: expected .*, 'ray' with an address or gpus_per_worker, got 'local'"
+    ):
         score_file(classifier, tmp_path / "in.jsonl", tmp_path / "x.jsonl", address="x")

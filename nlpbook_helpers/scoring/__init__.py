@@ -60,20 +60,24 @@ def score_file(
         BlockingIOError: Another run is writing the output.
     """
     engines = {"local": score_here, "ray": partial(score_on_ray, address=address, gpus_per_worker=gpus_per_worker)}
-    if engine not in engines:
-        raise ScoringError(f"engine: expected one of {list(engines)}, got {engine!r}")
-    if engine == "local" and (address or gpus_per_worker != 1):
-        raise ScoringError("address, gpus_per_worker: expected with engine='ray' alone: leave them out, or name it")
+    if engine not in engines or engine == "local" and (address or gpus_per_worker != 1):
+        expected = f"one of {list(engines)}, 'ray' with an address or gpus_per_worker"
+        raise ScoringError(f"engine: expected {expected}, got {engine!r}: name it, or leave those out")
     read = partial(read_rows, keep_errors=True, encoding=encoding, quoting=quoting)
     source, output = find_path(input_path), find_path(output_path)
-    folder = output.with_name(f"{output.name}.parts")  # of what is known until all is
-    if not isinstance(folder, Path):  # far away
-        folder = get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
+    folder = _choose_folder(output)
     jobs = plan_jobs(classifier, source, output, folder / "jobs", text_columns, read)
     with explain_failure(output):
         folder.mkdir(parents=True, exist_ok=True)
     with lock(folder, f"{output}: another run is writing it: wait for its end, or name another output"):
         return _score_jobs(classifier, jobs, engines[engine], output, folder, overwrite)
+
+
+def _choose_folder(output: Path) -> Path:
+    """Return where is kept what is known, until all is: beside the output, if that is on this machine."""
+    if isinstance(output, Path):
+        return output.with_name(f"{output.name}.parts")
+    return get_cache_dir() / "scoring" / f"{output.name}-{zlib.crc32(str(output).encode()):08x}.parts"
 
 
 def _score_jobs(
