@@ -49,6 +49,7 @@ def photograph_page(browser: Any, url: str, fields: Mapping[str, str]) -> bytes:
     page.locator(".why").click()
     page.locator(".legend").wait_for()
     page.evaluate("document.activeElement.blur()")
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
     end = page.locator(".legend").bounding_box()
     height = end["y"] + end["height"] + 24  # the answer and why; what is below repeats
     clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
