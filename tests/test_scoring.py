@@ -404,3 +404,13 @@ def test_a_row_keeps_fields_of_the_names_that_are_added_by_being_refused(classif
         ScoringError, match="engine: expected .*, 'ray' with an address or gpus_per_worker, got 'local'"
     ):
         score_file(classifier, tmp_path / "in.jsonl", tmp_path / "x.jsonl", address="x")
+
+
+def test_lists_and_bytes_of_parquet_are_written_as_text(classifier, tmp_path):
+    columns = {"text": ["정말"], "tags": [["가", "b"]], "raw": ["글".encode() + b"\xff"], "none": [None]}
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    for name in ("out.csv", "out.jsonl"):
+        score_file(classifier, tmp_path / "in.parquet", tmp_path / name)
+    (row,), (found,) = read(tmp_path / "out.csv"), read(tmp_path / "out.jsonl")
+    assert (row["tags"], row["raw"], row["none"]) == ('["가", "b"]', "글\\xff", "")
+    assert (found["tags"], found["raw"], found["none"]) == (["가", "b"], "글\\xff", None)

@@ -81,18 +81,24 @@ def _join_rows(job: Job, refused: BinaryIO, counts: Counter[str]) -> Iterator[di
 
 
 def _make_cells(job: Job, row: Row) -> Row:
-    """Return a row's values as its output takes them: a table of a file that is none itself has text alone."""
-    if not job.is_table or job.source.suffix.lower() == ".parquet":
+    """Return a row's values as its output takes them: text alone, unless it is JSON, or Parquet of Parquet."""
+    if not job.is_table or job.source.suffix.lower() == job.output.suffix.lower() == ".parquet":
         return row
     cells = ((name, _to_json(value) if isinstance(value, dict | list) else value) for name, value in row.items())
-    return {name: None if value is None else str(value) for name, value in cells}
+    return {name: None if value is None else _to_text(value) for name, value in cells}
+
+
+def _to_text(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _to_json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
+        return json.dumps(value, ensure_ascii=False, default=_to_text, allow_nan=False)
     except ValueError:  # JSON has no number that is none
-        return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=lambda _: None), ensure_ascii=False)
+        return json.dumps(
+            json.loads(json.dumps(value, default=_to_text), parse_constant=lambda _: None), ensure_ascii=False
+        )
 
 
 def _write_rows(job: Job, file: BinaryIO, rows: Iterator[dict[str, Any]]) -> None:
