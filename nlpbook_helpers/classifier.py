@@ -52,6 +52,12 @@ def make_answer_keys(labels: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(names, keys, strict=True))
 
 
+def name_added(labels: Sequence[str]) -> dict[str, str]:
+    """Return name and type of the columns that a scored table gets."""
+    shares = {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)}
+    return {"predicted_label": "int64", "predicted_name": "string"} | shares | {"remark": "string"}
+
+
 @dataclass(eq=False, repr=False)  # a model has no equal, and would fill the screen
 class Classifier(Restored):
     """A fine-tuned model, its tokenizer and its labels; made by `Classifier.from_checkpoint`.
@@ -181,10 +187,8 @@ class Classifier(Restored):
                 raise ValueError(f"texts: expected a text in each row of column {column!r}, {got}: {remedy}")
         probabilities, unknown = self._score(frame[columns].itertuples(index=False, name=None))
         best = probabilities.argmax(axis=1)
-        added = {"predicted_label": best, "predicted_name": [self.labels[one] for one in best]}
-        for (_, key), column in zip(make_answer_keys(self.labels), probabilities.T, strict=True):
-            added[f"probability_{key}"] = column
-        added["remark"] = np.where(unknown, ROW_REMARK, "")
+        remarks, names = np.where(unknown, ROW_REMARK, ""), [self.labels[one] for one in best]
+        added = dict(zip(name_added(self.labels), (best, names, *probabilities.T, remarks), strict=True))
         if taken := [name for name in added if name in frame]:
             raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")
         return frame.assign(**added)

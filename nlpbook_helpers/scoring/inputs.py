@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlpbook_helpers import reading
-from nlpbook_helpers.classifier import Classifier, make_answer_keys
+from nlpbook_helpers.classifier import Classifier, name_added
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.reading import BadRow, NumberedRows, Row
 from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank
@@ -192,12 +192,6 @@ def _make_schema(path: Path, columns: Sequence[str], labels: Sequence[str], read
     if taken := [field.name for field in fields if field.name in added]:
         raise ScoringError(f"{path}: expected no columns {taken}, which are added: rename them")
     return pa.schema([*fields, *pa.schema(added)])
-
-
-def name_added(labels: Sequence[str]) -> dict[str, str]:
-    """Return name and type of the columns that are added."""
-    shares = {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)}
-    return {"predicted_label": "int64", "predicted_name": "string"} | shares | {"remark": "string"}
 
 
 def look_at(path: Path) -> tuple[str, int]:
