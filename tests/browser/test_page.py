@@ -164,13 +164,18 @@ def read_file(page: Any, content: str | bytes, name: str = "a.csv") -> tuple[lis
 
 def analyse_many(page: Any, text: str = "", file: str | bytes = "") -> list[list[str]]:
     """Give the second tab lines or a file, wait until all is answered, and read the table."""
+    begin_many(page, text, file)
+    return read_table(page)
+
+
+def begin_many(page: Any, text: str = "", file: str | bytes = "") -> None:
+    """Give the second tab lines or a file, and have them answered."""
     page.locator("#tab-many").check()
     if file:
         read_file(page, file)
     else:
         page.locator("#many-text").fill(text)
     page.locator("#many-run").click()
-    return read_table(page)
 
 
 def read_table(page: Any) -> list[list[str]]:
@@ -564,9 +569,7 @@ def test_a_row_opens_for_why(page: Any, visit: Visit) -> None:
 
 def test_an_opened_row_stays_open_while_more_comes_in_and_when_sorted(page: Any, visit: Visit) -> None:
     visit(make_slow(0.02))
-    page.locator("#tab-many").check()
-    page.locator("#many-text").fill("\n".join(f"글 {number}" for number in range(150)))
-    page.locator("#many-run").click()
+    begin_many(page, "\n".join(f"글 {number}" for number in range(150)))
     press(page, "글 25")
     heading = page.locator(".row-why h2")
     expect(heading).to_be_focused()
@@ -586,9 +589,7 @@ def test_an_opened_row_stays_open_while_more_comes_in_and_when_sorted(page: Any,
 
 def test_what_was_stopped_goes_on(page: Any, visit: Visit) -> None:
     visit(make_slow(0.02))
-    page.locator("#tab-many").check()
-    page.locator("#many-text").fill("\n".join(f"글 {number}" for number in range(70)))
-    page.locator("#many-run").click()
+    begin_many(page, "\n".join(f"글 {number}" for number in range(70)))
     press(page, "그만두기")
     page.get_by_role("button", name="이어서 분석하기").click()
     assert "아직" not in str(read_table(page)) and "70개를 분석했습니다" in page.locator("#many-status").inner_text()
