@@ -49,7 +49,7 @@ def get_embedded_path(name: str) -> str:
     for root in roots:
         if (root / name).is_dir():
             return str(root / name)
-    known = sorted({folder.name for root in roots for folder in root.iterdir() if folder.is_dir()})
+    known = sorted({folder.name for root in roots for folder in root.iterdir() if any(folder.glob("[!_]*.*"))})
     raise FileNotFoundError(f"expected one of {known}, got {name!r}: checkpoints come with nlpbook-checkpoints by pip")
 
 

@@ -20,7 +20,7 @@ from nlpbook_helpers.features import predict_probabilities
 from nlpbook_helpers.restoring import Restored, restore
 from nlpbook_helpers.runtime import supports_bfloat16
 from nlpbook_helpers.tokenizing import Features, encode_examples, find_mostly_unknown
-from nlpbook_helpers.values import is_blank, normalize_text
+from nlpbook_helpers.values import find_doubt, is_blank, normalize_text
 
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers
@@ -56,6 +56,11 @@ def name_added(labels: Sequence[str]) -> dict[str, str]:
     """Return name and type of the columns that a scored table gets."""
     shares = {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)}
     return {"predicted_label": "int64", "predicted_name": "string"} | shares | {"remark": "string"}
+
+
+def make_remark(texts: Sequence[str], is_unknown: bool) -> str:
+    """Return what the column `remark` of a scored table says of one text, or pair."""
+    return find_doubt(texts) or (ROW_REMARK if is_unknown else "")
 
 
 @dataclass(eq=False, repr=False)  # a model has no equal, and would fill the screen
@@ -142,19 +147,20 @@ class Classifier(Restored):
         """Score many texts.
 
         Args:
-            texts: Strings, pairs of strings for two inputs, or a DataFrame with columns as in training or the inputs'.
+            texts: Strings, pairs of strings for two inputs, or a DataFrame (or a table of Arrow or Polars) with columns
+                as in training or the inputs'.
 
         Returns:
             float32, (texts, labels): probabilities in the order of `labels`. For a DataFrame a copy of it with the
             columns that `nlpbook predict` adds: `predicted_label`, `predicted_name`, `probability_…` and `remark`,
-            which is empty unless the tokenizer hardly knows a text.
+            which is empty unless the tokenizer hardly knows a text, or it is garbled or a word such as `nan`.
 
         Raises:
             ValueError: A text is no string or an empty one, the number of texts is wrong, or a column is missing.
             CheckpointError: The model answers something that is not a number.
         """
         if hasattr(texts, "columns"):
-            return self._predict_frame(texts)
+            return self._predict_frame(texts.to_pandas() if hasattr(texts, "to_pandas") else texts)
         if not isinstance(texts, Iterable) or isinstance(texts, str | bytes | Mapping | Set):
             raise ValueError(f"texts: expected a list of texts, got {type(texts).__name__}: put them into a list")
         return self._score(texts)[0]
@@ -187,7 +193,8 @@ class Classifier(Restored):
                 raise ValueError(f"texts: expected a text in each row of column {column!r}, {got}: {remedy}")
         probabilities, unknown = self._score(frame[columns].itertuples(index=False, name=None))
         best = probabilities.argmax(axis=1)
-        remarks, names = np.where(unknown, ROW_REMARK, ""), [self.labels[one] for one in best]
+        texts = frame[columns].itertuples(index=False, name=None)
+        remarks, names = [*map(make_remark, texts, unknown)], [self.labels[one] for one in best]
         added = dict(zip(name_added(self.labels), (best, names, *probabilities.T, remarks), strict=True))
         if taken := [name for name in added if name in frame]:
             raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")
@@ -235,7 +242,7 @@ class Classifier(Restored):
         """Say which pieces of a text, or of a pair, drove the answer; see `explaining.explain`."""
         from nlpbook_helpers.explaining import explain
 
-        return explain(self, (texts,) if isinstance(texts, str) else tuple(texts))
+        return explain(self, (texts,) if isinstance(texts, str) or texts is None else tuple(texts))
 
     @property
     def inference_fn(self) -> Callable[..., dict[str, Any]]:

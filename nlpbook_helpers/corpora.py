@@ -14,14 +14,16 @@ import numpy as np
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.reading import BadRow, Row, get_values, read_rows
 from nlpbook_helpers.values import (
+    GARBLED,
     MAX_INFERRED_LABELS,
     MISSING_LABEL,
+    NO_VALUE,
     NUMBER,
     CorpusError,
     MissingColumnsError,
     check_that_classes,
+    find_doubt,
     is_blank,
-    is_garbled,
     normalize_label,
     show_label,
     sort_numbers_first,
@@ -30,16 +32,9 @@ from nlpbook_helpers.values import (
 
 logger = logging.getLogger(__name__)
 
-GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
 CONTRADICTED = "there with another label too"
-NO_VALUE = "words for a missing value (nan, NULL …)"
-TOLERATED = {
-    "empty": 0,
-    NO_VALUE: 0,
-    CONTRADICTED: 0,
-    "numbers": 0.5,
-    GARBLED: 0.05,
-}  # share of texts that are so, until it is said
+# share of texts that are so, until it is said
+TOLERATED = {"empty": 0, NO_VALUE: 0, CONTRADICTED: 0, "numbers": 0.5, GARBLED: 0.05, "": 1}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
@@ -61,8 +56,7 @@ class _Doubts:
     def look_at(self, example: ClassificationExample) -> None:
         texts = [text for text in example[:2] if text is not None]
         self.counts.update(empty=any(map(is_blank, texts)), numbers=all(map(NUMBER.fullmatch, texts)))
-        self.counts[GARBLED] += any(map(is_garbled, texts))
-        self.counts[NO_VALUE] += any(text and MISSING_LABEL.fullmatch(text) for text in texts) > 0
+        self.counts[find_doubt(texts)] += 1
         self.texts.append(hash(example[:2]))
         self.examples.append(hash(example))
 

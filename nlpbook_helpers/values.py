@@ -36,6 +36,8 @@ UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of 
 DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*|(-?\d+ days?, )?\d\d?:\d\d(:\d\d)?(\.\d+)?")
 AMOUNT = re.compile(r"([+-]?\d[\d.,]*)\s*([^\W\d_]{1,4})")  # with its unit
 SIGN = re.compile("[-.?–—]")
+GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
+NO_VALUE = "words for a missing value (nan, NULL …)"
 LONE_JOINER = re.compile(r"(?<=[\w\s])\u200d|\u200d(?=[\w\s]|$)")  # which joins no symbols
 HANGUL = re.compile("[가-힣]")
 SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
@@ -80,6 +82,13 @@ def is_garbled(text: str) -> bool:
                 if 4 * len(HANGUL.findall(text.encode(read_as).decode(meant))) > len("".join(text.split())):
                     return True
     return "\ufffd" in text
+
+
+def find_doubt(texts: Sequence[str]) -> str:
+    """Say what stands where somebody's words should; "" if nothing is odd."""
+    if any(text.strip() and MISSING_LABEL.fullmatch(text.strip()) for text in texts):
+        return NO_VALUE
+    return GARBLED if any(map(is_garbled, texts)) else ""
 
 
 def normalize_label(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from reviews import REVIEWS
@@ -195,8 +196,13 @@ def test_a_table_comes_back_with_its_answers(trained):
             ValueError, match=r"in each row of column 'sentence', got .* in row 'b', of 2 such rows: fill"
         ):
             classifier.predict(frame)
-    remarks = classifier.predict(pd.DataFrame({"sentence": ["정말", "龘龘 靐靐"]}))["remark"].tolist()
-    assert remarks == ["", "mostly unknown to the tokenizer"]  # as in the file that `nlpbook predict` writes
+    remarks = classifier.predict(pd.DataFrame({"sentence": ["정말", "龘龘 靐靐", "nan"]}))["remark"].tolist()
+    # as in the file that `nlpbook predict` writes
+    assert remarks == ["", "mostly unknown to the tokenizer", "words for a missing value (nan, NULL …)"]
+    answered = classifier.predict(pa.table({"sentence": ["정말", "영화"]}))
+    assert list(answered["predicted_name"]) == [classifier.labels[one] for one in answered["predicted_label"]]
+    with pytest.raises(ValueError, match=r"texts\[0\]: expected something to read as sentence"):
+        classifier.explain(None)
     assert list(classifier.predict(pd.DataFrame({"sentence": []}))["remark"]) == []
 
 

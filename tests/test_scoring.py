@@ -146,12 +146,14 @@ def test_objects_keep_their_own_fields(classifier, tmp_path):
 
 def test_texts_are_normalized_and_doubted_but_kept(classifier, tmp_path):
     decomposed = unicodedata.normalize("NFD", "재미있는 영화")
-    source = write_csv(tmp_path / "in.csv", [decomposed, "재미있는 영화", "漢" * 50])
+    source = write_csv(tmp_path / "in.csv", [decomposed, "재미있는 영화", "漢" * 50, "NULL", "Á¤¸» Àç¹ÌÀÖ´Ù"])
     score_file(classifier, source, tmp_path / "out.csv")
     rows = read(tmp_path / "out.csv")
     assert rows[0]["text"] == decomposed
     assert [rows[0][name] for name in ADDED] == [rows[1][name] for name in ADDED]
-    assert [row["remark"] for row in rows] == ["", "", "mostly unknown to the tokenizer"]
+    remarks = [row["remark"] for row in rows]
+    assert remarks[:4] == ["", "", "mostly unknown to the tokenizer", "words for a missing value (nan, NULL …)"]
+    assert remarks[4].startswith("garbled (Korean that was read in another encoding")
 
 
 @pytest.mark.parametrize(("encoding", "quoting"), [("cp949", True), ("utf-16", True), ("utf-8", False)])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nlpbook_helpers.classifier import ROW_REMARK
+from nlpbook_helpers.classifier import make_remark
 from nlpbook_helpers.reading import Row
 from nlpbook_helpers.scoring.inputs import Batch, Job, ScoringError, get_refused_path
 
@@ -75,7 +75,7 @@ def _join_rows(job: Job, refused: BinaryIO, counts: Counter[str]) -> Iterator[di
             best,
             job.labels[best],
             *(round(value, 6) for value in probabilities),
-            ROW_REMARK if is_unknown else "",
+            make_remark([text for text in found[:2] if text], bool(is_unknown)),
         ]
         yield {**_make_cells(job, row), **dict(zip(job.schema.names[-len(values) :], values, strict=True))}
 
