@@ -57,16 +57,17 @@ def test_a_practitioners_day(shop, encoder_dir, serve_app, capsys):
     assert table["val_macro_f1"].iloc[0] < 0.2 < 0.55 < table["val_macro_f1"].iloc[1]
 
     classifier = nlpbook.Classifier.from_checkpoint("nlpbook/reviews")
-    served = serve_app(nlpbook.get_web_service_app(classifier.inference_fn))
+    feedback = shop / "nlpbook" / "reviews" / "feedback" / "train.csv"  # where `nlpbook serve` keeps it
+    served = serve_app(nlpbook.get_web_service_app(classifier.inference_fn, feedback_file=feedback))
     answers = [call(f"{served.url}/api", {"sentence": text}).json for (text,) in classifier.examples]
     assert len({answer["label"] for answer in answers}) == 4  # of five: a page's buttons show one each
 
     wrong, *others = [f"{WORDS['배송']} {filler}" for filler in FILLERS]
-    corrections = [(wrong, "가격", "배송"), *((text, "배송", "가격") for text in others)]
-    write_csv(shop / "feedback.csv", ["sentence", "label", "answer"], corrections)  # in UTF-8, as the page writes
-    assert main(["train", "reviews.csv", "feedback.csv", *columns, *better]) == 0
+    for text, label in [(wrong, "가격"), *((text, "배송") for text in others)]:
+        assert call(f"{served.url}/api/feedback", {"input": {"sentence": text}, "label": label}).status == 200
+    assert main(["train", "reviews.csv", str(feedback), *columns, *better]) == 0
     said = capsys.readouterr().out
-    assert "feedback.csv: encoding utf-8, texts in 'sentence', labels in 'label'" in said
+    assert "train.csv: encoding utf-8, texts in 'text', labels in 'label'" in said
     assert "578 rows, 7 of them from later files; labels in '감정': 배송 403, 가격 100" in said
     assert list(nlpbook.compare_runs("nlpbook").index)[2:] == ["reviews-2/logs/version_0"]
 
