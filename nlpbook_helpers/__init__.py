@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 
 _PUBLIC_NAMES = {
     "checkpoints": ["CheckpointError", "load_checkpoint"],
-    "arguments": ["ClassificationDeployArguments", "ClassificationTrainArguments", "get_embedded_path"],
+    "arguments": ["ClassificationDeployArguments", "ClassificationTrainArguments"],
+    "embedded": ["get_embedded_path"],
     "tpu": ["count_tpu_cores"],
     "runtime": ["describe_runtime", "get_profile", "set_logger", "set_seed"],
     "download": ["DownloadError", "download_downstream_dataset"],

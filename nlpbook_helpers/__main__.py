@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 import nlpbook_helpers as nlpbook
-from nlpbook_helpers.arguments import ClassificationTrainArguments, find_embedded, read_arguments
+from nlpbook_helpers.arguments import ClassificationTrainArguments, get_meanings, read_arguments
+from nlpbook_helpers.embedded import find_embedded
 
 VARIABLES = "NLPBOOK_"
 SHORT = {"text_columns": "--text", "label_column": "--label"}
@@ -258,9 +259,10 @@ def _make_settings() -> Any:
     from cyclopts import Parameter
 
     options, kinds = {}, get_type_hints(ClassificationTrainArguments)
+    meanings = get_meanings(ClassificationTrainArguments)
     for field in fields(ClassificationTrainArguments):
         read = _read_whole if kinds[field.name] in (int, int | None) else None
-        about = f"{field.metadata['help']} (default {field.default})"
+        about = f"{meanings.get(field.name, '')} (default {field.default})"
         options[field.name] = Annotated[
             kinds[field.name], Parameter(help=about, alias=SHORT.get(field.name), converter=read)
         ]

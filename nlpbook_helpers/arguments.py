@@ -5,9 +5,7 @@ import json
 import math
 import os
 import re
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,10 +19,9 @@ from nlpbook_helpers.checkpoints import (
     find_best_checkpoint,
     load_checkpoint,
 )
+from nlpbook_helpers.embedded import find_embedded, get_default_corpus_dir
 
 TASK_NAMES = ("document-classification", "pair-classification")
-PACKAGE_DIR = Path(__file__).parent
-SAMPLES_DIR = PACKAGE_DIR / "samples"
 SCHEDULERS = ("exponential", "linear", "cosine")
 TEXTS = "correct it, or the path; a file of texts: end its name with .jsonl"
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -32,107 +29,109 @@ PLACES = ("downstream_corpus_root_dir", "downstream_model_dir")
 LIGHTNING_SETTINGS = ("gradient_clip_val", "accumulate_grad_batches", "max_steps", "strategy")  # by its own names
 
 
-def get_embedded_path(name: str) -> str:
-    """Return the folder of something that ships with the project, from any working directory.
-
-    Args:
-        name: A checkpoint, for example `nlpbook-mini`, or a sample corpus, for example `nsmc-sample`.
-
-    Raises:
-        FileNotFoundError: Nothing of that name ships; the message lists what does.
-    """
-    # A clone has the checkpoints beside the package, what was installed from one inside it; published, they are a wheel
-    # of their own, which may lie in another folder than the package.
-    places = [PACKAGE_DIR.parent / "checkpoints", PACKAGE_DIR / "checkpoints_data", SAMPLES_DIR]
-    places += [Path(entry, "nlpbook_checkpoints") for entry in sys.path]
-    roots = [place for place in places if place.is_dir()]
-    for root in roots:
-        if (root / name).is_dir():
-            return str(root / name)
-    known = sorted({folder.name for root in roots for folder in root.iterdir() if any(folder.glob("[!_]*.*"))})
-    raise FileNotFoundError(f"expected one of {known}, got {name!r}: checkpoints come with nlpbook-checkpoints by pip")
+def _limit(default: Any, least: float, most: float) -> Any:
+    """Make a dataclass field of a number; it is a whole one if its limits are."""
+    return field(default=default, metadata={"range": (least, most)})
 
 
-def find_embedded(name: str) -> str:
-    """Return the folder of what ships under a name, unless something of that name lies here; else the name itself."""
-    with suppress(FileNotFoundError):
-        return name if Path(name).exists() else get_embedded_path(name)
-    return name
+def _choose(default: Any, choices: tuple[str, ...]) -> Any:
+    """Make a dataclass field of one of several names."""
+    return field(default=default, metadata={"choices": choices})
 
 
-def get_default_corpus_dir(corpus_name: str) -> str:
-    """Return where corpora are kept: samples in the package, else `NLPBOOK_CORPUS_DIR`, Colab's or home's folder."""
-    if (SAMPLES_DIR / corpus_name).is_dir():
-        return str(SAMPLES_DIR)
-    usual = "/content/Korpora" if "COLAB_RELEASE_TAG" in os.environ else "~/Korpora"
-    folder = os.path.expanduser(os.environ.get("NLPBOOK_CORPUS_DIR", usual))
-    if folder.startswith("~"):  # as in a container
-        raise ValueError(
-            "downstream_corpus_root_dir: this user has no home folder: give one, or set NLPBOOK_CORPUS_DIR"
-        )
-    return folder
+def get_meanings(arguments: type) -> dict[str, str]:
+    """Return what each field means, as the class says in its docstring; nothing where Python drops those (-OO)."""
+    return dict(re.findall(r"^    (\w+): (.+)\.$", inspect.getdoc(arguments) or "", re.MULTILINE))
 
 
-def _doc(default: Any, text: str, *limits: float, choices: tuple[str, ...] = ()) -> Any:
-    """Make a dataclass field that carries its one-line documentation, and what it may be: limits or choices."""
-    return field(default=default, metadata={"help": text, "range": limits, "choices": choices})
-
-
-def _explain_fields(arguments: type) -> type:
-    """Put what each field means into the docstring, where `help()` and the reference look for it."""
-    lines = [f"    {one.name}: {one.metadata['help']} (default {one.default!r})" for one in fields(arguments)]
-    arguments.__doc__ = "\n".join([inspect.cleandoc(arguments.__doc__ or ""), "", "Attributes:", *lines])
-    return arguments
-
-
-@_explain_fields
 @dataclass
 class ClassificationTrainArguments:
     """Everything that one training run depends on.
+
+    Attributes:
+        pretrained_model_name: Encoder: a Hugging Face name or a local folder.
+        downstream_task_name: One of document-classification and pair-classification.
+        downstream_corpus_name: Folder of the corpus below downstream_corpus_root_dir.
+        downstream_corpus_root_dir: Folder of corpora; None: see get_default_corpus_dir.
+        downstream_model_dir: Where checkpoints and logs are written.
+        text_columns: Of a corpus of your own: one for documents, two for pairs; None: text.
+        label_column: Of a corpus of your own.
+        encoding: Of a corpus of your own, for example cp949.
+        quoting: Of a corpus of your own: False reads quote marks as characters like any other.
+        max_seq_length: Tokens per example, special tokens included; longer ones are cut.
+        batch_size: Examples per training step, of each process if there are several.
+        learning_rate: The highest, see scheduler.
+        epochs: Passes over the training data.
+        validation_size: Share (below 1) or number of training rows held out as mode='val'.
+        monitor: 'min' or 'max', and the metric that chooses the checkpoint.
+        save_top_k: How many of the best checkpoints to keep; -1 keeps all.
+        seed: Random seed; None leaves it unset.
+        fp16: 16-bit floating point on a GPU; bfloat16 is chosen without asking where it is fast.
+        tpu_cores: TPU cores to train on; 0 for none.
+        devices: GPUs, or processes on a CPU; torchrun and SLURM say it themselves.
+        cpu_workers: Loader processes; 0 is fastest: examples are slices of arrays in memory.
+        overwrite_cache: Tokenize again although a cached result exists.
+        force_download: Fetch the corpus again although its files exist.
+        skip_bad_rows: Leave out rows with a missing column or unknown label; count them aloud.
+        resume: Whether to go on with what was interrupted in downstream_model_dir; if not, anew.
+        resume_minutes: How often the state is written that a training goes on from.
+        test_mode: One batch of training and validation, nothing saved.
+        trust_remote_code: Run the Python code of an encoder's repository, as KoBERT's tokenizer needs.
+        early_stopping_patience: Stop after so many epochs without a better monitor.
+        class_weights: Of the loss: a number per label, or balanced.
+        label_smoothing: Share of the target that is spread over all labels.
+        scheduler: Of the learning rate: times 0.9 an epoch, or to 0.
+        warmup_ratio: Share of all steps in which the learning rate rises from 0.
+        weight_decay: How strongly AdamW pulls weights towards 0.
+        gradient_clip_val: Longest gradient of a step.
+        accumulate_grad_batches: Batches of a step.
+        max_steps: End after so many steps, whatever epochs says; -1: do not.
+        strategy: Of several devices, for example ddp, fsdp.
+        labels: Of a corpus of your own: its classes; None: those of the training file.
 
     Raises:
         ValueError: A value is out of range; the message names the argument, the value and what is allowed.
     """
 
-    pretrained_model_name: str = _doc("beomi/kcbert-base", "encoder: a Hugging Face name or a local folder")
-    downstream_task_name: str = _doc("document-classification", f"one of {', '.join(TASK_NAMES)}", choices=TASK_NAMES)
-    downstream_corpus_name: str = _doc("nsmc", "folder of the corpus below downstream_corpus_root_dir")
-    downstream_corpus_root_dir: str | None = _doc(None, "folder of corpora; None: see get_default_corpus_dir")
-    downstream_model_dir: str = _doc("nlpbook/checkpoint", "where checkpoints and logs are written")
-    text_columns: list[str] | None = _doc(None, "of a corpus of your own: one for documents, two for pairs; None: text")
-    label_column: str = _doc("label", "of a corpus of your own")
-    encoding: str = _doc("utf-8", "of a corpus of your own, for example cp949")
-    quoting: bool = _doc(True, "of a corpus of your own: False reads quote marks as characters like any other")
-    max_seq_length: int = _doc(128, "tokens per example, special tokens included; longer ones are cut", 5, 100_000)
-    batch_size: int = _doc(32, "examples per training step, of each process if there are several", 1, 100_000)
-    learning_rate: float = _doc(5e-5, "the highest, see scheduler", 1e-10, 1.0)
-    epochs: int = _doc(3, "passes over the training data", 1, 10_000)
-    validation_size: float = _doc(0.0, "share (below 1) or number of training rows held out as mode='val'", 0.0, 1e9)
-    monitor: str = _doc("min val_loss", "'min' or 'max', and the metric that chooses the checkpoint", choices=MONITORS)
-    save_top_k: int = _doc(1, "how many of the best checkpoints to keep; -1 keeps all", -1, 10_000)
-    seed: int | None = _doc(None, "random seed; None leaves it unset", 0, 2**32 - 1)
-    fp16: bool = _doc(False, "16-bit floating point on a GPU; bfloat16 is chosen without asking where it is fast")
-    tpu_cores: int = _doc(0, "TPU cores to train on; 0 for none", 0, 1_024)
-    devices: int = _doc(1, "GPUs, or processes on a CPU; torchrun and SLURM say it themselves", 1, 1_024)
-    cpu_workers: int = _doc(0, "loader processes; 0 is fastest: examples are slices of arrays in memory", 0, 1_024)
-    overwrite_cache: bool = _doc(False, "tokenize again although a cached result exists")
-    force_download: bool = _doc(False, "fetch the corpus again although its files exist")
-    skip_bad_rows: bool = _doc(False, "leave out rows with a missing column or unknown label; count them aloud")
-    resume: bool = _doc(True, "whether to go on with what was interrupted in downstream_model_dir; if not, anew")
-    resume_minutes: float = _doc(10, "how often the state is written that a training goes on from", 0.0, 1e6)
-    test_mode: bool = _doc(False, "one batch of training and validation, nothing saved")
-    trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
-    early_stopping_patience: int | None = _doc(None, "stop after so many epochs without a better monitor", 1, 10_000)
-    class_weights: list[float] | Literal["balanced"] | None = _doc(None, "of the loss: a number per label, or balanced")
-    label_smoothing: float = _doc(0.0, "share of the target that is spread over all labels", 0.0, 0.9)
-    scheduler: str = _doc("exponential", "of the learning rate: times 0.9 an epoch, or to 0", choices=SCHEDULERS)
-    warmup_ratio: float = _doc(0.0, "share of all steps in which the learning rate rises from 0", 0.0, 0.9)
-    weight_decay: float = _doc(0.01, "how strongly AdamW pulls weights towards 0", 0.0, 1.0)
-    gradient_clip_val: float | None = _doc(None, "longest gradient of a step", 1e-10, 1e10)
-    accumulate_grad_batches: int = _doc(1, "batches of a step", 1, 100_000)
-    max_steps: int = _doc(-1, "end after so many steps, whatever epochs says; -1: do not", -1, 10**12)
-    strategy: str = _doc("auto", "of several devices, for example ddp, fsdp")
-    labels: list[str] | None = _doc(None, "of a corpus of your own: its classes; None: those of the training file")
+    pretrained_model_name: str = "beomi/kcbert-base"
+    downstream_task_name: str = _choose("document-classification", TASK_NAMES)
+    downstream_corpus_name: str = "nsmc"
+    downstream_corpus_root_dir: str | None = None
+    downstream_model_dir: str = "nlpbook/checkpoint"
+    text_columns: list[str] | None = None
+    label_column: str = "label"
+    encoding: str = "utf-8"
+    quoting: bool = True
+    max_seq_length: int = _limit(128, 5, 100_000)
+    batch_size: int = _limit(32, 1, 100_000)
+    learning_rate: float = _limit(5e-5, 1e-10, 1.0)
+    epochs: int = _limit(3, 1, 10_000)
+    validation_size: float = _limit(0.0, 0.0, 1e9)
+    monitor: str = _choose("min val_loss", MONITORS)
+    save_top_k: int = _limit(1, -1, 10_000)
+    seed: int | None = _limit(None, 0, 2**32 - 1)
+    fp16: bool = False
+    tpu_cores: int = _limit(0, 0, 1_024)
+    devices: int = _limit(1, 1, 1_024)
+    cpu_workers: int = _limit(0, 0, 1_024)
+    overwrite_cache: bool = False
+    force_download: bool = False
+    skip_bad_rows: bool = False
+    resume: bool = True
+    resume_minutes: float = _limit(10, 0.0, 1e6)
+    test_mode: bool = False
+    trust_remote_code: bool = False
+    early_stopping_patience: int | None = _limit(None, 1, 10_000)
+    class_weights: list[float] | Literal["balanced"] | None = None
+    label_smoothing: float = _limit(0.0, 0.0, 0.9)
+    scheduler: str = _choose("exponential", SCHEDULERS)
+    warmup_ratio: float = _limit(0.0, 0.0, 0.9)
+    weight_decay: float = _limit(0.01, 0.0, 1.0)
+    gradient_clip_val: float | None = _limit(None, 1e-10, 1e10)
+    accumulate_grad_batches: int = _limit(1, 1, 100_000)
+    max_steps: int = _limit(-1, -1, 10**12)
+    strategy: str = "auto"
+    labels: list[str] | None = None
 
     def __post_init__(self) -> None:
         if self.downstream_corpus_root_dir is None:
@@ -154,7 +153,6 @@ class ClassificationTrainArguments:
                 raise ValueError(f"{name}: expected a number from 1, or -1 for {rest}, got 0: nothing would be saved")
 
 
-@_explain_fields
 @dataclass
 class ClassificationDeployArguments:
     """What is needed to serve a trained classifier: its encoder's name and its checkpoint.
@@ -162,17 +160,25 @@ class ClassificationDeployArguments:
     Give `downstream_model_checkpoint_fpath` for one file, or `downstream_model_dir` to have the best checkpoint
     chosen, see `find_best_checkpoint`. The choice is printed.
 
+    Attributes:
+        pretrained_model_name: Encoder that was fine-tuned; None: what the checkpoint records.
+        downstream_task_name: Another task's checkpoint is refused.
+        downstream_model_dir: Folder of checkpoints to choose from.
+        downstream_model_checkpoint_fpath: One checkpoint file; wins over the folder.
+        max_seq_length: Tokens per example, as in training.
+        trust_remote_code: Run the Python code of an encoder's repository, as KoBERT's tokenizer needs.
+
     Raises:
         ValueError: A value is out of range or neither place is given.
         CheckpointError: The folder holds no usable checkpoint, or the file is not there.
     """
 
-    pretrained_model_name: str | None = _doc(None, "encoder that was fine-tuned; None: what the checkpoint records")
-    downstream_task_name: str | None = _doc(None, "another task's checkpoint is refused", choices=TASK_NAMES)
-    downstream_model_dir: str | None = _doc(None, "folder of checkpoints to choose from")
-    downstream_model_checkpoint_fpath: str | None = _doc(None, "one checkpoint file; wins over the folder")
-    max_seq_length: int = _doc(128, "tokens per example, as in training", 5, 100_000)
-    trust_remote_code: bool = _doc(False, "run the Python code of an encoder's repository, as KoBERT's tokenizer needs")
+    pretrained_model_name: str | None = None
+    downstream_task_name: str | None = _choose(None, TASK_NAMES)
+    downstream_model_dir: str | None = None
+    downstream_model_checkpoint_fpath: str | None = None
+    max_seq_length: int = _limit(128, 5, 100_000)
+    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
         if self.pretrained_model_name is not None:
@@ -206,7 +212,7 @@ def _find_encoder(checkpoint: Path) -> str:
 def _check_values(args: Any) -> None:
     """Say which argument is off and what it may be; whole limits are for whole numbers."""
     for one in fields(args):
-        value, choices, limits = getattr(args, one.name), one.metadata["choices"], one.metadata["range"]
+        value, choices, limits = getattr(args, one.name), one.metadata.get("choices"), one.metadata.get("range")
         if value is None and one.default is None:
             continue
         if limits:

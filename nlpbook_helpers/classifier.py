@@ -28,7 +28,6 @@ CHUNK = 2_048  # texts scored at once by `predict`: sorted by length together, a
 MOST_SHOWN = 200  # characters of all labels together
 NUMBER_DECIMALS = 6  # of those for programs: more would be noise of 32-bit floating point
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which cannot be written anywhere
-ROW_REMARK = "mostly unknown to the tokenizer"  # in a table
 REMARK = "글의 대부분이 이 모델이 모르는 글자여서, 이 답은 믿기 어렵습니다."
 
 _tokenizing = threading.Lock()  # a fast tokenizer changes its truncation while it is called
@@ -56,11 +55,6 @@ def name_added(labels: Sequence[str]) -> dict[str, str]:
     """Return name and type of the columns that a scored table gets."""
     shares = {f"probability_{key}": "float64" for _, key in make_answer_keys(labels)}
     return {"predicted_label": "int64", "predicted_name": "string"} | shares | {"remark": "string"}
-
-
-def make_remark(texts: Sequence[str], is_unknown: bool) -> str:
-    """Return what the column `remark` of a scored table says of one text, or pair."""
-    return find_doubt(texts) or (ROW_REMARK if is_unknown else "")
 
 
 @dataclass(eq=False, repr=False)  # a model has no equal, and would fill the screen
@@ -194,7 +188,7 @@ class Classifier(Restored):
         probabilities, unknown = self._score(frame[columns].itertuples(index=False, name=None))
         best = probabilities.argmax(axis=1)
         texts = frame[columns].itertuples(index=False, name=None)
-        remarks, names = [*map(make_remark, texts, unknown)], [self.labels[one] for one in best]
+        remarks, names = [*map(find_doubt, texts, unknown)], [self.labels[one] for one in best]
         added = dict(zip(name_added(self.labels), (best, names, *probabilities.T, remarks), strict=True))
         if taken := [name for name in added if name in frame]:
             raise ValueError(f"texts: expected no columns {taken}, which are added: rename them")

@@ -71,7 +71,8 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
 
 def _check_given(given: dict[str, Any]) -> None:
     """Refuse what is of the wrong type before it is used, and name what the files decide."""
-    ClassificationTrainArguments(**{"pretrained_model_name": EMBEDDED, "downstream_corpus_name": "x"} | given)
+    needed: dict[str, Any] = {"pretrained_model_name": EMBEDDED, "downstream_corpus_name": "x"}
+    ClassificationTrainArguments(**needed | given)
     for name in given.keys() & {"downstream_corpus_name", "downstream_corpus_root_dir", "downstream_task_name"}:
         print(f"{name}: follows from the file, {given[name]!r} is not used")
 

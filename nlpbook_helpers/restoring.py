@@ -22,7 +22,6 @@ from pydantic import BaseModel
 from torch.nn.modules.module import register_module_module_registration_hook
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from nlpbook_helpers.arguments import find_embedded
 from nlpbook_helpers.checkpoints import (
     METADATA_KEY,
     CheckpointError,
@@ -33,6 +32,7 @@ from nlpbook_helpers.checkpoints import (
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
+from nlpbook_helpers.embedded import find_embedded
 from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
 from nlpbook_helpers.features import count_positions
 from nlpbook_helpers.tokenizing import check_tokenizer

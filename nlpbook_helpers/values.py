@@ -38,6 +38,7 @@ AMOUNT = re.compile(r"([+-]?\d[\d.,]*)\s*([^\W\d_]{1,4})")  # with its unit
 SIGN = re.compile("[-.?–—]")
 GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
 NO_VALUE = "words for a missing value (nan, NULL …)"
+UNKNOWN = "mostly unknown to the tokenizer"
 LONE_JOINER = re.compile(r"(?<=[\w\s])\u200d|\u200d(?=[\w\s]|$)")  # which joins no symbols
 HANGUL = re.compile("[가-힣]")
 SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
@@ -84,11 +85,11 @@ def is_garbled(text: str) -> bool:
     return "\ufffd" in text
 
 
-def find_doubt(texts: Sequence[str]) -> str:
+def find_doubt(texts: Sequence[str], is_unknown: bool = False) -> str:
     """Say what stands where somebody's words should; "" if nothing is odd."""
     if any(text.strip() and MISSING_LABEL.fullmatch(text.strip()) for text in texts):
         return NO_VALUE
-    return GARBLED if any(map(is_garbled, texts)) else ""
+    return GARBLED if any(map(is_garbled, texts)) else UNKNOWN if is_unknown else ""
 
 
 def normalize_label(value: Any) -> str:

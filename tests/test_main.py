@@ -18,6 +18,7 @@ import pytest
 
 from nlpbook_helpers import ClassificationTrainArguments
 from nlpbook_helpers.__main__ import COMMANDS, main
+from nlpbook_helpers.arguments import get_meanings
 
 has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
 
@@ -40,7 +41,9 @@ def test_help_explains_every_option_of_every_command(capsys, monkeypatch):
     assert main(["train", "--help"]) == 0
     said = capsys.readouterr().out
     for field in fields(ClassificationTrainArguments):
-        assert re.search(rf"--{field.name} .*{re.escape(field.metadata['help'])}", said), field.name
+        assert re.search(
+            rf"--{field.name} .*{re.escape(get_meanings(ClassificationTrainArguments)[field.name])}", said
+        ), field.name
     for name, command in COMMANDS.items():
         assert main([name, "--help"]) == 0
         said = capsys.readouterr().out

@@ -12,7 +12,7 @@ import torch
 
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers import tpu
-from nlpbook_helpers.arguments import PACKAGE_DIR
+from nlpbook_helpers.embedded import PACKAGE_DIR
 
 
 def test_importing_the_package_does_not_import_torch():

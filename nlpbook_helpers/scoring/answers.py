@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nlpbook_helpers.classifier import make_remark
 from nlpbook_helpers.reading import Row
 from nlpbook_helpers.scoring.inputs import Batch, Job, ScoringError, get_refused_path
+from nlpbook_helpers.values import find_doubt
 
 WRITTEN_ROWS = 1_024  # held at once while Parquet is written; they may be long
 
@@ -75,7 +75,7 @@ def _join_rows(job: Job, refused: BinaryIO, counts: Counter[str]) -> Iterator[di
             best,
             job.labels[best],
             *(round(value, 6) for value in probabilities),
-            make_remark([text for text in found[:2] if text], bool(is_unknown)),
+            find_doubt([text for text in found[:2] if text], bool(is_unknown)),
         ]
         yield {**_make_cells(job, row), **dict(zip(job.schema.names[-len(values) :], values, strict=True))}
 
