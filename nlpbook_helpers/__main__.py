@@ -127,7 +127,7 @@ def predict(
         checkpoint: checkpoint file or folder, or the name of a shipped one, as doccls
         input: CSV, TSV, JSONL, JSON or Parquet file, or a folder of them; or an address (s3://…)
         output: .csv, .tsv, .jsonl or .parquet file: input columns and predictions; for a folder, a folder, which gets
-            a file of the same name and format for each of the input
+            a file of the same name for each of the input, JSON Lines where that is no such format
         text_columns: columns of the texts; else those of the training, or usual ones
         max_seq_length: tokens read at once; else as in training
         encoding: of input files of text, for example cp949

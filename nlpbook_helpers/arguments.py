@@ -244,6 +244,8 @@ def check_encoder(name: str | Path) -> None:
         CheckpointError: A file, a folder without an encoder, or a path where nothing is.
     """
     path, problem = Path(name).expanduser(), None
+    if path.is_dir() and {file.name for file in path.iterdir()} <= {"config.json", "README.md"}:
+        problem = "which has neither weights nor a tokenizer: copy it whole"
     if path.exists() and not (path / "config.json").is_file():
         problem = "which has no config.json: of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
     elif not path.exists() and (path.suffix == ".ckpt" or not HUB_NAME.fullmatch(str(name))):

@@ -217,7 +217,9 @@ def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None =
         raise CheckpointError(f"no checkpoint (*.ckpt) found in {where}: {remedy}")
     records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
     own = _select_comparable(folder, records, pretrained_model_name)
-    for path in _sort_best_first({path: records[path] for path in own if is_sound(records[path], {})}):
+    for path in _sort_best_first(
+        {path: records[path] for path in own if is_sound(_read_name(path) | records[path], {})}
+    ):
         if is_sound({}, checkpoints[path]["state_dict"]):
             return path
     raise CheckpointError(f"{folder}, {[path.name for path in own]}: {NO_NUMBERS}")

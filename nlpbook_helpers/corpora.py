@@ -14,6 +14,7 @@ import numpy as np
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.reading import BadRow, Row, get_values, read_rows
 from nlpbook_helpers.values import (
+    CODED,
     GARBLED,
     MAX_INFERRED_LABELS,
     MISSING_LABEL,
@@ -34,8 +35,9 @@ logger = logging.getLogger(__name__)
 
 CONTRADICTED = "there with another label too"
 # share of texts that are so, until it is said
-TOLERATED = {"empty": 0, NO_VALUE: 0, CONTRADICTED: 0, "numbers": 0.5, GARBLED: 0.05, "": 1}
+TOLERATED = {"empty": 0, NO_VALUE: 0, CONTRADICTED: 0, "numbers": 0.5, GARBLED: 0.05, CODED: 0.05, "": 1}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+MODES = {"train": ["train"], "val": ["val", "dev", "valid", "validation"], "test": ["test"]}  # as files are called
 
 
 class ClassificationExample(NamedTuple):
@@ -99,7 +101,9 @@ class CsvCorpus:
         if isinstance(label_names, str):
             raise ValueError(f"label_names: expected a list of names, got {label_names!r}")
         files = {mode: [names] if isinstance(names, str) else names for mode, names in (files or {}).items()}
-        self.files = files or {mode: [f"{mode}{suffix}" for suffix in SUFFIXES] for mode in ("train", "val", "test")}
+        self.files = files or {
+            mode: [name + suffix for name in names for suffix in SUFFIXES] for mode, names in MODES.items()
+        }
         self.reading = {"delimiter": delimiter, "encoding": encoding, "quoting": quoting}
         self.skip_bad_rows = skip_bad_rows
         self.labels: list[str] = []
@@ -118,9 +122,8 @@ class CsvCorpus:
         if len(self.label_of) != len(pairs) or len(self.labels) < 2:
             raise ValueError(f"labels: expected at least two different ones, got {[label for _, label in pairs]}")
         self.label_names = self.label_names or self.labels
-        if len({str(name).strip() for name in self.label_names}) != len(self.labels) or len(self.label_names) != len(
-            self.labels
-        ):
+        names = {str(name).strip() for name in self.label_names}
+        if not len(names) == len(self.label_names) == len(self.labels):
             raise ValueError(f"label_names: expected {len(self.labels)} different ones, got {self.label_names}")
 
     def get_labels(self) -> list[str]:
@@ -157,7 +160,10 @@ class CsvCorpus:
     def _look_for_file(self, folder: str | Path, mode: str) -> Path | None:
         exact = [Path(folder) / name for name in self.files.get(mode, ())]
         others = [(path.with_suffix(path.suffix.upper()), Path(f"{path}.gz")) for path in exact]
-        return next(filter(Path.is_file, chain(exact, *others)), None)
+        path, *more = [*filter(Path.is_file, chain(exact, *others))] or [None]
+        for other in more:
+            logger.warning("%s is passed over, since %s is there: name it in `files` to read it", other, path)
+        return path
 
     def _infer_labels(self, path: Path) -> None:
         counts, names, row = Counter[str](), dict[str, str](), {}
@@ -165,6 +171,8 @@ class CsvCorpus:
             try:
                 label = normalize_label(row.get(self.label_column))
             except CorpusError as error:
+                if self.skip_bad_rows:
+                    continue
                 raise CorpusError(f"{path}, line {line}: {error}") from None
             # whoever reads the rows is told of those without a label, or of a header among them
             if not MISSING_LABEL.fullmatch(label) and label != self.undecided_label and not self._is_header(row):

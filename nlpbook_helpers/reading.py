@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpbook_helpers.arguments import make_object
-from nlpbook_helpers.values import FIRST, CorpusError, MissingColumnsError, normalize_text
+from nlpbook_helpers.values import FIRST, NUMBERED, SPACED, CorpusError, MissingColumnsError, normalize_text
 
 Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
@@ -66,9 +66,8 @@ def find_path(address: str | Path) -> Path:
 def find_file(address: str | Path) -> Path:
     """Return the path of a file that is there."""
     if not (path := find_path(address)).is_file():
-        found = "a folder: name a file in it" if path.is_dir() else "none: correct the path"
-        if path.exists() and not path.is_dir():
-            found = "a pipe, which can be read only once: write it to a file"
+        found = "a pipe, which can be read only once: write it to a file" if path.exists() else "none: correct the path"
+        found = "a folder: name a file in it" if path.is_dir() else found
         raise CorpusError(f"expected a file at {path}, found {found}")
     return path
 
@@ -201,7 +200,7 @@ def _read_separated(
     delimiter = delimiter or max(found, key=lambda mark: (found[mark] >= set(columns), len(kinds[mark])))
     how = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
     reader = csv.reader(_hold(chain([header], lines), held), delimiter=delimiter, strict=True, quoting=how)
-    names, marks = [normalize_text(name).strip(" \ufeff") for name in next(reader, [])], set[str]()
+    names, marks = [normalize_text(name).strip(" \ufeff") for name in next(reader, [])], (set[str](), set[str]())
     while names and not names[-1]:  # Excel's empty columns at the end
         names.pop()
     _check_columns(f"{path}, line 1", names, columns)
@@ -221,10 +220,12 @@ def _read_separated(
             continue
         row = dict(zip(names, values, strict=False))
         if len(row) < len(names) or any(values[len(names) :]):
-            remedy = f": quote texts that hold {delimiter!r}, or correct the row" if len(names) > 1 else FIRST
+            remedy = SPACED if f'{delimiter} "' in "".join(held) else f": quote texts that hold {delimiter!r}"
+            remedy += ", or correct the row" if len(names) > 1 else FIRST
             row = BadRow(f"expected {len(names)} columns, got {len(values)}{remedy}", row, "".join(held))
-        if len(held) == 1 and len(marks) < 1_000:
-            marks.add(values[-1].strip())
+        if len(held) == 1 and min(map(len, marks)) < 1_000:
+            marks[0].add(values[0].strip())
+            marks[1].add(values[-1].strip())
         elif len(held) > 1 and _are_whole_rows(held, delimiter, len(names), marks):
             reason = f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}"
             row = BadRow(reason, raw="".join(held))
@@ -241,22 +242,24 @@ def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:
 def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> None:
     if len(set(found)) != len(found):
         raise CorpusError(f"{place}: expected different column names, found {list(found)}: rename one")
+    if quoted := [name for name in found if len(name) > 1 and name[0] == name[-1] == '"']:
+        raise CorpusError(f"{place}: expected names of columns, found {quoted}{SPACED}")
     if missing := [name for name in columns if normalize_text(name) not in found]:
-        raise MissingColumnsError(place, missing, found)
+        raise MissingColumnsError(place, missing, found, columns)
     if bad := [name for name in found if any("\ud800" <= char <= "\udfff" for char in name)]:
         raise CorpusError(f"{place}: column {bad[0]!r} {NO_UTF8}")
 
 
-def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int, marks: set[str]) -> bool:
+def _are_whole_rows(lines: Sequence[str], delimiter: str, width: int, marks: tuple[set[str], set[str]]) -> bool:
     """Say whether the lines of a text have as many columns each as the file.
 
     Without quoting, a quote that begins a text and one that ends another below take in all rows between. Commas stand
-    in texts too: of two columns, one has to hold numbers or the last one `marks`, or the same word twice.
+    in texts too: of two columns, one has to hold numbers like a7, `marks` of the rows before, or the same word twice.
     """
     pieces = [[value.strip() for value in line.strip().split(delimiter)] for line in lines if line.strip()]
-    first, last = ([row[position] for row in pieces] for position in (0, -1))
-    are_marks = width == 2 and (len(set(last)) < len(last) or marks.issuperset(last))
-    proves = delimiter == "\t" or width > 2 or are_marks or any(all(map(str.isdecimal, one)) for one in (first, last))
+    ends = [[row[position] for row in pieces] for position in (0, -1)]
+    are_marks = any(len(set(end)) < len(end) or known.issuperset(end) for end, known in zip(ends, marks, strict=True))
+    proves = delimiter == "\t" or width > 2 or are_marks or any(all(map(NUMBERED.fullmatch, end)) for end in ends)
     return proves and all(len(row) == width for row in pieces)
 
 

@@ -154,7 +154,7 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
         elif (path.parent / "tokenizer.json").is_file():  # as it is beside those that ship
             place, is_trusted = str(path.parent), False
         else:
-            place = encoder
+            place = encoder = find_embedded(encoder)
         if settings is None or place == encoder:
             check_model_name(encoder)
         if settings is None:
@@ -238,8 +238,12 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
         logger.warning("%s names no labels: taken to be %s", path, ", ".join(book.label_names))
         return book.label_names, INPUT_NAMES[len(book.text_columns)]
     labels, columns = metadata.get("label_names") or metadata.get("labels") or own, metadata.get("text_columns", ())
-    if not len(set(labels)) == len(labels) == config.num_labels or any(map(is_blank, labels)):
-        found = f"found {reprlib.repr(labels)}"
+    names = {label.strip() for label in labels}
+    is_one_each = all(
+        len(set(one)) == len(one) == config.num_labels for one in (labels, metadata.get("labels", labels))
+    )
+    if not is_one_each or len(names) < len(labels) or any(map(is_blank, labels)):
+        found = f"found {reprlib.repr(labels)}, of labels {reprlib.repr(metadata.get('labels', labels))}"
         raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")
     # three labels alone do not make a pair: a topic classifier has them too
     is_nli = {name.lower() for name in own} == {*KlueNLICorpus().labels}

@@ -20,8 +20,9 @@ USUAL_COLUMNS: dict[int, list[tuple[str, ...]]] = {
 }
 FIRST = (
     "; a table's first line has to name its columns, with a comma, a semicolon, a tab or a bar between them: "
-    "delete what stands above it"
+    "add that line, or delete what stands above it"
 )
+SPACED = ": delete the spaces before quote marks, which are part of the text there"
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 # As programs write that there is none, or a worksheet that it has failed.
 MISSING_LABEL = re.compile(
@@ -36,9 +37,12 @@ UNHEARD = re.compile(r"^0+(?=\d)|[\s_,'\"‘’“”]|(?<=[^\W\d])[-.]")  # of 
 DATE = re.compile(r"\d{4}([-./])\d\d?\1\d\d?\b.*|(-?\d+ days?, )?\d\d?:\d\d(:\d\d)?(\.\d+)?")
 AMOUNT = re.compile(r"([+-]?\d[\d.,]*)\s*([^\W\d_]{1,4})")  # with its unit
 SIGN = re.compile("[-.?–—]")
+NUMBERED = re.compile(r"[^\W\d_]{,5}[-_]?\d+")  # as rows are
 GARBLED = "garbled (Korean that was read in another encoding and saved so: write the file again)"
 NO_VALUE = "words for a missing value (nan, NULL …)"
+CODED = "written in HTML's codes (&quot; …)"
 UNKNOWN = "mostly unknown to the tokenizer"
+HTML_CODE = re.compile(r"&(?:[lg]t|amp|quot|nbsp|apos|#\d{2,5});")
 LONE_JOINER = re.compile(r"(?<=[\w\s])\u200d|\u200d(?=[\w\s]|$)")  # which joins no symbols
 HANGUL = re.compile("[가-힣]")
 SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
@@ -55,11 +59,11 @@ class CorpusError(ValueError):
 
 
 class MissingColumnsError(CorpusError):
-    """A file lacks a column that was asked for; `columns` are its own."""
+    """A file lacks a column that was asked for; `columns` are its own, of which `found` were asked for too."""
 
-    def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str]) -> None:
-        usual = set(chain(*chain(*USUAL_COLUMNS.values())))
-        likely = [name for name in columns if name.lower() in usual] or list(columns)
+    def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str], found: Sequence[str] = ()) -> None:
+        usual, others = set(chain(*chain(*USUAL_COLUMNS.values()))), [name for name in columns if name not in found]
+        likely = [name for name in others if name.lower() in usual] or others or list(columns)
         remedy = f"name those to read, perhaps {likely}{'' if len(list(filter(None, columns))) > 1 else FIRST}"
         super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
         self.columns = list(columns)
@@ -89,7 +93,8 @@ def find_doubt(texts: Sequence[str], is_unknown: bool = False) -> str:
     """Say what stands where somebody's words should; "" if nothing is odd."""
     if any(text.strip() and MISSING_LABEL.fullmatch(text.strip()) for text in texts):
         return NO_VALUE
-    return GARBLED if any(map(is_garbled, texts)) else UNKNOWN if is_unknown else ""
+    kinds = {GARBLED: any(map(is_garbled, texts)), CODED: any(map(HTML_CODE.search, texts)), UNKNOWN: is_unknown}
+    return next((kind for kind, is_so in kinds.items() if is_so), "")
 
 
 def normalize_label(value: Any) -> str:
@@ -114,7 +119,8 @@ def _read_label(value: Any) -> str:
         text = "" if value is None else value.decode() if isinstance(value, bytes) else str(value)
         text.encode()
         return text
-    raise CorpusError(f"expected a label, got bytes of another encoding, {ascii(value)}: name it, or save as UTF-8")
+    got = f"bytes that are not in the file's encoding, {ascii(value)}"
+    raise CorpusError(f"expected a label, got {got}: save the whole file as UTF-8, or name its encoding (encoding=…)")
 
 
 @lru_cache(maxsize=MAX_INFERRED_LABELS)  # there are few labels and many rows
@@ -160,7 +166,8 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
             f"{place}: expected a few classes, {got} (transformers' problem_type); round them, or give labels=[…]"
         )
     if not 2 <= len(counts) <= MAX_INFERRED_LABELS or is_rare and len(counts) > counts.total() / 2:
-        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {len(counts):,}"
+        got = "more" if len(counts) > MAX_INFERRED_LABELS else f"{len(counts):,}"
+        expected = f"expected 2 to {MAX_INFERRED_LABELS:,} different labels, in several rows each, got {got}"
         raise CorpusError(f"{place}: {expected}: choose another label_column, or give labels=[…]")
     if len(numbers) > max(10, 0.9 * len(counts)):
         remedy = "where they are amounts, to estimate them is regression: round them, or choose another label_column"
@@ -188,7 +195,8 @@ def warn_of_odd(place: str, counts: Counter[str]) -> None:
     if signs := {label: count for label, count in counts.items() if SIGN.fullmatch(label)}:
         remedy = "where that means that there is none, delete those rows, or give labels=[…] and skip_bad_rows"
         logger.warning("%s: signs are classes of their own: %s; %s", place, signs, remedy)
-    folded = {label: UNHEARD.sub("", label.casefold()) or label for label in counts}
+    amounts = {label: found[1] for label in counts if (found := AMOUNT.fullmatch(label))}  # 5점 and 5
+    folded = {label: UNHEARD.sub("", amounts.get(label, label).casefold()) or label for label in counts}
     folded = {label: {"true": "1", "false": "0"}.get(heard, heard) for label, heard in folded.items()}
     times = Counter(folded.values())
     if alike := {label: count for label, count in counts.items() if times[folded[label]] > 1}:

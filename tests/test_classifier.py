@@ -304,6 +304,8 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
     [
         ({"label_names": ["하나"]}, "expected 2 label names to read, one per output, found"),
         ({"label_names": ["하나", "하나"]}, "expected 2 label names to read, one per output, found"),
+        ({"label_names": ["하나", "하나 "]}, "expected 2 label names to read, one per output, found"),
+        ({"labels": ["0"], "label_names": ["하나", "둘"]}, r"found .* of labels \['0'\]"),
         ({"label_names": ["하나", " "]}, "expected 2 label names to read, one per output, found"),
         ({"label_names": ["\u200b", "둘"]}, "expected 2 label names to read, one per output, found"),
         ({"text_columns": ["a", "b", "c"]}, "expected one text_column or two"),

@@ -59,10 +59,15 @@ def test_a_file_is_read_as_a_stream(tmp_path):
         ("a.csv", "sentence,a,a\n", "line 1: expected different column names"),
         ("a.csv", b"sentence,\xea\xb0\x80\xb0\n", "line 1: column .* is not UTF-8, .*name its encoding"),
         ("a.csv", "sentence,a\n비\n", "line 2: expected 2 columns, got 1"),
-        ("a.csv", "2024년 리뷰,\nsentence,a\n비,1\n", "; a table's first line .*: delete what stands above it"),
-        ("a.csv", "sep=;\nsentence;a\n비;1\n", "; a table's first line .*: delete what stands above it"),
-        ("a.csv", "\n# made by hand\nsentence,a\n", "; a table's first line .*: delete what stands above it"),
+        ("a.csv", "2024년 리뷰,\nsentence,a\n비,1\n", "; a table's first line .*delete what stands above it"),
+        ("a.csv", "sep=;\nsentence;a\n비;1\n", "; a table's first line .*delete what stands above it"),
+        ("a.csv", "\n# made by hand\nsentence,a\n", "; a table's first line .*delete what stands above it"),
         ("a.csv", "sentence,a\n비, 눈,1\n", "expected 2 columns, got 3: quote texts that hold ','"),
+        ("a.csv", "sentence\n비, 눈\n", "expected 1 columns, got 2: quote texts that hold ','; a table's first line"),
+        ("a.csv", 'sentence, a\n "비, 눈", 1\n', "got 3: quote texts that hold ','"),
+        ("a.csv", 'a, sentence\n1, "비, 눈"\n', "got 3: delete the spaces before quote marks, .*, or correct"),
+        ("a.csv", 'a, "sentence"\n1, "비"\n', "expected names of columns, found .*: delete the spaces before quote"),
+        ("a.csv", "sentences,label\n비,1\n", r"columns \['sentence'\], found .*: name those to read, perhaps \['sent"),
         ("a.csv", '{"sentence": "비"}\n', "a.csv is JSON, expected a table: end its name with .jsonl"),
         ("a.csv", "", "a.csv is empty: write it again; if it was downloaded"),
         ("a.csv", b"PK\3\4\0\0", "a.csv is a workbook, expected text: save it as 'CSV UTF-8'"),
@@ -165,6 +170,7 @@ def test_a_single_bad_byte_is_its_rows_fault(tmp_path):
         ("a.csv", 'sentence,n,label\n"비,1,1\n눈,2,0\n해",3,1\n달,4,0\n'),
         ("a.csv", 'sentence,label\n"비,1\n눈,0\n해",1\n달,0\n'),
         ("a.csv", 'label,sentence\n1,"비\n0,눈\n1,해"\n0,달\n'),
+        ("a.csv", 'label,sentence\n1,"비\n0,눈\n1,해"\n0,달\n'.replace("\n0,눈", "\n0, 눈")),
     ],
 )
 def test_rows_between_two_quotes_are_never_merged(tmp_path, name, text):
@@ -181,6 +187,8 @@ def test_rows_between_two_quotes_are_never_merged(tmp_path, name, text):
     [
         ('"비,궂음\n눈,맑음\n해",궂음\n', None),  # the same label again
         ('달,맑음\n별,궂음\n"비,궂음\n해",맑음\n', None),  # labels of the rows above
+        ('맑음,달\n궂음,별\n궂음,"비\n맑음,해"\n', None),
+        ('a1,"비\na2,눈\na3,해"\n', None),  # numbers of rows
         ('"비, 바람\n해",궂음\n', ["비, 바람\n해"]),
     ],
 )

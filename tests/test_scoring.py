@@ -9,6 +9,7 @@ import sys
 import time
 import tracemalloc
 import unicodedata
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_rows_that_cannot_be_scored_are_kept_with_their_reason(classifier, tmp_p
     refused = read_refused(tmp_path / "out.csv")
     assert [row["line"] for row in refused] == [5, 6, 7, 8, 9, 10]
     reasons = ["text: expected a text, got an empty one", "byte 0xb0 is not UTF-8", "expected 3 columns, got 2",
-               "expected", "text: expected a text, got an empty one", "a column holds what is not UTF-8"]  # fmt: skip
+               "expected", "text: expected a text, got an empty one", "holds bytes of another encoding"]  # fmt: skip
     for row, reason in zip(refused, reasons, strict=True):
         assert reason in row["reason"]
     assert refused[0]["row"] == {"id": "2", "text": "", "note": "b"}
@@ -169,6 +170,10 @@ def test_other_ways_to_write_a_file_are_named(classifier, tmp_path, encoding, qu
 
 REFUSED = [
     ("other.csv", "no.csv", None, r"columns of a usual name \(sentence, .* found \['id', 'xyz'\]: name them"),
+    ("headless.csv", "no.csv", None, r"found \['정말'\]: name them .*; a table's first line .*: add that line, or"),
+    ("empty.csv", "no.csv", None, "empty.csv: expected rows below the line that names the columns, found none"),
+    ("wrapped.json", "no.csv", None, r"found \['version', 'data'\]: name .*; write each object of 'data' as a row"),
+    ("loop.csv", "no.csv", None, "expected a file at .*loop.csv, found"),
     ("other.csv", "no.csv", ["별"], r"line 1: expected columns \['별'\], found \['id', 'xyz'\]"),
     ("other.csv", "no.csv", ["id", "xyz"], r"text columns: expected one for each of .* got \['id', 'xyz'\]"),
     ("in.csv", "./in.csv", None, "expected another place than the input"),
@@ -205,6 +210,10 @@ def test_what_cannot_be_done_is_refused(classifier, tmp_path, monkeypatch, sourc
         (tmp_path / "twice").mkdir(exist_ok=True)
         (tmp_path / "twice" / name).write_text('[{"text": "정말"}]', encoding="utf-8")
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "headless.csv").write_text("정말\n영화\n", encoding="utf-8")
+    (tmp_path / "wrapped.json").write_text('{"version": "1", "data": [{"text": "정말"}]}', encoding="utf-8")
+    with suppress(OSError):  # Windows lets only some users make links
+        (tmp_path / "loop.csv").symlink_to("loop.csv")
     if source == "pipe":
         os.mkfifo(source)
     before = sorted(tmp_path.rglob("*"))

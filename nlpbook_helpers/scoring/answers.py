@@ -28,7 +28,7 @@ def explain_failure(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = "make room, then the same call goes on; or name another place"
+        remedy = "make room, then the same call goes on (without overwrite, --overwrite); or name another place"
         raise ScoringError(f"{output} cannot be written ({error.strerror or error}): {remedy}") from error
 
 

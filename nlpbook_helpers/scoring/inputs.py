@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nlpbook_helpers import reading
-from nlpbook_helpers.classifier import Classifier, name_added
+from nlpbook_helpers.classifier import SURROGATE, Classifier, name_added
 from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.reading import BadRow, NumberedRows, Row
-from nlpbook_helpers.values import USUAL_COLUMNS, CorpusError, is_blank
+from nlpbook_helpers.values import FIRST, USUAL_COLUMNS, CorpusError, is_blank
 
 OUTPUT_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 INPUT_SUFFIXES = (*OUTPUT_SUFFIXES, ".json")
@@ -113,10 +113,12 @@ def plan_jobs(
         source: A file, or a folder of files.
         output: A file for a file, a folder for a folder.
         folder: Where answers are kept until all are there.
-        text_columns: Names of the texts' columns; default: see `score_file`.
+        text_columns: Names of the texts' columns, or the only one's; default: see `score_file`.
         read: `read_rows`, told how to read.
     """
-    is_folder = source.is_dir()
+    is_folder, text_columns = source.is_dir(), [text_columns] if isinstance(text_columns, str) else text_columns
+    if not is_folder:
+        source = reading.find_file(source)
     if is_folder == (output.suffix.lower() in OUTPUT_SUFFIXES):
         expected = "a folder, as the input is one" if is_folder else f"a file, one of {OUTPUT_SUFFIXES}"
         raise ScoringError(f"output: expected {expected}, got {output}: name another")
@@ -164,12 +166,16 @@ def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any)
     """Choose the columns that hold the texts: those of the training if they are there, else usual names."""
     usual = [classifier.text_columns, classifier.input_names, *USUAL_COLUMNS[len(classifier.input_names)]]
     row = next(filter(None, (_read_first_row(path, (), read) for path in paths)), {})
+    if not row:
+        raise CorpusError(f"{paths[0]}: expected rows below the line that names the columns, found none")
     for names in usual:
         if names and set(names) <= row.keys():
             return tuple(names)
     known = ", ".join(dict.fromkeys("+".join(names) for names in usual if names))
     expected = f"expected rows with text columns of a usual name ({known}), found {list(row)}"
-    raise CorpusError(f"{paths[0]}: {expected}: name them (text_columns=[…], --text-columns)")
+    nested = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    remedy = f"; write each object of {nested[0]!r} as a row" if nested else FIRST if len(row) == 1 else ""
+    raise CorpusError(f"{paths[0]}: {expected}: name them (text_columns=[…], --text-columns){remedy}")
 
 
 def _read_first_row(path: Path, columns: Sequence[str], read: Callable[..., NumberedRows]) -> Row | None:
@@ -230,7 +236,10 @@ def _check_row(job: Job, row: Row) -> ClassificationExample | str:
         texts = reading.get_values(row, job.text_columns)
         json.dumps(row, ensure_ascii=False, default=str).encode()  # the other columns are to be written too
     except UnicodeEncodeError:
-        return f"a column holds what {reading.NO_UTF8}"
+        name = next(name for name, value in row.items() if not str(value).isascii() and SURROGATE.search(str(value)))
+        return (
+            f"column {name!r} holds bytes of another encoding, or half a character: name it (encoding=…), or clean it"
+        )
     except CorpusError as error:
         return str(error)
     if all(str(value).strip(" \ufeff") == name for name, value in row.items()):
