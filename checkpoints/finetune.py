@@ -75,9 +75,8 @@ class Recipe:
     teachers_epochs: tuple[Epoch, ...]
     first_epochs: tuple[Epoch, ...]  # what the shipped one learns from labels, before it learns from the teachers
     first_rate: float
-    epochs: tuple[Epoch, ...]
+    parts: tuple[tuple[float, tuple[Epoch, ...]], ...]  # learned from the teachers, one after the other: rate, epochs
     batch: int
-    rate: float
     gold: float  # what a label counts beside the teachers' answer
 
 
@@ -145,20 +144,23 @@ RECIPES = {
         read_reviews, ("0", "1"), max_seq_length=128,
         teachers=2, teachers_batch=16_384, teachers_rate=1.4e-4, teachers_epochs=(ALL, ALL, ALL, LABELLED),
         first_epochs=(ALL, LABELLED), first_rate=3e-4,
-        epochs=((0.248, 0.105, 0.138), (0.708, 0.0, 0.0)), batch=1_400, rate=1.5e-4, gold=0.4,
+        parts=(
+            (1.5e-4, ((0.248, 0.105, 0.138), (0.708, 0.0, 0.0))), (1.2e-4, ((0.425, 0.210, 0.207), (0.850, 0.0, 0.0))),
+        ),
+        batch=1_400, gold=0.4,
     ),
     "paircls": Recipe(
         read_pairs, ("entailment", "contradiction", "neutral"), max_seq_length=96,
         teachers=5, teachers_batch=3_072, teachers_rate=1e-4, teachers_epochs=(ALL, ALL, ALL),
         first_epochs=(), first_rate=0.0,
-        epochs=((1.0, 1.0, 1.0),) * 4 + (LABELLED,), batch=3_072, rate=1e-4, gold=0.5,
+        parts=((1e-4, ((1.0, 1.0, 1.0),) * 4 + (LABELLED,)),), batch=3_072, gold=0.5,
     ),
 }  # fmt: skip
 
 
-def draw_rows(epochs: tuple[Epoch, ...], kinds: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+def draw_rows(epochs: tuple[Epoch, ...], kinds: tuple[np.ndarray, ...], seed: int = SEED) -> list[np.ndarray]:
     """Return the rows of each epoch, drawn from `kinds` by the epoch's shares."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(seed)
     return [
         np.concatenate(
             [generator.permutation(kind)[: round(share * len(kind))] for kind, share in zip(kinds, epoch, strict=True)]
@@ -253,7 +255,13 @@ def finetune(name: str, large: Path, encoder: Path, output: Path) -> None:
             teach(encoder, store, lesson, SEED, state).save_pretrained(first)
         encoder = first
     answers[labelled] = (1 - recipe.gold) * answers[labelled] + recipe.gold * gold[labelled]
-    model = teach(encoder, store, Lesson(answers, draw(recipe.epochs), recipe.batch, recipe.rate), SEED, state)
+    for number, (rate, epochs) in enumerate(recipe.parts):
+        part = output / f"part-{number}"
+        if not part.exists():
+            lesson = Lesson(answers, draw(epochs, seed=SEED + number), recipe.batch, rate)
+            teach(encoder, store, lesson, SEED + number, state).save_pretrained(part)
+        encoder = part
+    model = AutoModelForSequenceClassification.from_pretrained(encoder).to(DEVICE).eval()
     say(name, answer(model, store, held_out))
     model.config.id2label = dict(enumerate(recipe.labels))
     model.config.label2id = {label: position for position, label in enumerate(recipe.labels)}
