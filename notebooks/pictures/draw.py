@@ -320,10 +320,23 @@ def draw_request_path() -> Picture:
     """브라우저에 적은 글이 서버에 가서 검사를 받고, 추론 함수 안에서 토큰, 점수, 확률이
     되어, JSON으로 돌아와 막대가 되는 길. 열쇠가 없거나 글이 비었으면 모델까지 가지 못한다.
     """
+    return _draw_path("글을 적고 분석하기를 누릅니다", bars=1)
+
+
+def draw_pair_request_path() -> Picture:
+    """브라우저에 적은 전제와 가설이 서버에 가서 검사를 받고, 추론 함수 안에서 토큰, 점수, 세 확률이
+    되어, JSON으로 돌아와 막대 셋이 되는 길. 열쇠가 없거나 한 칸이라도 비었으면 모델까지 가지 못한다.
+    """
+    picture = _draw_path("전제와 가설을 적고 분석하기를 누릅니다", bars=3)
+    picture.text(164, 248, "premise, hypothesis", size=15, color=QUIET, at="start")
+    return picture
+
+
+def _draw_path(asked: str, bars: int) -> Picture:
     picture = Picture(560)
     picture.box(16, 20, 448, 72, BLUE, radius=12)
     picture.text(32, 42, "브라우저", size=18, bold=True, at="start")
-    picture.text(32, 70, "글을 적고 분석하기를 누릅니다", at="start")
+    picture.text(32, 70, asked, at="start")
     picture.line(150, 96, 150, 138, QUIET, 2, arrow=True)
     picture.text(164, 116, "POST /api, 글은 JSON", size=15, color=QUIET, at="start")
     picture.box(16, 142, 448, 296, "#ffffff", stroke=LINE, radius=12)
@@ -348,8 +361,11 @@ def draw_request_path() -> Picture:
     picture.text(164, 460, "답도 JSON", size=15, color=QUIET, at="start")
     picture.box(16, 484, 448, 60, BLUE, radius=12)
     picture.text(32, 514, "브라우저", size=18, bold=True, at="start")
-    picture.box(150, 506, 250, 16, "#ffffff", stroke=LINE)
-    picture.box(150, 506, 190, 16, STRONG[GREEN])
+    height = 16 if bars == 1 else 12
+    for row, width in enumerate((190, 40, 20)[:bars]):
+        y = 506 if bars == 1 else 492 + 16 * row
+        picture.box(150, y, 250, height, "#ffffff", stroke=LINE)
+        picture.box(150, y, width, height, STRONG[GREEN])
     return picture
 
 
@@ -361,6 +377,7 @@ PICTURES = {
     "three-relations": draw_three_relations,
     "pair-segments": draw_pair_segments,
     "request-path": draw_request_path,
+    "pair-request-path": draw_pair_request_path,
     "windows": draw_windows,
     "series": draw_series,
     "shrinking": draw_shrinking,
