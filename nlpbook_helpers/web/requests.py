@@ -99,8 +99,9 @@ def read(model: type[BaseModel]) -> Any:
     Raises:
         ApiError: 415 or 400, it is no JSON, or a name stands in an object twice.
     """
-    if request.mimetype != "application/json":
-        raise ApiError("no_json_type", got=request.mimetype[:50] or "–")
+    packed = request.content_encoding or ""
+    if request.mimetype != "application/json" or packed:
+        raise ApiError("no_json_type", got=f"{request.mimetype[:50]} {packed[:50]}".strip() or "–")
     try:
         return json.loads(request.get_data(), object_pairs_hook=make_object)
     except (ValueError, RecursionError):

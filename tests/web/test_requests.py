@@ -1,6 +1,8 @@
 """What a request may say, what it is told, and what the description of the API says of it."""
 
 import csv
+import gzip
+import json
 import json
 import re
 import subprocess
@@ -100,6 +102,10 @@ def test_paths_methods_and_types(serve_app: Serve) -> None:
     assert call(f"{url}/api", Accept="text/html").error["code"] == "method_not_allowed"
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         assert call(f"{url}/api", b"{}", Content_Type=content_type).status == 415, "all that a foreign form can send"
+    packed = call(f"{url}/api", gzip.compress(json.dumps(BODY).encode()), Content_Encoding="gzip", Accept_Language="en")
+    assert packed.error["message"].startswith(
+        "The body should be application/json, not compressed (got application/json gzip"
+    )
     page = call(f"{url}/<b>nothing", Accept="text/html,*/*;q=0.8")
     assert page.status == 404 and "이 주소에는 아무것도 없습니다" in page.text and "<b>nothing" not in page.text
 
