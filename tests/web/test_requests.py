@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-import json
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from web_client import answer_sentence, call, explain_sentence, make_full_function
+from web_client import BODY, answer_sentence, call, explain_sentence, make_full_function
 
 from nlpbook_helpers import CsvCorpus
 from nlpbook_helpers.web import Server, feedback, get_web_service_app
