@@ -70,17 +70,19 @@ def draw_review_to_answer() -> Picture:
             )
     picture.box(left + 12, 362, 328, 30, "#ffffff", STRONG[PLAIN])
     picture.text(left + 176, 377, "모두가 서로를 살핌 · 여러 층 되풀이", size=16)
-    x = middles[0]
-    picture.line(x, 534, x, 570, STRONG[ORANGE], 2, arrow=True)
-    picture.text(x + 14, 552, "분류 층", color=QUIET, at="start")
+    for x in (left + 86, left + 266):
+        picture.line(middles[0], 534, x, 570, STRONG[ORANGE], 2, arrow=True)
+    picture.text(left + 206, 547, "분류 층", color=QUIET, at="start")
     for x, name, score, share, fill in (
         (left, "부정", "−1.2", 0.03, PLAIN),
         (left + 180, "긍정", "2.3", 0.97, GREEN),
     ):
         picture.cell(x, 574, 172, 36, f"{name} {score}", fill=fill)
         picture.line(x + 86, 612, x + 86, 654, arrow=True)
-        picture.box(x, 660, 172, 40, "#ffffff", STRONG[fill])
-        picture.box(x, 660, 172 * share, 40, fill)
+        picture.box(x, 660, 172, 40, "#ffffff")
+        bar = STRONG[PLAIN] if fill == PLAIN else fill
+        picture.box(x, 660, 172 * share, 40, bar, bar)
+        picture.box(x, 660, 172, 40, "none", STRONG[fill])
         picture.text(x + 86, 680, f"{name} {share:.0%}", bold=True)
     picture.text(left + 176, 632, "소프트맥스", color=QUIET)
     picture.text(
@@ -165,7 +167,7 @@ def draw_three_splits() -> Picture:
             if column == row:
                 picture.cell(x - 38, y - 20, 76, 40, "본다", fill=columns[column][2], bold=True)
             else:
-                picture.cell(x - 38, y - 20, 76, 40, "못 본다", fill="#ffffff", color=QUIET)
+                picture.cell(x - 38, y - 20, 76, 40, "안 본다", fill="#ffffff", color=QUIET)
     picture.text(16, 384, "시험은 모든 것을 고른 뒤에 한 번만 엽니다.", color=QUIET, at="start")
     return picture
 
