@@ -49,6 +49,7 @@ lint: $(READY_TESTS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/python notebooks/spell.py
 
 ## the reference of all public names, from their docstrings, as pages in build/docs
 docs: $(READY_TESTS)
