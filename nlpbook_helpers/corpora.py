@@ -33,7 +33,7 @@ from nlpbook_helpers.values import (
 
 logger = logging.getLogger(__name__)
 
-CONTRADICTED = "there with another label too"
+CONTRADICTED = "there before, with another label"
 # share of texts that are so, until it is said
 TOLERATED = {"empty": 0, NO_VALUE: 0, CONTRADICTED: 0, "numbers": 0.5, GARBLED: 0.05, CODED: 0.05, "": 1}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
