@@ -6,6 +6,7 @@ interrupted training goes on from two numbers, the epoch and the batch, and no r
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +18,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CUDAAccelerator, XLAAccelerator
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
@@ -28,6 +30,7 @@ from nlpbook_helpers.tpu import pad_to_bucket
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "interrupted.state"
+BUSY = "downstream_model_dir: another training is writing into {}: wait for its end, or choose another"
 SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # of a training without a bar, as in a log
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
@@ -142,7 +145,7 @@ class TrainingState(Checkpoint):
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # so Lightning validates inside an epoch too, and no earlier loss is recorded
         self._tell(trainer, "training", batch_idx, trainer.num_training_batches)
-        is_due = time.monotonic() - self._saved >= self._seconds
+        is_due = trainer.received_sigterm or time.monotonic() - self._saved >= self._seconds
         if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step
             is_due = batch_idx % STEPS_BETWEEN_QUESTIONS == 0 and trainer.strategy.broadcast(is_due)
         has_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -181,9 +184,14 @@ class TrainingState(Checkpoint):
             raise ValueError(f"fit: expected a validation before the end, got none, so no checkpoint: {remedy}")
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Say what an interrupted reader can do."""
-        if isinstance(exception, KeyboardInterrupt) and self.is_kept and self.path.exists():
-            print(f"\nstopped: the same code goes on from {self.path}")
+        """Say what an interrupted reader can do, and to the shell that this is no success."""
+        if isinstance(exception, SIGTERMException):  # of `kill`, or of a cluster that wants its machine back
+            exception.code = 128 + signal.SIGTERM  # Lightning leaves it at 0
+        elif not isinstance(exception, KeyboardInterrupt):
+            return
+        is_there = self.is_kept and self.path.exists()
+        rest = f"the same code goes on from {self.path}" if is_there else "nothing was kept to go on from"
+        trainer.print(f"\nstopped: {rest}")
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
         place = [self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank]

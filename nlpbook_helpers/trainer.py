@@ -30,7 +30,7 @@ from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import LOGS_NAME, EvaluationReport, evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.restoring import Figures
-from nlpbook_helpers.resuming import TrainingState
+from nlpbook_helpers.resuming import BUSY, TrainingState
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.values import CorpusError
 
@@ -147,9 +147,8 @@ class ClassificationTrainer(Trainer):
             return
         self._check(model, train_dataloaders, named)
         args, folder = self._args, Path(self._args.downstream_model_dir)
-        busy = f"downstream_model_dir: another training is writing into {folder}: wait for its end, or choose another"
         is_owner = rank_zero_only.rank == 0 and self._is_kept
-        with runtime.lock(folder, busy) if is_owner else nullcontext():
+        with runtime.lock(folder, BUSY.format(folder)) if is_owner else nullcontext():
             if self._is_kept and not named.get("ckpt_path"):
                 named |= self._kept.find(train_dataloaders, self)
                 if "ckpt_path" not in named:

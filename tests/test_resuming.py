@@ -32,11 +32,11 @@ KILLS = {  # where a process is killed that goes on from the one before it, and 
 }
 
 
-def run(settings: dict, hook: str = "", count: int = 0) -> int | None:
+def run(settings: dict, *signalled: str | int) -> int | None:
     """Train in a process of its own; return its exit status."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer"])
-    process = context.Process(target=training_process.train, args=(settings, hook, count))
+    process = context.Process(target=training_process.train, args=(settings, *signalled))
     process.start()
     process.join(timeout=120)
     return process.exitcode
@@ -89,6 +89,16 @@ def test_a_killed_training_ends_like_one_that_was_not(settings, limit):
         assert run(settings("killed", cpu_workers=number % 2, **limit), *hook) == -signal.SIGKILL, place
     assert run(killed := settings("killed", **limit)) == 0
     check_equal(whole, killed)
+
+
+def test_sigterm_is_no_success_and_saves_the_step_it_comes_in(settings, capfd):
+    whole, ended = settings("whole"), settings("ended", resume_minutes=10)
+    assert run(whole) == 0
+    assert run(ended, "on_train_batch_start", 10, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert f"stopped: the same code goes on from {ended['downstream_model_dir']}" in capfd.readouterr().out
+    assert run(ended) == 0
+    assert "1 of 3 epochs and 3 steps are done" in capfd.readouterr().out
+    check_equal(whole, ended)
 
 
 def test_two_processes_learn_what_one_learns_from_twice_the_batch_and_go_on_after_a_kill(settings):
