@@ -1,6 +1,7 @@
 """How do files of one's own become a training? Columns, encoding and labels are found, and shown before it begins."""
 
 import csv
+import filecmp
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
@@ -12,8 +13,8 @@ from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.encoders import check_model_name
 from nlpbook_helpers.reading import SAMPLE_BYTES, find_file, guess_encoding, read_rows
-from nlpbook_helpers.resuming import STATE_NAME
-from nlpbook_helpers.runtime import create, get_profile
+from nlpbook_helpers.resuming import BUSY, STATE_NAME
+from nlpbook_helpers.runtime import create, get_profile, lock
 from nlpbook_helpers.values import FIRST, USUAL_COLUMNS, CorpusError
 
 USUAL_LABELS = [
@@ -41,6 +42,7 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
 
     Raises:
         CorpusError: A file is not there, its columns or encoding are unclear, or a row is malformed.
+        BlockingIOError: Another training, of other rows, is writing into `downstream_model_dir`.
     """
     paths = [find_file(file) for file in ([files] if isinstance(files, str | Path) else files)]
     if not paths:
@@ -52,7 +54,7 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     if model_dir.is_file():
         raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
     header, rows = _gather(paths, given)
-    _write(model_dir / "corpus" / name / "train.csv", header, rows)
+    _write(model_dir, model_dir / "corpus" / name / "train.csv", header, rows)
     encoder = given.get("pretrained_model_name") or _choose_encoder()
     settings: dict[str, Any] = DEFAULTS | (FOR_EMBEDDED if encoder == EMBEDDED else {}) | given
     settings |= {
@@ -153,10 +155,17 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
     return texts, labels[0]
 
 
-def _write(path: Path, header: Sequence[str], rows: Sequence[ClassificationExample]) -> None:
-    """Write a corpus, whole or not at all: of several processes, each writes the same one."""
+def _write(model_dir: Path, path: Path, header: Sequence[str], rows: Sequence[ClassificationExample]) -> None:
+    """Write a corpus, whole or not at all: of several processes, each writes the same one, and none another's."""
     try:
-        with create(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([header, *([text for text in row if text is not None] for row in rows)])
+        # one after another, so that only the first of several finds another's, or none, and asks whether that is in use
+        with lock(path), create(path) as partial:
+            with partial.open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([header, *([text for text in row if text is not None] for row in rows)])
+            if not (path.exists() and filecmp.cmp(partial, path, shallow=False)):
+                with lock(model_dir, BUSY.format(model_dir)):
+                    pass
+    except BlockingIOError:
+        raise
     except OSError as error:
         raise CorpusError(f"downstream_model_dir: expected a folder to write into, got {path}: {error}") from None

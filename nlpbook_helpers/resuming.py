@@ -1,12 +1,12 @@
-"""Which batch is next, and what if it stops?
+"""What if it stops?
 
 The order of batches is a function of seed and epoch, and dropout one of seed, epoch, batch and process. So an
 interrupted training goes on from two numbers, the epoch and the batch, and no random state has to be kept or replayed.
-Several processes deal the same order out among themselves.
 """
 
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -18,18 +18,19 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import CUDAAccelerator, XLAAccelerator
 from pytorch_lightning.callbacks import Checkpoint
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader, Dataset
 
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
 from nlpbook_helpers.features import ClassificationDataset
+from nlpbook_helpers.ordering import BatchOrder, find_order
 from nlpbook_helpers.tpu import pad_to_bucket
 
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "interrupted.state"
-MOST_SORTED, LEAST_GROUPS = 50, 4  # batches sorted by length together, as transformers' LengthGroupedSampler does
+BUSY = "downstream_model_dir: another training is writing into {}: wait for its end, or choose another"
 SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # of a training without a bar, as in a log
 STEPS_BETWEEN_QUESTIONS = 16  # with several processes, each of which has to agree that the time to save has come
 FIXED_ARGUMENTS = (  # with another value it would be neither the old training nor a new one
@@ -43,80 +44,9 @@ LOADER_SETTINGS = (
 )  # fmt: skip
 
 
-class BatchOrder(Sampler[list[int]]):
-    """Positions of each batch, in an order that seed and epoch decide, and one process's share of them.
-
-    With `n` processes a step takes the examples of `n` batches, so that all of them together see each example once.
-    The last step deals out what is left, and each process gets one example at least.
-
-    Args:
-        count: Examples.
-        batch_size: Examples of a step, of each process.
-        is_shuffled: Whether each epoch has another order; False for the order of the dataset.
-        lengths: Tokens of each example, to put batches together from examples of similar length; None to mix them.
-        drop_last: Whether to leave out a last batch that is smaller than the others.
-
-    Attributes:
-        seed, epoch: What the order is a function of.
-        start: Steps of this epoch that have been done before.
-        rank, world: Which process this is, and of how many.
-    """
-
-    def __init__(self, count: int, batch_size: int, is_shuffled: bool, lengths: Any = None, drop_last: bool = False):
-        self.count, self.batch_size, self.is_shuffled, self.drop_last = count, batch_size, is_shuffled, drop_last
-        self.lengths = None if lengths is None else np.asarray(lengths)
-        self.seed = self.epoch = self.start = self.rank = 0
-        self.world = 1
-
-    def __len__(self) -> int:
-        steps, left = divmod(self.count, self.batch_size * self.world)
-        needed = self.batch_size * self.world if self.drop_last else self.world
-        if self.count < needed:
-            expected = f"expected at least {needed} examples, one for each process, or a batch (drop_last, or a TPU)"
-            raise ValueError(f"{expected}, got {self.count}: lower batch_size, or train in fewer processes")
-        # fewer than one for each process join the step before them
-        return steps if self.drop_last else max(1, steps + (left >= self.world))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order, size, steps = self._draw(), self.batch_size * self.world, len(self)
-        for step in range(self.start, steps):
-            is_rest = step == steps - 1 and not self.drop_last
-            examples = order[step * size : None if is_rest else (step + 1) * size]
-            yield np.array_split(examples, self.world)[self.rank].tolist()
-
-    def _draw(self) -> np.ndarray:
-        """Return all positions in this epoch's order: int64, (count,)."""
-        if not self.is_shuffled:
-            return np.arange(self.count)
-        order, lengths = np.random.default_rng([self.seed, self.epoch]).permutation(self.count), self.lengths
-        if lengths is None:
-            return order
-        # groups of batches, each sorted for itself; not too few, or every epoch would go from long to short alike
-        step = self.batch_size * self.world
-        size = step * max(1, min(MOST_SORTED, self.count // step // LEAST_GROUPS))
-        groups = np.split(order, range(size, self.count, size))
-        groups = [group[np.argsort(-lengths[group], kind="stable")] for group in groups]
-        # the longest batch comes first: what does not fit into memory fails at once, and not after an hour
-        groups.sort(key=lambda group: lengths[group[0]] < lengths.max())
-        return np.concatenate(groups)
-
-
-def find_order(loader: Any) -> BatchOrder | None:
-    """Return the order that stands in for that of a loader; None for one whose order is the reader's own.
-
-    Ours are a dataset's own order (as in validation), `shuffle=True` and `LengthGroupedSampler`; the reader's own are
-    any other sampler, and these with a generator, whose seed somebody has chosen.
-    """
-    batches = getattr(loader, "batch_sampler", None)
-    if type(batches) is not BatchSampler:
-        return None
-    sampler: Any = batches.sampler
-    is_ours = type(sampler) in (SequentialSampler, RandomSampler, LengthGroupedSampler)
-    is_changed = any(vars(sampler).get(name) for name in ("replacement", "generator"))
-    if not is_ours or is_changed or len(sampler) != len(loader.dataset):
-        return None
-    is_shuffled, lengths = type(sampler) is not SequentialSampler, getattr(sampler, "lengths", None)
-    return BatchOrder(len(sampler), batches.batch_size, is_shuffled, lengths, batches.drop_last)
+def _is_ending(trainer: Trainer) -> bool:
+    """Say whether this is the last epoch by what was learned or done, as max_steps; a state would have it go on."""
+    return trainer.should_stop and trainer.fit_loop._can_stop_early
 
 
 class TrainingState(Checkpoint):
@@ -154,11 +84,16 @@ class TrainingState(Checkpoint):
             trainer: Knows the processes and the device.
 
         Raises:
-            ValueError: There are several loaders, or the sampler is the reader's own, and several processes train.
+            ValueError: It is no loader, or several, or the sampler is the reader's own, and several processes train.
         """
+        kind = type(loader).__name__
         if isinstance(loader, list | tuple | dict):  # one loss has to choose the checkpoint
             remedy = "join their data sets with torch.utils.data.ConcatDataset, or call trainer.validate afterwards"
-            raise ValueError(f"{name}_dataloaders: expected a loader, got {type(loader).__name__} of them: {remedy}")
+            raise ValueError(f"{name}_dataloaders: expected a loader, got {kind} of them: {remedy}")
+        # a dataset has examples and no batches; an iterator has nothing more after its first epoch
+        if isinstance(loader, Dataset | Iterator):
+            remedy = "pass DataLoader(dataset, args.batch_size, collate_fn=data_collator)"
+            raise ValueError(f"{name}_dataloaders: expected a DataLoader, got {kind}: {remedy}")
         if (order := find_order(loader)) is None:
             if name == "train" and trainer.world_size > 1:
                 expected = "expected a loader with shuffle=True or LengthGroupedSampler where several processes train"
@@ -177,7 +112,7 @@ class TrainingState(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Tell the loaders which process this is; without a seed draw one, which is kept in the state."""
-        self._due = time.monotonic() + SILENT_SECONDS
+        self._due, self._has_trained = time.monotonic() + SILENT_SECONDS, False
         if self.seed is None:
             self.seed = trainer.strategy.broadcast(int(torch.randint(2**31, ())))
         for order in self.orders.values():
@@ -205,15 +140,17 @@ class TrainingState(Checkpoint):
         self._seed(trainer, batch_idx)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write the state if the minutes are over; after an epoch's last batch validation has yet to come."""
+        """Write the state if the minutes are over; after the last batch of an epoch, or of all, validation comes."""
+        self._has_trained = True
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # so Lightning validates inside an epoch too, and no earlier loss is recorded
         self._tell(trainer, "training", batch_idx, trainer.num_training_batches)
-        is_due = time.monotonic() - self._saved >= self._seconds
+        is_due = trainer.received_sigterm or time.monotonic() - self._saved >= self._seconds
         if trainer.world_size > 1:  # the clocks differ, and all have to write at the same step
             is_due = batch_idx % STEPS_BETWEEN_QUESTIONS == 0 and trainer.strategy.broadcast(is_due)
         has_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if is_due and has_stepped and "train" in self.orders and not trainer.is_last_batch:
+        is_inside = not trainer.is_last_batch and not _is_ending(trainer)
+        if is_due and has_stepped and "train" in self.orders and is_inside:
             self._save(trainer, trainer.current_epoch, batch_idx + 1)
 
     def on_validation_batch_end(
@@ -230,13 +167,31 @@ class TrainingState(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the state when an epoch is over, validation and its checkpoint included; the last needs none."""
-        if trainer.current_epoch + 1 != trainer.max_epochs:
+        if trainer.current_epoch + 1 != trainer.max_epochs and not _is_ending(trainer):
             self._save(trainer, trainer.current_epoch + 1, 0)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Refuse to call it a success if nothing was trained, or nothing is left of it.
+
+        Raises:
+            ValueError: No step was done, or no checkpoint was written.
+        """
+        if not self._has_trained:
+            limits = "max_epochs, max_steps, max_time or limit_train_batches"
+            raise ValueError(f"fit: expected a training step, got none: raise that of {limits} which allows none")
+        if self.is_kept and not getattr(trainer.checkpoint_callback, "best_model_path", ""):
+            remedy = "lower check_val_every_n_epoch or val_check_interval and run again"
+            raise ValueError(f"fit: expected a validation before the end, got none, so no checkpoint: {remedy}")
+
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Say what an interrupted reader can do."""
-        if isinstance(exception, KeyboardInterrupt) and self.is_kept and self.path.exists():
-            print(f"\nstopped: the same code goes on from {self.path}")
+        """Say what an interrupted reader can do, and to the shell that this is no success."""
+        if isinstance(exception, SIGTERMException):  # of `kill`, or of a cluster that wants its machine back
+            exception.code = 128 + signal.SIGTERM  # Lightning leaves it at 0
+        elif not isinstance(exception, KeyboardInterrupt):
+            return
+        is_there = self.is_kept and self.path.exists()
+        rest = f"the same code goes on from {self.path}" if is_there else "nothing was kept to go on from"
+        trainer.print(f"\nstopped: {rest}")
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
         place = [self.seed or 0, trainer.current_epoch, batch_idx, trainer.global_rank]
@@ -256,29 +211,29 @@ class TrainingState(Checkpoint):
             logger.warning("an interruption could not be gone on from: %s", error)
         self._saved = time.monotonic()
 
-    def find(self, loader: Any, processes: int, epochs: int) -> dict[str, Any]:
+    def find(self, loader: Any, trainer: Trainer) -> dict[str, Any]:
         """Return what `Trainer.fit` takes to go on with an interrupted training, having said so; {} if there is none.
 
         Args:
             loader: Of the training examples, as the reader made it.
-            processes: That train together.
-            epochs: To be done in all.
+            trainer: Knows how many processes train together, and how many epochs and steps are to be done in all.
 
         Raises:
             CheckpointError: The interrupted training was another one, or the file cannot be read.
         """
         sampler, data = (getattr(loader, name, None) for name in ("sampler", "dataset"))
-        self.arguments |= {"processes": processes, "sampler": type(sampler).__name__}
+        self.arguments |= {"processes": trainer.world_size, "sampler": type(sampler).__name__}
         self.arguments |= {"training data": data.digest} if isinstance(data, ClassificationDataset) else {}
         if not self.is_to_resume:
             self.path.unlink(missing_ok=True)
         if not self.path.exists():
             return {}
-        before = load_checkpoint(self.path)["callbacks"][self.state_key]
-        had = before["arguments"]
+        state = load_checkpoint(self.path)
+        before = state["callbacks"][self.state_key]
+        had, epochs = before["arguments"], trainer.max_epochs
         changes = {name: (had[name], value) for name, value in self.arguments.items() if had.get(name, value) != value}
-        if 0 < epochs <= before["epoch"]:
-            changes["epochs"] = f"{before['epoch']} done", epochs
+        limits = {"epochs": (before["epoch"], epochs), "max_steps": (state["global_step"], trainer.max_steps)}
+        changes |= {name: (f"{done} done", limit) for name, (done, limit) in limits.items() if -1 != limit <= done}
         for name, (old, new) in changes.items():
             expected = f"the training that was interrupted in {self.path.parent} had {old}, got {new}"
             raise CheckpointError(f"{name}: {expected}: change it to go on, or set resume=False to start anew")

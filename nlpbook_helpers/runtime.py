@@ -19,6 +19,7 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments
 logger = logging.getLogger("nlpbook_helpers")
 
 PACKAGES = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
+TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 LIGHTNING_NOISE = (  # how its warnings begin
     "Checkpoint directory", "Experiment logs directory", "The number of training batches", "The '.*' does not have",
     "You're resuming from a checkpoint", "Be aware that when using `ckpt_path`", "You defined a `validation_step`",
@@ -145,14 +146,26 @@ def _read_launcher() -> tuple[int, int] | None:
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
     # all of them, or some are left over from another shell
-    if {"TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"} <= os.environ.keys():
-        local = _read_number("LOCAL_WORLD_SIZE", 1)
-        return local, _read_number("WORLD_SIZE", 1) // local
+    if {*TORCHRUN} <= os.environ.keys():
+        return _read_number("LOCAL_WORLD_SIZE", 1), _divide("WORLD_SIZE", "LOCAL_WORLD_SIZE")
     # a script of sbatch, or a notebook, is inside a job, but was not started by srun
     if SLURMEnvironment.detect() and "SLURM_STEP_ID" in os.environ and not hasattr(sys, "ps1"):
-        machines = _read_number("SLURM_NNODES", 1)
-        return _read_number("SLURM_NTASKS", 1) // machines, machines
+        return _divide("SLURM_NTASKS", "SLURM_NNODES"), _read_number("SLURM_NNODES", 1)
+    # of another launcher, as mpirun, or set by hand: each process would train alone, and all but the first in silence
+    if "RANK" in os.environ and _read_number("WORLD_SIZE", 1) > 1:
+        found = [name for name in TORCHRUN if name in os.environ]
+        expected = f"environment: expected all that torchrun sets, or none, got only {', '.join(found)}"
+        raise ValueError(f"{expected}: start all processes with torchrun or srun, or unset them")
     return None
+
+
+def _divide(total: str, part: str) -> int:
+    """Return how many times one number of a launcher contains another; machines that differ are not trained on."""
+    number, divisor = _read_number(total, 1), _read_number(part, 1)
+    if number % divisor:
+        expected = f"{total}: expected a multiple of {part}, which is {divisor}, got {number}"
+        raise ValueError(f"{expected}: start as many processes on each machine")
+    return number // divisor
 
 
 def _read_number(name: str, least: int) -> int:

@@ -16,6 +16,7 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 from transformers import AutoModelForSequenceClassification
 from transformers.trainer_pt_utils import LengthGroupedSampler
@@ -29,7 +30,7 @@ from nlpbook_helpers.download import download_downstream_dataset
 from nlpbook_helpers.evaluation import LOGS_NAME, EvaluationReport, evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.restoring import Figures
-from nlpbook_helpers.resuming import TrainingState
+from nlpbook_helpers.resuming import BUSY, TrainingState
 from nlpbook_helpers.task import ClassificationTask
 from nlpbook_helpers.values import CorpusError
 
@@ -118,10 +119,16 @@ class ClassificationTrainer(Trainer):
         is_kept = settings.pop("enable_checkpointing", None) is not False
         if not is_kept:
             rank_zero_only(print)("enable_checkpointing=False: no checkpoint is kept, nor what a training goes on from")
-        self._args, self._is_kept, self._best = args, is_kept and not args.test_mode, _make_model_checkpoint(args)
-        self._kept = TrainingState(args, self._is_kept)
+        self._args, self._is_kept, self._best = (
+            args,
+            is_kept and not settings["fast_dev_run"],
+            _make_model_checkpoint(args),
+        )
+        self._kept, self._ended = TrainingState(args, self._is_kept), (0, 0)
         callbacks = [*([self._best] if is_kept else ()), *settings.pop("callbacks"), self._kept]
         super().__init__(callbacks=callbacks, **settings)
+        # with max_steps Lightning would go on inside an epoch that is over, and end it without a step (bool() is False)
+        self.fit_loop._iteration_based_training = bool  # type: ignore[method-assign]
 
     def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, **named: Any) -> None:
         """Train; see Lightning's `Trainer.fit`.
@@ -129,20 +136,21 @@ class ClassificationTrainer(Trainer):
         Raises:
             CheckpointError: What was interrupted is another training, or its state is damaged.
             BlockingIOError: Another training is writing into the same folder.
-            ValueError: There are fewer examples than processes, or a sampler of the reader's own where several train.
+            ValueError: There are fewer examples than processes, a sampler of the reader's own where several train, or
+                nothing to train on; or nothing would be kept of it.
         """
-        if self.max_epochs and self.current_epoch >= self.max_epochs and not named.get("ckpt_path"):
-            print(
-                f"this trainer has done its {self.max_epochs} epochs, so there is nothing left to train: to go on "
-                "from the weights learned so far, make another with get_trainer(args)"
+        if self._ended == (self.max_epochs, self.max_steps) and not named.get("ckpt_path"):
+            self.print(
+                f"this trainer has ended after {self.current_epoch} epochs and {self.global_step:,} steps, so there is "
+                "nothing left to train: to go on from the weights learned so far, make another with get_trainer(args)"
             )
             return
+        self._check(model, train_dataloaders, named)
         args, folder = self._args, Path(self._args.downstream_model_dir)
-        busy = f"downstream_model_dir: another training is writing into {folder}: wait for its end, or choose another"
         is_owner = rank_zero_only.rank == 0 and self._is_kept
-        with runtime.lock(folder, busy) if is_owner else nullcontext():
+        with runtime.lock(folder, BUSY.format(folder)) if is_owner else nullcontext():
             if self._is_kept and not named.get("ckpt_path"):
-                named |= self._kept.find(train_dataloaders, self.world_size, self.max_epochs or -1)
+                named |= self._kept.find(train_dataloaders, self)
                 if "ckpt_path" not in named:
                     self._kept.suffix = self._find_free_suffix()
                 self._best.filename = f"{_name_checkpoints(args)}{self._kept.suffix}"
@@ -151,8 +159,19 @@ class ClassificationTrainer(Trainer):
             if (early := self.early_stopping_callback) and getattr(early, "stopped_epoch", 0):
                 patience = args.early_stopping_patience
                 print(f"stopped early: {patience} epochs in a row have not improved on {args.monitor!r}")
+            self._ended = self.max_epochs, self.max_steps
             if is_owner and not self.interrupted:
                 self._kept.path.unlink(missing_ok=True)
+
+    def _check(self, model: Any, train_loader: Any, named: dict[str, Any]) -> None:
+        """Refuse what Lightning would begin, and end without a batch or a checkpoint."""
+        if train_loader is None and not named.get("datamodule") and not is_overridden("train_dataloader", model):
+            remedy = "pass DataLoader(dataset, args.batch_size, shuffle=True, collate_fn=data_collator)"
+            raise ValueError(f"train_dataloaders: expected a DataLoader, got None: {remedy}")
+        epochs, every = self.max_epochs or 0, self.check_val_every_n_epoch or 1
+        if self._is_kept and every > epochs > 0:
+            expected = f"expected at most {epochs}, as there are epochs, got {every}"
+            raise ValueError(f"check_val_every_n_epoch: {expected}: lower it, or no checkpoint would be kept")
 
     def _find_free_suffix(self) -> str:
         """Return what keeps the names of these checkpoints apart from those of other trainings, having said so.

@@ -79,6 +79,18 @@ def test_whoever_launches_says_how_many_there_are(make_args, gpus, launch, envir
         (TORCHRUN | {"RANK": "6"}, "RANK: expected a number below WORLD_SIZE, which is 6, got 6"),
         (TORCHRUN | {"WORLD_SIZE": "two"}, "WORLD_SIZE: expected a whole number from 1, .*got 'two'"),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE: expected a whole number from 1, .*got '0'"),
+        (
+            TORCHRUN | {"WORLD_SIZE": "3"},
+            "WORLD_SIZE: expected a multiple of LOCAL_WORLD_SIZE, which is 2, got 3: start",
+        ),
+        (
+            SRUN | {"SLURM_NTASKS": "3"},
+            "SLURM_NTASKS: expected a multiple of SLURM_NNODES, which is 2, got 3: start as",
+        ),
+        (
+            {"RANK": "1", "WORLD_SIZE": "2"},
+            "expected all that torchrun sets, or none, got only RANK, WORLD_SIZE: start",
+        ),
         (SRUN | {"SLURM_NNODES": "1-2"}, "SLURM_NNODES: expected a whole number from 1, .*got '1-2'"),
     ],
 )
@@ -114,7 +126,7 @@ def test_lengths_become_few_shapes():
         assert shapes == [(2, padded), (2,)]
 
 
-@pytest.mark.parametrize("left", ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"])
+@pytest.mark.parametrize("left", ["RANK", "WORLD_SIZE"])
 def test_what_torchrun_left_in_the_environment_starts_no_processes(make_args, launch, monkeypatch, left):
     launch({**TORCHRUN, "SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train"})
     monkeypatch.delenv(left)

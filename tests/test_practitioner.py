@@ -12,6 +12,7 @@ from web_client import call
 
 import nlpbook_helpers as nlpbook
 from nlpbook_helpers.__main__ import main
+from nlpbook_helpers.runtime import lock
 
 COUNTS = {"배송": 397, "가격": 99, "품질": 50, "교환": 20, "칭찬": 5}
 WORDS = dict(zip(COUNTS, ["영화", "이야기", "배우", "시간", "최고"], strict=True))  # what tells the labels apart
@@ -190,3 +191,20 @@ def test_of_columns_that_differ_in_case_the_usual_one_is_read_and_a_wrong_profil
     monkeypatch.setenv("NLPBOOK_PROFILE", "fast")
     with pytest.raises(ValueError, match="NLPBOOK_PROFILE: expected 'full' or 'quick', got 'fast'"):
         nlpbook.prepare_training("own.csv")
+
+
+def test_a_training_under_way_keeps_its_corpus(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"pretrained_model_name": "nlpbook-mini", "downstream_model_dir": "models"}
+    for word in ("비", "눈"):  # by one name, from two folders
+        (tmp_path / word).mkdir()
+        write_csv(tmp_path / word / "own.csv", ["text", "label"], [(f"{word} {n}", "ab"[n % 2]) for n in range(4)])
+    nlpbook.prepare_training("비/own.csv", **given)
+    corpus = next((tmp_path / "models").rglob("train.csv"))
+    with lock(tmp_path / "models", "busy"):
+        nlpbook.prepare_training("비/own.csv", **given)  # as each of its processes does
+        with pytest.raises(BlockingIOError, match="downstream_model_dir: another training is writing into models"):
+            nlpbook.prepare_training("눈/own.csv", **given)
+    assert "비 0" in corpus.read_text(encoding="utf-8")
+    nlpbook.prepare_training("눈/own.csv", **given)
+    assert "눈 0" in corpus.read_text(encoding="utf-8")

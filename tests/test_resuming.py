@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError, load_checkpoint
 from nlpbook_helpers.features import data_collator
-from nlpbook_helpers.resuming import STATE_NAME, BatchOrder
+from nlpbook_helpers.ordering import BatchOrder
+from nlpbook_helpers.resuming import STATE_NAME
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 KILLS = {  # where a process is killed that goes on from the one before it, and how often it gets there
@@ -27,14 +28,15 @@ KILLS = {  # where a process is killed that goes on from the one before it, and 
     "before validation": ("on_validation_start", 1),
     "after validation": ("on_validation_end", 1),
     "after an epoch's checkpoint": ("on_train_epoch_start", 1),
+    "after the last step": ("on_validation_start", 1),
 }
 
 
-def run(settings: dict, hook: str = "", count: int = 0) -> int | None:
+def run(settings: dict, *signalled: str | int) -> int | None:
     """Train in a process of its own; return its exit status."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["transformers.models.bert.modeling_bert", "nlpbook_helpers.trainer"])
-    process = context.Process(target=training_process.train, args=(settings, hook, count))
+    process = context.Process(target=training_process.train, args=(settings, *signalled))
     process.start()
     process.join(timeout=120)
     return process.exitcode
@@ -77,15 +79,26 @@ def check_equal(one: dict, other: dict) -> None:
     assert not Path(other["downstream_model_dir"], STATE_NAME).exists()
 
 
-def test_a_killed_training_ends_like_one_that_was_not(settings):
-    whole = settings("whole")
+@pytest.mark.parametrize("limit", [{}, {"max_steps": 17, "save_top_k": -1}], ids=["epochs", "steps"])
+def test_a_killed_training_ends_like_one_that_was_not(settings, limit):
+    whole = settings("whole", **limit)
     assert run(whole) == 0
-    (best,) = read_weights(whole)  # with so high a rate the last epoch is not the best one
-    assert "epoch=2" not in best
+    names = list(read_weights(whole))  # with so high a rate the last epoch is not the best one
+    assert len(names) == 3 if limit else "epoch=2" not in names[0]
     for number, (place, hook) in enumerate(KILLS.items()):
-        assert run(settings("killed", cpu_workers=number % 2), *hook) == -signal.SIGKILL, place
-    assert run(killed := settings("killed")) == 0
+        assert run(settings("killed", cpu_workers=number % 2, **limit), *hook) == -signal.SIGKILL, place
+    assert run(killed := settings("killed", **limit)) == 0
     check_equal(whole, killed)
+
+
+def test_sigterm_is_no_success_and_saves_the_step_it_comes_in(settings, capfd):
+    whole, ended = settings("whole"), settings("ended", resume_minutes=10)
+    assert run(whole) == 0
+    assert run(ended, "on_train_batch_start", 10, signal.SIGTERM) == 128 + signal.SIGTERM
+    assert f"stopped: the same code goes on from {ended['downstream_model_dir']}" in capfd.readouterr().out
+    assert run(ended) == 0
+    assert "1 of 3 epochs and 3 steps are done" in capfd.readouterr().out
+    check_equal(whole, ended)
 
 
 def test_two_processes_learn_what_one_learns_from_twice_the_batch_and_go_on_after_a_kill(settings):
@@ -143,8 +156,10 @@ def test_another_training_is_refused_by_name(interrupted, name, value, before):
 
 
 def test_other_data_and_fewer_epochs_are_refused_and_a_fresh_start_can_be_asked_for(interrupted, corpora_root, capsys):
-    with pytest.raises(CheckpointError, match="epochs: the training that was interrupted in .* had 1 done, got 1: ch"):
-        interrupted(epochs=1)
+    for name, done in (("epochs", 1), ("max_steps", 10)):
+        sentence = f"{name}: the training that was interrupted in .* had {done} done, got {done}: change it"
+        with pytest.raises(CheckpointError, match=sentence):
+            interrupted(**{name: done})
     reviews = corpora_root / "nsmc" / "ratings_train.txt"
     reviews.write_text(reviews.read_text(encoding="utf-8").replace("정말", "지루한"), encoding="utf-8")
     with pytest.raises(CheckpointError, match="training data: the training that was interrupted in .* had"):

@@ -29,7 +29,7 @@ def test_every_public_name_is_there_and_others_are_named():
 
 ROOMS = (
     "checkpoints", "arguments", "tpu", "runtime", "download", "corpora", "cleaning", "features", "task", "evaluation",
-    "classifier", "resuming", "trainer",
+    "classifier", "ordering", "resuming", "trainer",
 )  # fmt: skip
 
 

@@ -190,6 +190,33 @@ def test_what_would_fail_later_is_refused_at_once(make_args, fit, make_model, lo
             fit(make_args(), val=several)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"max_epochs": 0},
+            "fit: expected a training step, got none: raise that of max_epochs, max_steps, max_time or",
+        ),
+        ({"limit_train_batches": 0}, "fit: expected a training step, got none: .*or limit_train_batches which allows"),
+        ({"check_val_every_n_epoch": 4}, "check_val_every_n_epoch: expected at most 3, as there are epochs, got 4: lo"),
+        ({"check_val_every_n_epoch": 2, "max_steps": 1}, "expected a validation before the end, got none, so no check"),
+    ],
+    ids=["no epoch", "no batch", "no epoch with validation", "an end before it"],
+)
+def test_what_would_end_without_a_step_or_a_checkpoint_is_no_success(make_args, fit, settings, message):
+    with pytest.raises(ValueError, match=message):
+        fit(make_args(), **settings)
+
+
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_what_is_no_loader_is_refused_by_name(make_args, fit, loaders, name):
+    loader = loaders(make_args())[0]
+    given = {"ClassificationDataset": loader.dataset, "list_iterator": iter([*loader])}
+    for kind, one in given.items() if name == "val" else (given | {"None": None}).items():
+        with pytest.raises(ValueError, match=f"{name}_dataloaders: expected a DataLoader, got {kind}: pass DataLoader"):
+            fit(make_args(), **{name: one})
+
+
 @pytest.mark.parametrize("config", OTHERS, ids=lambda config: config.model_type)
 def test_what_is_no_encoder_is_refused(config, make_args):
     model = AutoModel.from_config(config)
@@ -266,11 +293,11 @@ def test_a_sampler_of_one_s_own_trains_and_its_cost_is_said(make_args, fit, load
 
 
 def test_who_trains_again_is_told_from_where(make_args, fit, make_model, loaders, tmp_path, capsys):
-    args, model = make_args(), make_model()
+    args, model = make_args(max_steps=3), make_model()
     trainer = fit(args, model)
     record = (tmp_path / "models" / "logs" / "version_0" / "hparams.yaml").read_text()
     trainer.fit(trainer.lightning_module, *loaders(args))
-    assert "this trainer has done its 3 epochs, so there is nothing left to train" in capsys.readouterr().out
+    assert "this trainer has ended after 2 epochs and 3 steps, so there is nothing left" in capsys.readouterr().out
     assert (tmp_path / "models" / "logs" / "version_0" / "hparams.yaml").read_text() == record
     fit(args, model)
     assert "going on from the weights that this model has learned before" in capsys.readouterr().out

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -16,11 +15,11 @@ import nlpbook_helpers as nlpbook
 
 
 class Witness(Callback):
-    """Notes which examples each epoch learns from, and kills the process when a hook is called for the n-th time."""
+    """Notes which examples each epoch learns from, and signals the process when a hook is called for the n-th time."""
 
-    def __init__(self, hook: str, count: int) -> None:
+    def __init__(self, hook: str, count: int, number: int) -> None:
         self.seen: dict[int, list[str]] = {}
-        self.left = count
+        self.left, self.number = count, number
         if hook:
             setattr(self, hook, self.kill)
 
@@ -31,10 +30,10 @@ class Witness(Callback):
     def kill(self, *_) -> None:
         self.left -= 1
         if not self.left:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
 
-def train(settings: dict, hook: str = "", count: int = 0, dropout: float = 0.1) -> None:
+def train(settings: dict, hook: str = "", count: int = 0, number: int = 9, dropout: float = 0.1) -> None:
     """Train as a notebook does; each process leaves a file of its metrics and examples."""
     torch.set_num_threads(1)
     args = nlpbook.ClassificationTrainArguments(**settings)
@@ -44,7 +43,7 @@ def train(settings: dict, hook: str = "", count: int = 0, dropout: float = 0.1) 
     model = AutoModelForSequenceClassification.from_pretrained(
         args.pretrained_model_name, num_labels=2, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout
     )
-    witness = Witness(hook, count)
+    witness = Witness(hook, count, number)
     # 16 bits would hide what is compared
     trainer = nlpbook.get_trainer(args, callbacks=[witness], precision="32-true")
     sampler = LengthGroupedSampler(args.batch_size, lengths=data[0].lengths)
