@@ -91,13 +91,20 @@ def test_a_killed_training_ends_like_one_that_was_not(settings, limit):
     check_equal(whole, killed)
 
 
-def test_sigterm_is_no_success_and_saves_the_step_it_comes_in(settings, capfd):
+def test_sigterm_is_no_success_and_saves_the_step_it_comes_in(settings):
     whole, ended = settings("whole"), settings("ended", resume_minutes=10)
     assert run(whole) == 0
-    assert run(ended, "on_train_batch_start", 10, signal.SIGTERM) == 128 + signal.SIGTERM
-    assert f"stopped: the same code goes on from {ended['downstream_model_dir']}" in capfd.readouterr().out
-    assert run(ended) == 0
-    assert "1 of 3 epochs and 3 steps are done" in capfd.readouterr().out
+    told = {"settings": ended, "hook": "on_train_batch_start", "count": 10, "number": signal.SIGTERM}
+    stopped, gone_on = (
+        subprocess.run(
+            [sys.executable, training_process.__file__, json.dumps([job])],
+            capture_output=True, text=True, timeout=300, check=False,
+        )
+        for job in (told, {"settings": ended})
+    )  # fmt: skip
+    assert stopped.returncode == 128 + signal.SIGTERM
+    assert f"stopped: the same code goes on from {ended['downstream_model_dir']}" in stopped.stdout
+    assert "1 of 3 epochs and 3 steps are done" in gone_on.stdout
     check_equal(whole, ended)
 
 
