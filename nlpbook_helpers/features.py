@@ -228,6 +228,16 @@ def count_positions(model: Any) -> float:
     return positions if padding is None else positions - padding - 1
 
 
+def check_direction(place: str | Path, model: Any) -> None:
+    """Refuse an encoder that reads as a decoder does: its first token, which answers, would see no other."""
+    if getattr(model.config, "is_decoder", False) or any(
+        getattr(part, "is_causal", 0) is True for part in model.modules()
+    ):
+        got = f"got {type(model).__name__} as a decoder"
+        remedy = "set is_decoder to false in its config.json, or take an encoder such as BERT"
+        raise CheckpointError(f"{place}: expected an encoder, {got}: {remedy}")
+
+
 @torch.inference_mode()
 def predict_probabilities(model: Any, features: Features, batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
     """Score tokenized examples, in batches of similar length; the order of the result is that of `features`.

@@ -34,7 +34,7 @@ from nlpbook_helpers.checkpoints import (
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.embedded import find_embedded
 from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
-from nlpbook_helpers.features import count_positions
+from nlpbook_helpers.features import check_direction, count_positions
 from nlpbook_helpers.tokenizing import check_tokenizer
 from nlpbook_helpers.values import is_blank
 
@@ -214,6 +214,7 @@ def _check_config(path: Path, config: Any, most_numbers: int) -> None:
             f"expected an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT in {path}, got {name}: "
             "decoders (GPT-2, Llama) and encoder-decoders (T5, BART) are not served"
         )
+    check_direction(path, empty)
     if (wanted := empty.num_parameters()) > most_numbers:
         expected = f"expected the {wanted:,} numbers of {name}, got {most_numbers:,} at most"
         raise CheckpointError(f"{path}: {expected}: copy it once more, or fine-tune it if it is a bare encoder")
