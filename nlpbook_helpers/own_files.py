@@ -10,8 +10,9 @@ from typing import Any
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
+from nlpbook_helpers.decoding import SAMPLE_BYTES, guess_encoding
 from nlpbook_helpers.encoders import check_model_name
-from nlpbook_helpers.reading import SAMPLE_BYTES, find_file, guess_encoding, read_rows
+from nlpbook_helpers.reading import find_file, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
 from nlpbook_helpers.runtime import create, get_profile
 from nlpbook_helpers.values import FIRST, USUAL_COLUMNS, CorpusError
