@@ -238,6 +238,8 @@ def _dispatch(arguments: list[str]) -> int:
     for command in COMMANDS.values():
         numbers = [name for name, kind in command.__annotations__.items() if kind in (int, int | None)]
         command.__annotations__ |= {name: Annotated[command.__annotations__[name], whole] for name in numbers}
+    for name in [name for name, value in os.environ.items() if name.startswith(VARIABLES) and not value]:
+        del os.environ[name]  # as a file of settings leaves open what is not set
     if arguments and arguments[0] in COMMANDS:
         _check_variables(arguments[0])
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO

@@ -19,7 +19,7 @@ from nlpbook_helpers.checkpoints import (
     find_best_checkpoint,
     load_checkpoint,
 )
-from nlpbook_helpers.embedded import find_embedded, get_default_corpus_dir
+from nlpbook_helpers.embedded import expand_home, find_embedded, get_default_corpus_dir
 
 TASK_NAMES = ("document-classification", "pair-classification")
 SCHEDULERS = ("exponential", "linear", "cosine")
@@ -138,7 +138,7 @@ class ClassificationTrainArguments:
             self.downstream_corpus_root_dir = get_default_corpus_dir(str(self.downstream_corpus_name))
         _check_values(self)
         for name in ("pretrained_model_name", "downstream_corpus_name", *PLACES):
-            setattr(self, name, os.path.expanduser(getattr(self, name)))
+            setattr(self, name, expand_home(getattr(self, name)))
         if Path(self.downstream_model_dir).is_file():
             raise ValueError(f"downstream_model_dir: expected a folder, got a file: {self.downstream_model_dir}")
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
@@ -243,7 +243,7 @@ def check_encoder(name: str | Path) -> None:
     Raises:
         CheckpointError: A file, a folder without an encoder, or a path where nothing is.
     """
-    path, problem = Path(name).expanduser(), None
+    path, problem = Path(expand_home(name)), None
     if path.is_dir() and {file.name for file in path.iterdir()} <= {"config.json", "README.md"}:
         problem = "which has neither weights nor a tokenizer: copy it whole"
     if path.exists() and not (path / "config.json").is_file():

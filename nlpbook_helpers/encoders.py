@@ -20,6 +20,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.arguments import check_encoder, make_object
 from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.embedded import expand_home
 
 # No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
 MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
@@ -36,7 +37,7 @@ def check_model_name(name: str | Path) -> None:
             cannot be reached.
     """
     check_encoder(name)
-    if Path(name).expanduser().exists() or try_to_load_from_cache(str(name), "config.json"):
+    if Path(expand_home(name)).exists() or try_to_load_from_cache(str(name), "config.json"):
         return
     try:
         get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)

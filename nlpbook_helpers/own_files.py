@@ -11,6 +11,7 @@ from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
 from nlpbook_helpers.decoding import SAMPLE_BYTES, guess_encoding
+from nlpbook_helpers.embedded import expand_home
 from nlpbook_helpers.encoders import check_model_name
 from nlpbook_helpers.reading import find_file, read_rows
 from nlpbook_helpers.resuming import STATE_NAME
@@ -49,7 +50,7 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     _check_given(given)
     if (name := paths[0].name).split(".")[0] == "train":  # as many are called, such as a page's corrections
         name = paths[0].resolve().parent.name or name
-    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])).expanduser()
+    model_dir = Path(expand_home(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])))
     if model_dir.is_file():
         raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
     header, rows = _gather(paths, given)
@@ -72,7 +73,8 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
 
 def _check_given(given: dict[str, Any]) -> None:
     """Refuse what is of the wrong type before it is used, and name what the files decide."""
-    needed: dict[str, Any] = {"pretrained_model_name": EMBEDDED, "downstream_corpus_name": "x"}
+    # with a folder of corpora, which is not used: without a home there is no usual one
+    needed: dict[str, Any] = {"pretrained_model_name": EMBEDDED, "downstream_corpus_root_dir": "."}
     ClassificationTrainArguments(**needed | given)
     for name in given.keys() & {"downstream_corpus_name", "downstream_corpus_root_dir", "downstream_task_name"}:
         print(f"{name}: follows from the file, {given[name]!r} is not used")

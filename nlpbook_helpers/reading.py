@@ -12,6 +12,7 @@ from typing import Any
 
 from nlpbook_helpers.arguments import make_object
 from nlpbook_helpers.decoding import SAMPLE_BYTES, decode
+from nlpbook_helpers.embedded import expand_home
 from nlpbook_helpers.values import FIRST, NUMBERED, SPACED, CorpusError, MissingColumnsError, normalize_text
 
 Row = Mapping[str, Any]
@@ -38,7 +39,7 @@ def find_path(address: str | Path) -> Path:
             raise CorpusError(f"expected a path, got {type(address).__name__}: write it to a file, and name that")
         return address
     if "://" not in address:
-        return Path(address).expanduser()
+        return Path(expand_home(address))
     try:
         from upath import UPath  # type: ignore[import-not-found]
 

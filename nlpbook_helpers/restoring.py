@@ -32,7 +32,7 @@ from nlpbook_helpers.checkpoints import (
     load_checkpoint,
 )
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.embedded import find_embedded
+from nlpbook_helpers.embedded import expand_home, find_embedded
 from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
 from nlpbook_helpers.features import check_direction, count_positions
 from nlpbook_helpers.tokenizing import check_tokenizer
@@ -105,7 +105,7 @@ def restore(
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
-    path = Path(find_embedded(str(checkpoint))).expanduser()
+    path = Path(expand_home(find_embedded(str(checkpoint))))
     try:
         if (path / "config.json").is_file() and not list(path.glob("*.ckpt")):
             model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.embedded import expand_home
 
 logger = logging.getLogger("nlpbook_helpers")
 
@@ -179,8 +180,8 @@ def read_rank() -> int:
 
 def get_cache_dir() -> Path:
     """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder if there is one."""
-    if "NLPBOOK_CACHE_DIR" in os.environ:  # before home is asked, which a container's user may not have
-        return Path(os.environ["NLPBOOK_CACHE_DIR"])
+    if folder := os.environ.get("NLPBOOK_CACHE_DIR"):  # before home is asked, which a container's user may not have
+        return Path(expand_home(folder))
     from pooch import os_cache
 
     with suppress(RuntimeError):  # the user has no home

@@ -1,10 +1,12 @@
 """What a reader may set, and what they are told when it is wrong."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from nlpbook_helpers import Classifier, load_tokenizer, prepare_training, read_rows
 from nlpbook_helpers.arguments import ClassificationDeployArguments, ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.runtime import get_cache_dir
@@ -73,7 +75,24 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", no_home)
     with pytest.raises(ValueError, match="downstream_corpus_root_dir: this user has no home .*NLPBOOK_CORPUS_DIR"):
         ClassificationTrainArguments()
-    assert get_cache_dir().name == "nlpbook"
+    for name in ("NLPBOOK_CACHE_DIR", "NLPBOOK_CORPUS_DIR"):
+        monkeypatch.setenv(name, "")  # as if it were not set
+    assert get_cache_dir() == Path(tempfile.gettempdir()) / "nlpbook"
+    with pytest.raises(ValueError, match="downstream_corpus_root_dir: this user has no home"):
+        ClassificationTrainArguments()
+    (tmp_path / "mine.csv").write_text("text,label\n" + "영화,1\n배우,0\n" * 5, encoding="utf-8")
+    prepare_training(tmp_path / "mine.csv", downstream_model_dir=tmp_path)  # which needs no folder of corpora
+    for refused in (
+        lambda: Classifier.from_checkpoint("~/x"),
+        lambda: ClassificationTrainArguments("~/x", downstream_corpus_root_dir="."),
+        lambda: ClassificationTrainArguments(downstream_corpus_root_dir=".", downstream_model_dir="~"),
+        lambda: list(read_rows("~/x", [])),
+        lambda: load_tokenizer("~no-such-user/x"),
+    ):
+        with pytest.raises(ValueError, match="expected a path whose home folder is known, got '~.*': give the whole"):
+            refused()
+    with pytest.raises(ValueError, match="expected a file at ~x.csv, found none"):
+        list(read_rows("~x.csv", []))
     monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
     assert get_cache_dir() == tmp_path

@@ -252,6 +252,17 @@ def test_a_number_is_never_rounded(arguments, capsys):
     assert f"expected a whole number, got '{arguments[-1]}'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [("CHECKPOINT", "--checkpoint requires an argument"), ("OVERWRITE", "gone.csv"), ("MAX_SEQ_LENGTH", "gone.csv")],
+)
+def test_an_empty_variable_is_not_set(variable, sentence, monkeypatch, capsys):
+    monkeypatch.setenv(f"NLPBOOK_PREDICT_{variable}", "")
+    given = [] if variable == "CHECKPOINT" else ["--checkpoint", "doccls"]
+    main(["predict", *given, "--input", "gone.csv", "--output", "out.csv"])
+    assert sentence in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["NLPBOOK_TRAIN_EPOCH", "NLPBOOK_PREDICT_INPUTS", "NLPBOOK_EXPORT_ONYX"])
 def test_a_variable_that_no_option_has_is_refused(name, monkeypatch, capsys):
     monkeypatch.setenv(name, "2")
