@@ -6,6 +6,7 @@ weights that are really there.
 """
 
 import logging
+import os
 import re
 import reprlib
 import tempfile
@@ -27,10 +28,9 @@ from nlpbook_helpers.checkpoints import (
     CheckpointError,
     check_metadata,
     check_sound,
-    find_best_checkpoint,
-    is_same_encoder,
     load_checkpoint,
 )
+from nlpbook_helpers.choosing import find_best_checkpoint, is_same_encoder
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.embedded import expand_home, find_embedded
 from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
@@ -116,7 +116,8 @@ def restore(
         raise
     except Exception as error:  # what tokenizers raises over a damaged file has no other class
         problem = shorten(str(error) or type(error).__name__, 300, placeholder=" …")
-        remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
+        own = f"the encoder that it was trained from, if that is not {name}" if name else "the one it was trained from"
+        remedy = f"pass as pretrained_model_name {own}, or copy, export or train it once more"
         raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
     check_sound(path, metadata, model.state_dict())
     check_tokenizer(model, tokenizer)
@@ -162,10 +163,10 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
         else:
             config = read_config(path, settings)
         tokenizer = open_tokenizer(place, is_trusted)
-    weights = {
-        key.removeprefix("model.").removeprefix("module."): tensor for key, tensor in content["state_dict"].items()
-    }
-    return _build_model(path, config, weights), tokenizer, metadata
+    # whatever a task called its model, as `net`; torch.compile adds a name of its own
+    weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in content["state_dict"].items()}
+    begin = os.path.commonprefix([*weights]).rfind(".") + 1
+    return _build_model(path, config, {name[begin:]: one for name, one in weights.items()}), tokenizer, metadata
 
 
 def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, Any, dict[str, Any]]:

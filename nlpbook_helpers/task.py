@@ -57,6 +57,9 @@ class ClassificationTask(LightningModule):
         if args.max_seq_length > (limit := count_positions(model)):
             expected = f"expected at most {limit}, the limit of {args.pretrained_model_name}"
             raise ValueError(f"max_seq_length: {expected}, got {args.max_seq_length}: lower it")
+        if odd := [name for name, weights in model.state_dict().items() if not is_sound({}, {name: weights})]:
+            found = f"got nan or inf in {odd[0]}: copy the encoder once more, or take another"
+            raise ValueError(f"model: expected weights that are numbers, {found}")
         # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout; and
         # it returns the precision of the file, but weights of 16 bits would lose small steps
         self.model = model.float().train()

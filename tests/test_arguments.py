@@ -40,7 +40,9 @@ from nlpbook_helpers.runtime import get_cache_dir
         ({"resume_minutes": -1}, "resume_minutes: expected a number from 0"),
         ({"cpu_workers": -1}, "cpu_workers: expected a whole number from 0"),
         ({"class_weights": [1, 0]}, r"class_weights: expected 'balanced', or a list of a number .*, got \[1, 0"),
-        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a list of a number above 0 .*got 'even'"),
+        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a list of a number from .*got 'even'"),
+        ({"class_weights": [1e300, 1]}, r"class_weights: .* from 1e-9 to 1e9 for each label, got \[1e\+300"),
+        ({"class_weights": [1e-300, 1]}, r"class_weights: .* from 1e-9 to 1e9 for each label, got \[1e-300"),
         ({"scheduler": "step"}, "scheduler: expected one of exponential, linear, cosine, got 'step'"),
         ({"early_stopping_patience": 0}, "early_stopping_patience: expected a whole number from 1 to 10,000, got 0"),
         ({"warmup_ratio": 1}, "warmup_ratio: expected a number from 0.0 to 0.9, got 1"),
@@ -97,6 +99,23 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch):
     monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
     assert get_cache_dir() == tmp_path
     assert ClassificationTrainArguments().downstream_corpus_root_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("adapter_config.json", "an adapter: merge it with its model"),
+        ("modules.json", "a model of sentence-transformers: give the folder"),
+        ("model.pt", "a pickle of weights alone: write them with model.save_pretrained"),
+        ("pytorch_model.bin", "a pickle of weights alone: write them with model.save_pretrained"),
+    ],
+)
+def test_a_folder_of_another_program_is_called_what_it_is(file, sentence, tmp_path):
+    (tmp_path / file).touch()
+    with pytest.raises(CheckpointError, match=f"an encoder's folder, got .*: it holds {sentence}"):
+        ClassificationTrainArguments(str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"no checkpoint .* found in .*: it holds {sentence}"):
+        Classifier.from_checkpoint(tmp_path)
 
 
 def test_deploying_needs_a_folder_or_a_file(tmp_path):

@@ -1,5 +1,6 @@
 """A checkpoint becomes a classifier, or one clear sentence."""
 
+import copy
 import inspect
 import json
 import pickle
@@ -24,7 +25,7 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, export, load_tokenizer
+from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, check_tokenizer, export, load_tokenizer
 from nlpbook_helpers.classifier import make_answer_keys
 from nlpbook_helpers.corpora import ClassificationExample
 
@@ -291,7 +292,8 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
     make_model(hidden_size=16).bert.save_pretrained(tmp_path / "small")
     tokenizer.save_pretrained(tmp_path / "small")
     with pytest.raises(
-        CheckpointError, match=r"bare\.ckpt .*size mismatch.*pass the pretrained_model_name that it was"
+        CheckpointError,
+        match=r"bare\.ckpt .*size mismatch.*the encoder that it was trained from, if that is not .*small, or",
     ):
         Classifier.from_checkpoint(save_bare(), pretrained_model_name=str(tmp_path / "small"))
     torch.save({"state_dict": make_model().bert.state_dict()}, tmp_path / "encoder.ckpt")
@@ -500,6 +502,21 @@ def test_a_tokenizer_without_its_settings_is_refused(tmp_path):
     settings.unlink()
     with pytest.raises(ValueError, match="words of its own, .*, are unknown: is its tokenizer_config.json there"):
         Classifier.from_checkpoint(folder)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model.", "net.", "model._orig_mod.", "_orig_mod.model."])
+def test_weights_are_known_whatever_a_task_called_its_model(prefix, make_model, encoder_dir, tmp_path):
+    model = make_model()
+    torch.save({"state_dict": {prefix + name: one for name, one in model.state_dict().items()}}, tmp_path / "a.ckpt")
+    weights = Classifier.from_checkpoint(tmp_path / "a.ckpt", encoder_dir).model.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+
+
+def test_added_tokens_without_embeddings_are_said_to_be_so(make_model, tokenizer):
+    longer = copy.deepcopy(tokenizer)
+    longer.add_tokens(["새말"])
+    with pytest.raises(ValueError, match=r"tokens were added to it: model\.resize_token_embeddings"):
+        check_tokenizer(make_model(), longer)
 
 
 def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_path):

@@ -214,6 +214,14 @@ def test_an_encoder_that_reads_as_a_decoder_is_refused(kind, make_args, tmp_path
         nlpbook.Classifier.from_checkpoint(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_encoder_s_own_weights_are_named_where_they_are_no_numbers(value, make_args, make_model):
+    model = make_model()
+    model.bert.encoder.layer[0].output.dense.weight.data[0, 0] = value
+    with pytest.raises(ValueError, match=r"model: expected weights that are .* in bert\.encoder\.layer\.0\.output"):
+        nlpbook.ClassificationTask(model, make_args())
+
+
 def test_the_limit_of_an_encoder_is_what_it_has_positions_for(make_args, make_model):
     with pytest.raises(ValueError, match="max_seq_length: expected at most 16, the limit of .*tiny-bert, got 32"):
         nlpbook.ClassificationTask(make_model(max_position_embeddings=16), make_args())
