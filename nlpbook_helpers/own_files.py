@@ -44,7 +44,10 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     Raises:
         CorpusError: A file is not there, its columns or encoding are unclear, or a row is malformed.
     """
-    paths = [find_file(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    named = [files] if isinstance(files, str | Path) else files
+    if far := [file for file in named if "://" in str(file)]:
+        raise CorpusError(f"files: expected some on this machine, got {far[0]}: download it, and name the copy")
+    paths = [*map(find_file, named)]
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
     _check_given(given)

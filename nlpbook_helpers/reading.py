@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from nlpbook_helpers.arguments import make_object
@@ -45,8 +46,9 @@ def find_path(address: str | Path) -> Path:
 
         path: Any = UPath(address)
         return Path(path.path) if "file" in path.fs.protocol else path  # `fs` needs the package that reaches it
-    except (ImportError, ValueError) as error:  # its package is missing, or nobody knows such addresses
-        raise CorpusError(f"{address}: {error}; install what is missing, or correct the address") from error
+    except (ImportError, ValueError, OSError) as error:  # its package is missing, or nobody knows such addresses
+        problem = shorten(str(error), 200, placeholder=" …")
+        raise CorpusError(f"{address}: {problem}; install what is missing, or correct the address") from error
 
 
 def find_file(address: str | Path) -> Path:
