@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ SAMPLE_BYTES = 2**16  # of a file's beginning, to see what it is
 WORKBOOK = "a workbook, expected text: save it as 'CSV UTF-8' in Excel (an archive: unpack it)"
 PACKED, NO_TABLE = "an archive, expected text: unpack it", "no table, expected text: save it as 'CSV UTF-8'"
 BINARY = (b"\x80\4", b"\x80\5", b"\x93numpy", b"\x89hdf", b"$fl2", b"fea1", b"arrow1", b"obj\1", b"orc")
+USUAL = re.compile("[ㄱ-ㅣ가-힣]")
 NO_TEXT = {  # how files begin that are none, in lower case, and the way out
     b"pk\3\4": WORKBOOK,
     b"\xd0\xcf\x11\xe0": WORKBOOK,
@@ -59,8 +61,19 @@ def guess_encoding(sample: bytes) -> str | None:
         likely = "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
     else:  # or Korean in 7 bits, as in old mails
         likely = "iso2022_kr" if b"\x1b$" in sample else "utf-8" if is_utf8 else "cp949"
+        # bytes of one of these are often some of another too, but rare syllables and signs there
+        rivals = ("utf-8", "utf-7") if sample.isascii() and b"+" in sample else ("cp949", "johab")
+        likely = (
+            max(rivals, key=lambda name: _count_usual(_decode_sample(sample, name))) if likely in rivals else likely
+        )
     # a character of value 0 stands in what is no text, such as an archive
     return None if likely != "utf-8" and {"\ufffd", "\0"} & {*_decode_sample(sample, likely)} else likely
+
+
+def _count_usual(text: str) -> float:
+    """Return the share of letters and the 2,350 usual syllables of Korean (KS X 1001) in what is no ASCII."""
+    others = "".join(char for char in text if not char.isascii())
+    return len(USUAL.findall(others.encode("euc_kr", "ignore").decode("euc_kr"))) / max(5, len(others))
 
 
 def _decode_sample(sample: bytes, encoding: str) -> str:
