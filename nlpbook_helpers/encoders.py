@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]
     OfflineModeIsEnabled,
 )
+from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -49,6 +50,16 @@ def check_model_name(name: str | Path) -> None:
             f"never downloaded and which the Hub does not give ({shorten(str(error), 200, placeholder=' …')}): "
             "correct the name, connect, or take get_embedded_path('nlpbook-mini')"
         ) from error
+
+
+def check_weights(folder: str | Path) -> None:
+    """Refuse complex weights in a folder: transformers would drop half of each without a word that is seen."""
+    for path in Path(folder).glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            if odd := [name for name in file.keys() if file.get_slice(name).get_dtype().startswith("C")]:  # noqa: SIM118
+                raise CheckpointError(
+                    f"{path}: expected real numbers, got complex ones in {odd[0]}: save it in float32"
+                )
 
 
 def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:

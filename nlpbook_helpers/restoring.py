@@ -33,7 +33,7 @@ from nlpbook_helpers.checkpoints import (
 from nlpbook_helpers.choosing import find_best_checkpoint, is_same_encoder
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
 from nlpbook_helpers.embedded import expand_home, find_embedded
-from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
+from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, check_weights, open_tokenizer, read_config
 from nlpbook_helpers.features import check_direction, count_positions
 from nlpbook_helpers.tokenizing import check_tokenizer
 from nlpbook_helpers.values import is_blank
@@ -105,6 +105,8 @@ def restore(
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
+    if not str(checkpoint).strip():  # which would be the working folder
+        raise CheckpointError(f"checkpoint: expected a file, a folder or a shipped name, as doccls, got {checkpoint!r}")
     path = Path(expand_home(find_embedded(str(checkpoint))))
     try:
         if (path / "config.json").is_file() and not list(path.glob("*.ckpt")):
@@ -176,6 +178,7 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
     if others := [head for head in config.architectures or () if not head.endswith("ForSequenceClassification")]:
         raise CheckpointError(f"{folder}: expected a …ForSequenceClassification, got {others}: fine-tune one from it")
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
+    check_weights(folder)
     _check_config(folder, config, most_numbers=size)  # a byte for each, at least
     model, loaded = AutoModelForSequenceClassification.from_pretrained(
         folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
@@ -249,9 +252,11 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
         raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")
     # three labels alone do not make a pair: a topic classifier has them too
     is_nli = {name.lower() for name in own} == {*KlueNLICorpus().labels}
-    texts = len(columns) or (2 if is_nli or metadata.get("task") == "pair-classification" else 1)
-    if texts not in INPUT_NAMES:
-        raise CheckpointError(f"{path}: expected one text_column or two, got {reprlib.repr(columns)}")
+    task, kinds = metadata.get("task"), {"document-classification": 1, "pair-classification": 2}
+    texts = len(columns) or kinds.get(task, 2 if is_nli else 1)
+    if texts not in INPUT_NAMES or kinds.get(task, texts) != texts:
+        found = f"got {reprlib.repr(columns)} and the task {task}: correct what is wrong"
+        raise CheckpointError(f"{path}: expected one text_column for documents or two for pairs, {found}")
     return labels, INPUT_NAMES[texts]
 
 

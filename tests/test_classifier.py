@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 import torch
 from reviews import REVIEWS
+from safetensors.torch import save_file
 from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -310,7 +311,8 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"labels": ["0"], "label_names": ["하나", "둘"]}, r"found .* of labels \['0'\]"),
         ({"label_names": ["하나", " "]}, "expected 2 label names to read, one per output, found"),
         ({"label_names": ["\u200b", "둘"]}, "expected 2 label names to read, one per output, found"),
-        ({"text_columns": ["a", "b", "c"]}, "expected one text_column or two"),
+        ({"text_columns": ["a", "b", "c"]}, "expected one text_column for documents or two"),
+        ({"task": "pair-classification"}, r"got .*document.* and the task pair-classification: correct what is wrong"),
         ({"config": "{}"}, "does not make a classifier"),
         ({"config": "no json"}, "does not make a classifier"),
         ({"config": '["bert"]'}, "does not make a classifier"),
@@ -323,7 +325,7 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"config": '{"model_type": "funnel", "block_sizes": [1000000, 1000000]}'}, "got over 3,000 parts"),
         ({"config": '{"model_type": "bert", "x": {"y": [{"num_layers": 1000000000}]}}'}, "num_layers of at most 1,000"),
         ({"config": '{"model_type": "convbert"}'}, "expected the .* numbers of ConvBertForSequenceCl"),
-        ({"text_columns": ["a"] * 10**5}, "expected one text_column or two"),
+        ({"text_columns": ["a"] * 10**5}, "expected one text_column for documents or two"),
         ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
         ({"tokenizer_files": {}}, "does not make a classifier"),
         ({"max_seq_length": -3}, "max_seq_length: expected at least 5 tokens, got -3"),
@@ -510,6 +512,16 @@ def test_weights_are_known_whatever_a_task_called_its_model(prefix, make_model, 
     torch.save({"state_dict": {prefix + name: one for name, one in model.state_dict().items()}}, tmp_path / "a.ckpt")
     weights = Classifier.from_checkpoint(tmp_path / "a.ckpt", encoder_dir).model.state_dict()
     assert weights.keys() == model.state_dict().keys()
+
+
+def test_complex_weights_are_refused(make_model, tokenizer, tmp_path):
+    model = make_model()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    weights = model.state_dict() | {"classifier.weight": model.classifier.weight.data.to(torch.complex64)}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"expected real .* complex ones in classifier\.weight"):
+        Classifier.from_checkpoint(tmp_path)
 
 
 def test_added_tokens_without_embeddings_are_said_to_be_so(make_model, tokenizer):

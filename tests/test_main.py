@@ -74,6 +74,7 @@ def test_what_is_mistyped_gets_a_hint_and_status_2(arguments, sentence, capsys):
     ("arguments", "sentence"),
     [
         (["serve", "--checkpoint", "."], r"no checkpoint \(\*\.ckpt\) found in \.: run the training notebook first"),
+        (["serve", "--checkpoint", ""], r"checkpoint: expected a file, a folder or a shipped name, as doccls, got ''"),
         (["serve", "--checkpoint", "docls"], r"docls.*not there"),
         (["serve", "--checkpoint", "docls", "--port", "70000"], r"expected a port from 0 to 65535, got 70000"),
         (["serve", "--checkpoint", "docls", "--key", "short"], r"expected a key of 8 or more letters"),
