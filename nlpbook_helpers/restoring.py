@@ -178,8 +178,8 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
     if others := [head for head in config.architectures or () if not head.endswith("ForSequenceClassification")]:
         raise CheckpointError(f"{folder}: expected a …ForSequenceClassification, got {others}: fine-tune one from it")
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
-    check_weights(folder)
     _check_config(folder, config, most_numbers=size)  # a byte for each, at least
+    check_weights(folder)
     model, loaded = AutoModelForSequenceClassification.from_pretrained(
         folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
@@ -252,7 +252,7 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
         raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")
     # three labels alone do not make a pair: a topic classifier has them too
     is_nli = {name.lower() for name in own} == {*KlueNLICorpus().labels}
-    task, kinds = metadata.get("task"), {"document-classification": 1, "pair-classification": 2}
+    task, kinds = metadata.get("task", ""), {"document-classification": 1, "pair-classification": 2}
     texts = len(columns) or kinds.get(task, 2 if is_nli else 1)
     if texts not in INPUT_NAMES or kinds.get(task, texts) != texts:
         found = f"got {reprlib.repr(columns)} and the task {task}: correct what is wrong"
