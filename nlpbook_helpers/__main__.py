@@ -93,7 +93,7 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
 
 
-def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
+def train(*files: str, serve: bool = False, settings: Any = None) -> None:
     """Fine-tune a classifier, alone or under torchrun or SLURM; interrupted, the same command goes on.
 
     Args:
@@ -107,10 +107,15 @@ def train(*files: Path, serve: bool = False, settings: Any = None) -> None:
     speaks = read_rank() == 0  # of several processes the first one
     with nullcontext() if speaks else open(os.devnull, "w") as silence, redirect_stdout(silence or sys.stdout):
         _announce("training: loading PyTorch")
-        given, data = {}, [file for file in files if file.suffix != ".json"]
+        if odd := [file for file in files if re.fullmatch(r"true|false|yes|no|on|off|\d+", file.lower())]:
+            remedy = "an option is switched off by --no-…, as --no-resume"
+            raise ValueError(f"train: expected labelled files, got {odd[0]!r}, which is no option's value: {remedy}")
+        given, data = {}, [file for file in files if Path(file).suffix != ".json"]
         for file in files:
             given |= {} if file in data else read_arguments(file)
         given |= settings or {}
+        if given.get("class_weights") == ["balanced"]:
+            given["class_weights"] = "balanced"
         best = nlpbook.train(nlpbook.prepare_training(data, **given) if data else ClassificationTrainArguments(**given))
         if serve and best:
             COMMANDS["serve"](checkpoint=[str(best)])
@@ -238,6 +243,8 @@ def _dispatch(arguments: list[str]) -> int:
     for command in COMMANDS.values():
         numbers = [name for name, kind in command.__annotations__.items() if kind in (int, int | None)]
         command.__annotations__ |= {name: Annotated[command.__annotations__[name], whole] for name in numbers}
+    for name in [name for name, value in os.environ.items() if name.startswith(VARIABLES) and not value]:
+        del os.environ[name]  # as a file of settings leaves open what is not set
     if arguments and arguments[0] in COMMANDS:
         _check_variables(arguments[0])
     several = Parameter(consume_multiple=True, negative_iterable=())  # --checkpoint ONE TWO
@@ -260,6 +267,8 @@ def _make_settings() -> Any:
 
     options, kinds = {}, get_type_hints(ClassificationTrainArguments)
     meanings = get_meanings(ClassificationTrainArguments)
+    # of a list or a word, the library alone would take one number and leave the rest to the files
+    kinds["class_weights"] = list[float | Literal["balanced"]]
     for field in fields(ClassificationTrainArguments):
         read = _read_whole if kinds[field.name] in (int, int | None) else None
         about = f"{meanings.get(field.name, '')} (default {field.default})"

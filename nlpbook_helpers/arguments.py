@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -16,10 +15,11 @@ from nlpbook_helpers.checkpoints import (
     MONITORS,
     CheckpointError,
     check_checkpoint,
-    find_best_checkpoint,
     load_checkpoint,
+    name_foreign,
 )
-from nlpbook_helpers.embedded import find_embedded, get_default_corpus_dir
+from nlpbook_helpers.choosing import find_best_checkpoint
+from nlpbook_helpers.embedded import expand_home, find_embedded, get_default_corpus_dir
 
 TASK_NAMES = ("document-classification", "pair-classification")
 SCHEDULERS = ("exponential", "linear", "cosine")
@@ -138,7 +138,7 @@ class ClassificationTrainArguments:
             self.downstream_corpus_root_dir = get_default_corpus_dir(str(self.downstream_corpus_name))
         _check_values(self)
         for name in ("pretrained_model_name", "downstream_corpus_name", *PLACES):
-            setattr(self, name, os.path.expanduser(getattr(self, name)))
+            setattr(self, name, expand_home(getattr(self, name)))
         if Path(self.downstream_model_dir).is_file():
             raise ValueError(f"downstream_model_dir: expected a folder, got a file: {self.downstream_model_dir}")
         self.pretrained_model_name = find_embedded(self.pretrained_model_name)
@@ -226,9 +226,9 @@ def _check_values(args: Any) -> None:
         elif one.type == list[str] | None:
             allowed, is_right = "a list of names", isinstance(value, list | tuple) and {*map(type, value)} <= {str}
         elif one.name == "class_weights":
-            allowed = "'balanced', or a list of a number above 0 for each label"
+            allowed = "'balanced', or a list of a number from 1e-9 to 1e9 for each label"
             numbers = value if isinstance(value, list) else []
-            are_right = all(isinstance(weight, int | float) and 0 < weight < math.inf for weight in numbers)
+            are_right = all(isinstance(weight, int | float) and 1e-9 <= weight <= 1e9 for weight in numbers)
             is_right = value == "balanced" or bool(numbers) and are_right
         else:
             allowed = "a name or path"
@@ -243,11 +243,12 @@ def check_encoder(name: str | Path) -> None:
     Raises:
         CheckpointError: A file, a folder without an encoder, or a path where nothing is.
     """
-    path, problem = Path(name).expanduser(), None
+    path, problem = Path(expand_home(name)), None
     if path.is_dir() and {file.name for file in path.iterdir()} <= {"config.json", "README.md"}:
         problem = "which has neither weights nor a tokenizer: copy it whole"
     if path.exists() and not (path / "config.json").is_file():
-        problem = "which has no config.json: of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
+        export = "of a checkpoint, nlpbook.export makes a folder that is an encoder's too"
+        problem = f"which has no config.json: {name_foreign(path) or export}"
     elif not path.exists() and (path.suffix == ".ckpt" or not HUB_NAME.fullmatch(str(name))):
         problem = "where there is nothing: correct the path"
     if problem:

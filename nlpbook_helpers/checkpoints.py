@@ -7,7 +7,6 @@ nothing in it is believed before it was looked at, and what it says about sizes 
 
 import math
 import os
-import re
 import reprlib
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -22,10 +21,15 @@ METADATA_KEY = "nlpbook"
 METRICS = ("val_loss", "val_acc", "val_macro_f1", "train_loss", "train_acc")
 MONITORS = tuple(f"{mode} {metric}" for metric in METRICS for mode in ("min", "max"))
 MOST_EXAMPLES, MOST_CHARACTERS = 4, 200  # that a page offers to try, whoever wrote the checkpoint
-NO_NUMBERS = "weights or losses are not numbers (nan): train again with a lower learning_rate"
+NO_NUMBERS = "weights or losses are not numbers (nan): train again with a lower learning_rate, or copy it once more"
 SCALE_SUFFIX = ".scale"
 INT8_MOST = 127
-_VAL_LOSS_IN_NAME = re.compile(r"val_loss=(\d+(?:\.\d+)?|nan|inf)(?:-v\d+)?\.ckpt$")
+FOREIGN = {  # what lies in folders that other programs write, and the way out
+    "adapter_config.json": "an adapter: merge it with its model (PEFT's merge_and_unload), and save that",
+    "modules.json": "a model of sentence-transformers: give the folder of its encoder alone, as 0_Transformer in it",
+    "*.p[tk]*": "a pickle of weights alone: write them with model.save_pretrained, and the tokenizer beside them",
+    "*.bin": "a pickle of weights alone: write them with model.save_pretrained, and the tokenizer beside them",
+}
 
 
 class CheckpointError(ValueError):
@@ -37,6 +41,11 @@ class _Dropped:
 
     def __new__(cls, *ignored: Any) -> OrderedDict:  # type: ignore[misc]
         return OrderedDict()
+
+
+def name_foreign(folder: Path) -> str:
+    """Say what a folder holds in which this package finds nothing to load; empty if nobody knows."""
+    return next((f"it holds {what}" for pattern, what in FOREIGN.items() if any(folder.glob(pattern))), "")
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -192,69 +201,6 @@ def save_checkpoint(checkpoint: dict[str, Any], path: str | Path) -> None:
         ) from error
 
 
-def find_best_checkpoint(folder: str | Path, pretrained_model_name: str | None = None) -> Path:
-    """Choose the checkpoint that its training's `monitor` calls best; the lowest validation loss if they differ in it.
-
-    The figures are read from inside the file; only a checkpoint written by somebody else is judged by its name. One
-    whose figures or weights are not numbers is never chosen.
-
-    Args:
-        folder: Where training wrote `*.ckpt` files.
-        pretrained_model_name: If given, checkpoints that record another encoder are passed over.
-
-    Returns:
-        The path of the best checkpoint.
-
-    Raises:
-        CheckpointError: No folder, no checkpoint in it, one that cannot be read, none of this encoder, or checkpoints
-            of trainings that cannot be compared.
-    """
-    folder = Path(folder)
-    checkpoints = {path: load_checkpoint(path) for path in sorted(folder.glob("*.ckpt"))}  # mapped, not read
-    if not checkpoints:
-        where = folder if folder.is_dir() else f"{folder}, which is not there"
-        remedy = "run the training notebook first, give the folder it printed, or name a shipped one, as doccls"
-        raise CheckpointError(f"no checkpoint (*.ckpt) found in {where}: {remedy}")
-    records = {path: checkpoint.get(METADATA_KEY) or _read_name(path) for path, checkpoint in checkpoints.items()}
-    own = _select_comparable(folder, records, pretrained_model_name)
-    for path in _sort_best_first(
-        {path: records[path] for path in own if is_sound(_read_name(path) | records[path], {})}
-    ):
-        if is_sound({}, checkpoints[path]["state_dict"]):
-            return path
-    raise CheckpointError(f"{folder}, {[path.name for path in own]}: {NO_NUMBERS}")
-
-
-def _select_comparable(folder: Path, records: Mapping[Path, dict[str, Any]], encoder: str | None) -> list[Path]:
-    """Return the checkpoints of an encoder; refuse them if they learned different things."""
-    names = {path: record.get("pretrained_model_name") for path, record in records.items()}
-    own = [path for path, name in names.items() if is_same_encoder(name, encoder)]
-    if not own:
-        found = f"found only {sorted(set(map(str, names.values())))}"
-        raise CheckpointError(f"expected a checkpoint of {encoder} in {folder}, {found}: train this one")
-    learned = {path.name: [records[path].get(kind) for kind in ("corpus", "labels", "data")]
-               for path in own if "labels" in records[path]}  # fmt: skip
-    if len(set(map(str, learned.values()))) > 1:
-        raise CheckpointError(
-            f"{folder} holds checkpoints of different trainings, whose losses cannot be compared: {learned}; "
-            "give the file you want, or train into a folder of its own"
-        )
-    return own
-
-
-def _sort_best_first(records: Mapping[Path, dict[str, Any]]) -> list[Path]:
-    """Sort checkpoints by what their training monitored; one without that figure comes last."""
-    monitors = {str(record.get("arguments", {}).get("monitor")) for record in records.values()}
-    chosen = min(monitors) if len(monitors) == 1 and monitors <= {*MONITORS} else "min val_loss"
-    mode, metric = chosen.split()
-    sign = -1.0 if mode == "max" else 1.0
-
-    def rank(path: Path) -> tuple[float, float]:
-        return sign * records[path].get(metric, sign * math.inf), records[path].get("val_loss", math.inf)
-
-    return sorted(records, key=rank)
-
-
 def is_sound(metadata: Mapping[str, Any], state_dict: Mapping[str, "torch.Tensor"]) -> bool:
     """Whether all figures and weights are numbers: a training that diverged leaves nan, and a classifier answers it."""
     # one sum instead of a mask of all weights: a nan or an infinity stays in it
@@ -280,17 +226,3 @@ def check_checkpoint(path: str | Path, task: str | None = None) -> None:
     recorded = metadata.get("task", task)
     if task and recorded != task:
         raise CheckpointError(f"{path} was trained for {recorded}, expected {task}: choose a checkpoint of that task")
-
-
-def is_same_encoder(one: str | None, other: str | None) -> bool:
-    """Compare encoder names, if both are known; local folders by their last part, since they move between machines."""
-    return not one or not other or one == other or Path(one).name == Path(other).name
-
-
-def _read_name(path: Path) -> dict[str, float]:
-    """Return the validation loss in the name of another program's file, the book's for example.
-
-    It is not believed if it says 0.00: that is what Lightning writes where nothing was validated.
-    """
-    match = _VAL_LOSS_IN_NAME.search(path.name)
-    return {"val_loss": float(match[1])} if match and float(match[1]) != 0 else {}

@@ -37,12 +37,24 @@ def find_embedded(name: str) -> str:
     return name
 
 
+def expand_home(path: str | os.PathLike) -> str:
+    """Return a path in which `~` is the user's home.
+
+    Raises:
+        ValueError: There is none, as in a container.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded == "~" or expanded.startswith("~") and len(Path(expanded).parts) > 1:
+        raise ValueError(f"expected a path whose home folder is known, got {expanded!r}: give the whole path")
+    return expanded
+
+
 def get_default_corpus_dir(corpus_name: str) -> str:
     """Return where corpora are kept: samples in the package, else `NLPBOOK_CORPUS_DIR`, Colab's or home's folder."""
     if (SAMPLES_DIR / corpus_name).is_dir():
         return str(SAMPLES_DIR)
     usual = "/content/Korpora" if "COLAB_RELEASE_TAG" in os.environ else "~/Korpora"
-    folder = os.path.expanduser(os.environ.get("NLPBOOK_CORPUS_DIR", usual))
+    folder = os.path.expanduser(os.environ.get("NLPBOOK_CORPUS_DIR") or usual)
     if folder.startswith("~"):  # as in a container
         raise ValueError(
             "downstream_corpus_root_dir: this user has no home folder: give one, or set NLPBOOK_CORPUS_DIR"

@@ -15,11 +15,13 @@ from huggingface_hub.errors import (
     HTTPError,  # pyright: ignore[reportPrivateImportUsage]
     OfflineModeIsEnabled,
 )
+from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.arguments import check_encoder, make_object
 from nlpbook_helpers.checkpoints import CheckpointError
+from nlpbook_helpers.embedded import expand_home
 
 # No encoder is near these numbers; a configuration that is would keep us busy for hours before its weights are missed.
 MOST_LAYERS, MOST_LABELS, MOST = 1_000, 2**15, 2**27
@@ -36,7 +38,7 @@ def check_model_name(name: str | Path) -> None:
             cannot be reached.
     """
     check_encoder(name)
-    if Path(name).expanduser().exists() or try_to_load_from_cache(str(name), "config.json"):
+    if Path(expand_home(name)).exists() or try_to_load_from_cache(str(name), "config.json"):
         return
     try:
         get_hf_file_metadata(hf_hub_url(str(name), "config.json"), timeout=PATIENCE)
@@ -48,6 +50,16 @@ def check_model_name(name: str | Path) -> None:
             f"never downloaded and which the Hub does not give ({shorten(str(error), 200, placeholder=' …')}): "
             "correct the name, connect, or take get_embedded_path('nlpbook-mini')"
         ) from error
+
+
+def check_weights(folder: str | Path) -> None:
+    """Refuse complex weights in a folder: transformers would drop half of each without a word that is seen."""
+    for path in Path(folder).glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            if odd := [name for name in file.keys() if file.get_slice(name).get_dtype().startswith("C")]:  # noqa: SIM118
+                raise CheckpointError(
+                    f"{path}: expected real numbers, got complex ones in {odd[0]}: save it in float32"
+                )
 
 
 def load_tokenizer(pretrained_model_name: str | Path, trust_remote_code: bool = False) -> Any:
@@ -75,7 +87,13 @@ def open_tokenizer(place: str | Path, trust_remote_code: bool = False) -> Any:
             f"trust_remote_code: the tokenizer of {Path(place).name} comes as Python code, which would run here: read "
             "that code, and pass trust_remote_code=True if you trust it"
         )
-    return AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=trust_remote_code)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes an empty one where there is none
+        expected = "expected the files of a tokenizer beside the model's, found none"
+        raise CheckpointError(
+            f"{place}: {expected}: save it there too, with the save_pretrained of the model's tokenizer"
+        )
+    return tokenizer
 
 
 def read_config(path: Path, settings: str) -> Any:

@@ -14,6 +14,7 @@ import torch
 
 from nlpbook_helpers.arguments import PLACES
 from nlpbook_helpers.corpora import get_short_names
+from nlpbook_helpers.embedded import expand_home
 from nlpbook_helpers.features import ClassificationDataset, predict_probabilities
 
 if TYPE_CHECKING:  # both take a second to import, which a deployed classifier need not spend
@@ -179,7 +180,7 @@ def compare_runs(folder: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    folder = Path(folder).expanduser().resolve()
+    folder = Path(expand_home(folder)).resolve()
     paths = sorted(folder.rglob(f"{LOGS_NAME}/version_*/hparams.yaml"))
     runs = {path.parent.relative_to(folder).as_posix(): found for path in paths if (found := _read_run(path))}
     if not runs:

@@ -76,7 +76,9 @@ class ClassificationDataset(Dataset):
         self.validation_size = 0 if has_val_file else args.validation_size
         self.file_mode = "train" if mode == "val" and self.validation_size else mode
         if mode == "val" and not self.validation_size and not has_val_file:
-            remedy = "set validation_size (0.1 holds out a tenth), or use mode='test' as the book does"
+            remedy = (
+                "set validation_size (0.1 holds out a tenth), add a file of them, or use mode='test' as the book does"
+            )
             raise ValueError(f"mode='val' needs held-out rows, got validation_size=0: {remedy}")
         self.features = self._load_or_build()
         self.rows = self._choose_rows()
@@ -226,6 +228,16 @@ def count_positions(model: Any) -> float:
     embeddings = getattr(getattr(model, "base_model", None), "embeddings", None)
     padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
     return positions if padding is None else positions - padding - 1
+
+
+def check_direction(place: str | Path, model: Any) -> None:
+    """Refuse an encoder that reads as a decoder does: its first token, which answers, would see no other."""
+    if getattr(model.config, "is_decoder", False) or any(
+        getattr(part, "is_causal", 0) is True for part in model.modules()
+    ):
+        got = f"got {type(model).__name__} as a decoder"
+        remedy = "set is_decoder to false in its config.json, or take an encoder such as BERT"
+        raise CheckpointError(f"{place}: expected an encoder, {got}: {remedy}")
 
 
 @torch.inference_mode()

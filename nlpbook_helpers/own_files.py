@@ -11,8 +11,10 @@ from typing import Any
 from nlpbook_helpers.arguments import ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.corpora import ClassificationExample, CsvCorpus
+from nlpbook_helpers.decoding import SAMPLE_BYTES, guess_encoding
+from nlpbook_helpers.embedded import expand_home
 from nlpbook_helpers.encoders import check_model_name
-from nlpbook_helpers.reading import SAMPLE_BYTES, find_file, guess_encoding, read_rows
+from nlpbook_helpers.reading import find_file, read_rows
 from nlpbook_helpers.resuming import BUSY, STATE_NAME
 from nlpbook_helpers.runtime import create, get_profile, lock
 from nlpbook_helpers.values import FIRST, USUAL_COLUMNS, CorpusError
@@ -44,13 +46,16 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
         CorpusError: A file is not there, its columns or encoding are unclear, or a row is malformed.
         BlockingIOError: Another training, of other rows, is writing into `downstream_model_dir`.
     """
-    paths = [find_file(file) for file in ([files] if isinstance(files, str | Path) else files)]
+    named = [files] if isinstance(files, str | Path) else files
+    if far := [file for file in named if "://" in str(file)]:
+        raise CorpusError(f"files: expected some on this machine, got {far[0]}: download it, and name the copy")
+    paths = [*map(find_file, named)]
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
     _check_given(given)
     if (name := paths[0].name).split(".")[0] == "train":  # as many are called, such as a page's corrections
         name = paths[0].resolve().parent.name or name
-    model_dir = Path(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])).expanduser()
+    model_dir = Path(expand_home(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])))
     if model_dir.is_file():
         raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
     header, rows = _gather(paths, given)
@@ -73,7 +78,8 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
 
 def _check_given(given: dict[str, Any]) -> None:
     """Refuse what is of the wrong type before it is used, and name what the files decide."""
-    needed: dict[str, Any] = {"pretrained_model_name": EMBEDDED, "downstream_corpus_name": "x"}
+    # with a folder of corpora, which is not used: without a home there is no usual one
+    needed: dict[str, Any] = {"pretrained_model_name": EMBEDDED, "downstream_corpus_root_dir": "."}
     ClassificationTrainArguments(**needed | given)
     for name in given.keys() & {"downstream_corpus_name", "downstream_corpus_root_dir", "downstream_task_name"}:
         print(f"{name}: follows from the file, {given[name]!r} is not used")
@@ -144,8 +150,7 @@ def _find_columns(path: Path, found: list[str], given: dict[str, Any]) -> tuple[
     labels = [name for name in (given.get("label_column"), *usual_labels) if name in found]
     if not labels:
         expected = "expected a first line that names the columns, and one of labels among them"
-        remedy = f"name it with --label (label_column){'' if len(list(filter(None, found))) > 1 else FIRST}"
-        raise CorpusError(f"{path}: {expected}, found {found}: {remedy}")
+        raise CorpusError(f"{path}: {expected}, found {found}: name it with --label (label_column){FIRST}")
     left = [name for name in found if name != labels[0]]
     usual = [[written.get(name, name) for name in names] for names in (*USUAL_COLUMNS[2], *USUAL_COLUMNS[1])]
     named = given.get("text_columns")  # whoever names the label's is told so

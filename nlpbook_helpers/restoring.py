@@ -6,6 +6,7 @@ weights that are really there.
 """
 
 import logging
+import os
 import re
 import reprlib
 import tempfile
@@ -27,14 +28,13 @@ from nlpbook_helpers.checkpoints import (
     CheckpointError,
     check_metadata,
     check_sound,
-    find_best_checkpoint,
-    is_same_encoder,
     load_checkpoint,
 )
+from nlpbook_helpers.choosing import find_best_checkpoint, is_same_encoder
 from nlpbook_helpers.corpora import KlueNLICorpus, NsmcCorpus
-from nlpbook_helpers.embedded import find_embedded
-from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, open_tokenizer, read_config
-from nlpbook_helpers.features import count_positions
+from nlpbook_helpers.embedded import expand_home, find_embedded
+from nlpbook_helpers.encoders import MOST_LABELS, check_model_name, check_weights, open_tokenizer, read_config
+from nlpbook_helpers.features import check_direction, count_positions
 from nlpbook_helpers.tokenizing import check_tokenizer
 from nlpbook_helpers.values import is_blank
 
@@ -105,7 +105,9 @@ def restore(
         CheckpointError: Nothing there, unreadable, unsafe, of another encoder, or weights that do not fit.
         ValueError: Tokenizer and model do not belong together, or `max_seq_length` is too small.
     """
-    path = Path(find_embedded(str(checkpoint))).expanduser()
+    if not str(checkpoint).strip():  # which would be the working folder
+        raise CheckpointError(f"checkpoint: expected a file, a folder or a shipped name, as doccls, got {checkpoint!r}")
+    path = Path(expand_home(find_embedded(str(checkpoint))))
     try:
         if (path / "config.json").is_file() and not list(path.glob("*.ckpt")):
             model, tokenizer, metadata = _restore_hugging_face(path, trust_remote_code)
@@ -116,7 +118,8 @@ def restore(
         raise
     except Exception as error:  # what tokenizers raises over a damaged file has no other class
         problem = shorten(str(error) or type(error).__name__, 300, placeholder=" …")
-        remedy = "pass the pretrained_model_name that it was trained from, or copy, export or train it once more"
+        own = f"the encoder that it was trained from, if that is not {name}" if name else "the one it was trained from"
+        remedy = f"pass as pretrained_model_name {own}, or copy, export or train it once more"
         raise CheckpointError(f"{path} does not make a classifier ({problem}): {remedy}") from error
     check_sound(path, metadata, model.state_dict())
     check_tokenizer(model, tokenizer)
@@ -162,10 +165,10 @@ def _restore_lightning(path: Path, name: str | None, trust_remote_code: bool) ->
         else:
             config = read_config(path, settings)
         tokenizer = open_tokenizer(place, is_trusted)
-    weights = {
-        key.removeprefix("model.").removeprefix("module."): tensor for key, tensor in content["state_dict"].items()
-    }
-    return _build_model(path, config, weights), tokenizer, metadata
+    # whatever a task called its model, as `net`; torch.compile adds a name of its own
+    weights = {name.replace("_orig_mod.", ""): tensor for name, tensor in content["state_dict"].items()}
+    begin = os.path.commonprefix([*weights]).rfind(".") + 1
+    return _build_model(path, config, {name[begin:]: one for name, one in weights.items()}), tokenizer, metadata
 
 
 def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, Any, dict[str, Any]]:
@@ -176,6 +179,7 @@ def _restore_hugging_face(folder: Path, trust_remote_code: bool) -> tuple[Any, A
         raise CheckpointError(f"{folder}: expected a …ForSequenceClassification, got {others}: fine-tune one from it")
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in (".safetensors", ".bin"))
     _check_config(folder, config, most_numbers=size)  # a byte for each, at least
+    check_weights(folder)
     model, loaded = AutoModelForSequenceClassification.from_pretrained(
         folder, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
@@ -214,6 +218,7 @@ def _check_config(path: Path, config: Any, most_numbers: int) -> None:
             f"expected an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT in {path}, got {name}: "
             "decoders (GPT-2, Llama) and encoder-decoders (T5, BART) are not served"
         )
+    check_direction(path, empty)
     if (wanted := empty.num_parameters()) > most_numbers:
         expected = f"expected the {wanted:,} numbers of {name}, got {most_numbers:,} at most"
         raise CheckpointError(f"{path}: {expected}: copy it once more, or fine-tune it if it is a bare encoder")
@@ -247,9 +252,11 @@ def _get_names(path: Path, metadata: Mapping[str, Any], config: Any) -> tuple[li
         raise CheckpointError(f"{path}: expected {config.num_labels} label names to read, one per output, {found}")
     # three labels alone do not make a pair: a topic classifier has them too
     is_nli = {name.lower() for name in own} == {*KlueNLICorpus().labels}
-    texts = len(columns) or (2 if is_nli or metadata.get("task") == "pair-classification" else 1)
-    if texts not in INPUT_NAMES:
-        raise CheckpointError(f"{path}: expected one text_column or two, got {reprlib.repr(columns)}")
+    task, kinds = metadata.get("task", ""), {"document-classification": 1, "pair-classification": 2}
+    texts = len(columns) or kinds.get(task, 2 if is_nli else 1)
+    if texts not in INPUT_NAMES or kinds.get(task, texts) != texts:
+        found = f"got {reprlib.repr(columns)} and the task {task}: correct what is wrong"
+        raise CheckpointError(f"{path}: expected one text_column for documents or two for pairs, {found}")
     return labels, INPUT_NAMES[texts]
 
 

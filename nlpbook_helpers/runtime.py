@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments
+from nlpbook_helpers.embedded import expand_home
 
 logger = logging.getLogger("nlpbook_helpers")
-
 PACKAGES = ("nlpbook_helpers", "torch", "transformers", "pytorch-lightning", "torch_xla")
 TORCHRUN = ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 LIGHTNING_NOISE = (  # how its warnings begin
@@ -153,8 +153,8 @@ def _read_launcher() -> tuple[int, int] | None:
         return _divide("SLURM_NTASKS", "SLURM_NNODES"), _read_number("SLURM_NNODES", 1)
     # of another launcher, as mpirun, or set by hand: each process would train alone, and all but the first in silence
     if "RANK" in os.environ and _read_number("WORLD_SIZE", 1) > 1:
-        found = [name for name in TORCHRUN if name in os.environ]
-        expected = f"environment: expected all that torchrun sets, or none, got only {', '.join(found)}"
+        found = ", ".join(sorted({*TORCHRUN} & os.environ.keys()))
+        expected = f"environment: expected all that torchrun sets, or none, got only {found}"
         raise ValueError(f"{expected}: start all processes with torchrun or srun, or unset them")
     return None
 
@@ -192,8 +192,8 @@ def read_rank() -> int:
 
 def get_cache_dir() -> Path:
     """Return the folder of what can be made again: `NLPBOOK_CACHE_DIR`, or the user's cache folder if there is one."""
-    if "NLPBOOK_CACHE_DIR" in os.environ:  # before home is asked, which a container's user may not have
-        return Path(os.environ["NLPBOOK_CACHE_DIR"])
+    if folder := os.environ.get("NLPBOOK_CACHE_DIR"):  # before home is asked, which a container's user may not have
+        return Path(expand_home(folder))
     from pooch import os_cache
 
     with suppress(RuntimeError):  # the user has no home

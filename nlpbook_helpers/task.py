@@ -20,7 +20,7 @@ from nlpbook_helpers import tpu
 from nlpbook_helpers.arguments import ClassificationTrainArguments, describe_arguments
 from nlpbook_helpers.checkpoints import METADATA_KEY, METRICS, is_sound
 from nlpbook_helpers.examples import choose_examples, find_candidates
-from nlpbook_helpers.features import ClassificationDataset, count_positions, select_model_inputs
+from nlpbook_helpers.features import ClassificationDataset, check_direction, count_positions, select_model_inputs
 from nlpbook_helpers.gpu import CudaGraphs
 from nlpbook_helpers.runtime import find_versions
 from nlpbook_helpers.tokenizing import check_tokenizer
@@ -53,9 +53,13 @@ class ClassificationTask(LightningModule):
         if not (has_bias and hides_padding) or model.config.model_type == "deberta":
             expected = "an encoder that takes an attention_mask and answers at its first token, such as BERT or RoBERTa"
             raise ValueError(f"model: expected {expected}, got {type(model).__name__}: choose one of those")
+        check_direction("model", model)
         if args.max_seq_length > (limit := count_positions(model)):
             expected = f"expected at most {limit}, the limit of {args.pretrained_model_name}"
             raise ValueError(f"max_seq_length: {expected}, got {args.max_seq_length}: lower it")
+        if odd := [name for name, weights in model.state_dict().items() if not is_sound({}, {name: weights})]:
+            found = f"got nan or inf in {odd[0]}: copy the encoder once more, or take another"
+            raise ValueError(f"model: expected weights that are numbers, {found}")
         # from_pretrained returns evaluation mode, and Lightning leaves a model in the mode it finds: no dropout; and
         # it returns the precision of the file, but weights of 16 bits would lose small steps
         self.model = model.float().train()

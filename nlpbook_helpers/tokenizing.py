@@ -228,6 +228,8 @@ def check_tokenizer(model_or_config: Any, tokenizer: Any) -> None:
         # a folder by its last part: where it lies on this machine is nobody's business
         model, own = (Path(one.name_or_path).name or type(one).__name__ for one in (config, tokenizer))
         remedy = f"load model ({model}) and tokenizer ({own}) from the same name"
+        if tokenizer.vocab_size <= rows < ids:
+            remedy = "tokens were added to it: model.resize_token_embeddings(len(tokenizer)) makes room, then save both"
         raise ValueError(f"expected a tokenizer that belongs to the model, {problem}: {remedy}")
 
 

@@ -27,6 +27,7 @@ from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError, load_chec
 from nlpbook_helpers.classifier import Classifier, load_tokenizer
 from nlpbook_helpers.corpora import make_corpus
 from nlpbook_helpers.download import download_downstream_dataset
+from nlpbook_helpers.encoders import check_weights
 from nlpbook_helpers.evaluation import LOGS_NAME, EvaluationReport, evaluate
 from nlpbook_helpers.features import ClassificationDataset, data_collator
 from nlpbook_helpers.restoring import Figures
@@ -249,6 +250,7 @@ def train(args: ClassificationTrainArguments) -> Path | None:
     modes = ("train", "val") if " val_" in args.monitor else ("train",)
     data = {mode: ClassificationDataset(args, corpus, tokenizer, mode) for mode in modes}
     test = _read_test_file(args, corpus, tokenizer, data["train"].folder)
+    check_weights(args.pretrained_model_name)
     logger.info("loading %s", Path(args.pretrained_model_name).name)
     model = AutoModelForSequenceClassification.from_pretrained(
         args.pretrained_model_name, num_labels=corpus.num_labels, ignore_mismatched_sizes=True

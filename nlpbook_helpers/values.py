@@ -45,6 +45,8 @@ UNKNOWN = "mostly unknown to the tokenizer"
 HTML_CODE = re.compile(r"&(?:[lg]t|amp|quot|nbsp|apos|#\d{2,5});")
 LONE_JOINER = re.compile(r"(?<=[\w\s])\u200d|\u200d(?=[\w\s]|$)")  # which joins no symbols
 HANGUL = re.compile("[가-힣]")
+LOST = re.compile(r"\?{2,}\s+\?{2,}")  # words of which a database's connection has left the lengths
+MULTI_HOT = re.compile(r"[01]([\s,;|]+[01])+")
 SEPARATOR = re.compile(r"\s*[|;,/+&·ㆍ・、_]\s*")
 MULTI_LABEL = (
     "several labels a text are multi-label classification (transformers' problem_type). Leave one a row, or "
@@ -64,7 +66,7 @@ class MissingColumnsError(CorpusError):
     def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str], found: Sequence[str] = ()) -> None:
         usual, others = set(chain(*chain(*USUAL_COLUMNS.values()))), [name for name in columns if name not in found]
         likely = [name for name in others if name.lower() in usual] or others or list(columns)
-        remedy = f"name those to read, perhaps {likely}{'' if len(list(filter(None, columns))) > 1 else FIRST}"
+        remedy = f"name those to read, perhaps {likely}{'' if usual & {*map(str.lower, columns)} else FIRST}"
         super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
         self.columns = list(columns)
 
@@ -80,13 +82,13 @@ def is_blank(text: str) -> bool:
 
 
 def is_garbled(text: str) -> bool:
-    """Say whether Korean was read in another encoding before: "Á¤¸»" was "정말", and � what nobody could read."""
+    """Say whether Korean was read in another encoding before: "Á¤¸»" was "정말", and � or ?? ?? is lost."""
     if not text.isascii() and not HANGUL.search(text):
         for read_as, meant in product(("latin-1", "cp1252"), ("utf-8", "cp949")):
             with suppress(UnicodeError):
                 if 4 * len(HANGUL.findall(text.encode(read_as).decode(meant))) > len("".join(text.split())):
                     return True
-    return "\ufffd" in text
+    return "\ufffd" in text or LOST.search(text) is not None
 
 
 def find_doubt(texts: Sequence[str], is_unknown: bool = False) -> str:
@@ -174,13 +176,16 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
         logger.warning("%s: %s numbers are classes of their own; %s", place, f"{len(counts):,}", remedy)
     parts = {label: [*filter(None, SEPARATOR.split(plain[label].strip("[](){}")))] for label in counts}
     holders = Counter(part for found in parts.values() for part in set(found))
+    is_multi_hot = all(map(MULTI_HOT.fullmatch, counts))
+    names = {label.strip("# ") for label in counts}
     for label, found in parts.items():
         is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
         # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
         is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
         if all(map(str.isdecimal, found)):  # "5/5" is a rating, unless 5 is a class too
             is_joined = len(found) > 1 and counts.keys() >= set(found)
-        if is_list or is_joined or len(words := re.split(r"[\s#]+", label)) > 1 and counts.keys() >= set(words):
+        words = [*filter(None, re.split(r"[\s#]+", label))]
+        if is_multi_hot or is_list or is_joined or len(words) > 1 and names >= set(words):
             raise CorpusError(f"{place}: expected one label a row, got {label!r}: {MULTI_LABEL}")
 
 

@@ -1,10 +1,12 @@
 """What a reader may set, and what they are told when it is wrong."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from nlpbook_helpers import Classifier, load_tokenizer, prepare_training, read_rows
 from nlpbook_helpers.arguments import ClassificationDeployArguments, ClassificationTrainArguments
 from nlpbook_helpers.checkpoints import CheckpointError
 from nlpbook_helpers.runtime import get_cache_dir
@@ -38,7 +40,9 @@ from nlpbook_helpers.runtime import get_cache_dir
         ({"resume_minutes": -1}, "resume_minutes: expected a number from 0"),
         ({"cpu_workers": -1}, "cpu_workers: expected a whole number from 0"),
         ({"class_weights": [1, 0]}, r"class_weights: expected 'balanced', or a list of a number .*, got \[1, 0"),
-        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a list of a number above 0 .*got 'even'"),
+        ({"class_weights": "even"}, "class_weights: expected 'balanced', or a list of a number from .*got 'even'"),
+        ({"class_weights": [1e300, 1]}, r"class_weights: .* from 1e-9 to 1e9 for each label, got \[1e\+300"),
+        ({"class_weights": [1e-300, 1]}, r"class_weights: .* from 1e-9 to 1e9 for each label, got \[1e-300"),
         ({"scheduler": "step"}, "scheduler: expected one of exponential, linear, cosine, got 'step'"),
         ({"early_stopping_patience": 0}, "early_stopping_patience: expected a whole number from 1 to 10,000, got 0"),
         ({"warmup_ratio": 1}, "warmup_ratio: expected a number from 0.0 to 0.9, got 1"),
@@ -73,11 +77,45 @@ def test_a_user_without_a_home_is_told_what_to_set(tmp_path, monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", no_home)
     with pytest.raises(ValueError, match="downstream_corpus_root_dir: this user has no home .*NLPBOOK_CORPUS_DIR"):
         ClassificationTrainArguments()
-    assert get_cache_dir().name == "nlpbook"
+    for name in ("NLPBOOK_CACHE_DIR", "NLPBOOK_CORPUS_DIR"):
+        monkeypatch.setenv(name, "")  # as if it were not set
+    assert get_cache_dir() == Path(tempfile.gettempdir()) / "nlpbook"
+    with pytest.raises(ValueError, match="downstream_corpus_root_dir: this user has no home"):
+        ClassificationTrainArguments()
+    (tmp_path / "mine.csv").write_text("text,label\n" + "영화,1\n배우,0\n" * 5, encoding="utf-8")
+    prepare_training(tmp_path / "mine.csv", downstream_model_dir=tmp_path)  # which needs no folder of corpora
+    for refused in (
+        lambda: Classifier.from_checkpoint("~/x"),
+        lambda: ClassificationTrainArguments("~/x", downstream_corpus_root_dir="."),
+        lambda: ClassificationTrainArguments(downstream_corpus_root_dir=".", downstream_model_dir="~"),
+        lambda: list(read_rows("~/x", [])),
+        lambda: load_tokenizer("~no-such-user/x"),
+    ):
+        with pytest.raises(ValueError, match="expected a path whose home folder is known, got '~.*': give the whole"):
+            refused()
+    with pytest.raises(ValueError, match="expected a file at ~x.csv, found none"):
+        list(read_rows("~x.csv", []))
     monkeypatch.setenv("NLPBOOK_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("NLPBOOK_CORPUS_DIR", str(tmp_path))
     assert get_cache_dir() == tmp_path
     assert ClassificationTrainArguments().downstream_corpus_root_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("adapter_config.json", "an adapter: merge it with its model"),
+        ("modules.json", "a model of sentence-transformers: give the folder"),
+        ("model.pt", "a pickle of weights alone: write them with model.save_pretrained"),
+        ("pytorch_model.bin", "a pickle of weights alone: write them with model.save_pretrained"),
+    ],
+)
+def test_a_folder_of_another_program_is_called_what_it_is(file, sentence, tmp_path):
+    (tmp_path / file).touch()
+    with pytest.raises(CheckpointError, match=f"an encoder's folder, got .*: it holds {sentence}"):
+        ClassificationTrainArguments(str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"no checkpoint .* found in .*: it holds {sentence}"):
+        Classifier.from_checkpoint(tmp_path)
 
 
 def test_deploying_needs_a_folder_or_a_file(tmp_path):

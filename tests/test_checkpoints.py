@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nlpbook_helpers import CheckpointError, ClassificationDeployArguments, Classifier, get_embedded_path
-from nlpbook_helpers.checkpoints import find_best_checkpoint, load_checkpoint, pack_weights, save_checkpoint
+from nlpbook_helpers.checkpoints import load_checkpoint, pack_weights, save_checkpoint
+from nlpbook_helpers.choosing import find_best_checkpoint
 
 NAN = float("nan")
 
@@ -38,6 +39,22 @@ def test_a_checkpoint_of_the_book_is_judged_by_its_name(tmp_path):
     for name in ("epoch=0-val_loss=0.31", "epoch=1-val_loss=0.28", "epoch=2-val_loss=0.28-v1"):
         save(tmp_path / f"{name}.ckpt")
     assert find_best_checkpoint(tmp_path).name == "epoch=1-val_loss=0.28.ckpt"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["epoch=1-val_acc=0.90", "epoch=0-val_acc=0.80", "epoch=2-val_acc=0.00"],
+        ["epoch=1-val_loss=0.20 (1)", "epoch=0-val_loss=0.30", "epoch=2-val_loss=0.25 - Copy"],
+        ["val_loss=0.20-val_acc=0.50", "val_loss=0.30-val_acc=0.90"],
+        ["b-val_macro_f1=0.5-v1", "a-val_macro_f1=0.4"],
+    ],
+    ids=["accuracy", "copies", "loss first", "F1"],
+)
+def test_any_figure_in_a_name_is_read_also_of_a_copy(tmp_path, names):
+    for name in names:
+        save(tmp_path / f"{name}.ckpt")
+    assert find_best_checkpoint(tmp_path).name == f"{names[0]}.ckpt"
 
 
 @pytest.mark.parametrize(

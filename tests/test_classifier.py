@@ -1,5 +1,6 @@
 """A checkpoint becomes a classifier, or one clear sentence."""
 
+import copy
 import inspect
 import json
 import pickle
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pytest
 import torch
 from reviews import REVIEWS
+from safetensors.torch import save_file
 from transformers import (
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -24,7 +26,7 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, export, load_tokenizer
+from nlpbook_helpers import CheckpointError, Classifier, NsmcCorpus, check_tokenizer, export, load_tokenizer
 from nlpbook_helpers.classifier import make_answer_keys
 from nlpbook_helpers.corpora import ClassificationExample
 
@@ -291,7 +293,8 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
     make_model(hidden_size=16).bert.save_pretrained(tmp_path / "small")
     tokenizer.save_pretrained(tmp_path / "small")
     with pytest.raises(
-        CheckpointError, match=r"bare\.ckpt .*size mismatch.*pass the pretrained_model_name that it was"
+        CheckpointError,
+        match=r"bare\.ckpt .*size mismatch.*the encoder that it was trained from, if that is not .*small, or",
     ):
         Classifier.from_checkpoint(save_bare(), pretrained_model_name=str(tmp_path / "small"))
     torch.save({"state_dict": make_model().bert.state_dict()}, tmp_path / "encoder.ckpt")
@@ -308,7 +311,8 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"labels": ["0"], "label_names": ["하나", "둘"]}, r"found .* of labels \['0'\]"),
         ({"label_names": ["하나", " "]}, "expected 2 label names to read, one per output, found"),
         ({"label_names": ["\u200b", "둘"]}, "expected 2 label names to read, one per output, found"),
-        ({"text_columns": ["a", "b", "c"]}, "expected one text_column or two"),
+        ({"text_columns": ["a", "b", "c"]}, "expected one text_column for documents or two"),
+        ({"task": "pair-classification"}, r"got .*document.* and the task pair-classification: correct what is wrong"),
         ({"config": "{}"}, "does not make a classifier"),
         ({"config": "no json"}, "does not make a classifier"),
         ({"config": '["bert"]'}, "does not make a classifier"),
@@ -321,7 +325,7 @@ def test_weights_that_do_not_fit_are_named(save_bare, tmp_path, make_model, toke
         ({"config": '{"model_type": "funnel", "block_sizes": [1000000, 1000000]}'}, "got over 3,000 parts"),
         ({"config": '{"model_type": "bert", "x": {"y": [{"num_layers": 1000000000}]}}'}, "num_layers of at most 1,000"),
         ({"config": '{"model_type": "convbert"}'}, "expected the .* numbers of ConvBertForSequenceCl"),
-        ({"text_columns": ["a"] * 10**5}, "expected one text_column or two"),
+        ({"text_columns": ["a"] * 10**5}, "expected one text_column for documents or two"),
         ({"tokenizer_files": {"tokenizer.json": torch.zeros(9, dtype=torch.uint8)}}, "does not make a classifier"),
         ({"tokenizer_files": {}}, "does not make a classifier"),
         ({"max_seq_length": -3}, "max_seq_length: expected at least 5 tokens, got -3"),
@@ -402,6 +406,12 @@ def test_a_folder_of_three_labels_takes_a_pair_only_if_they_are_of_pairs(
     model.save_pretrained(tmp_path / "three")
     tokenizer.save_pretrained(tmp_path / "three")
     assert Classifier.from_checkpoint(tmp_path / "three").input_names == inputs
+
+
+def test_a_folder_without_its_tokenizer_is_refused(make_model, tmp_path):
+    make_model(num_labels=2).save_pretrained(tmp_path / "bare")
+    with pytest.raises(CheckpointError, match="bare: expected the files of a tokenizer beside the model's, found none"):
+        Classifier.from_checkpoint(tmp_path / "bare")
 
 
 def test_what_is_no_encoder_is_refused_by_its_name(tmp_path, tokenizer):
@@ -500,6 +510,31 @@ def test_a_tokenizer_without_its_settings_is_refused(tmp_path):
     settings.unlink()
     with pytest.raises(ValueError, match="words of its own, .*, are unknown: is its tokenizer_config.json there"):
         Classifier.from_checkpoint(folder)
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module.model.", "net.", "model._orig_mod.", "_orig_mod.model."])
+def test_weights_are_known_whatever_a_task_called_its_model(prefix, make_model, encoder_dir, tmp_path):
+    model = make_model()
+    torch.save({"state_dict": {prefix + name: one for name, one in model.state_dict().items()}}, tmp_path / "a.ckpt")
+    weights = Classifier.from_checkpoint(tmp_path / "a.ckpt", encoder_dir).model.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+
+
+def test_complex_weights_are_refused(make_model, tokenizer, tmp_path):
+    model = make_model()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    weights = model.state_dict() | {"classifier.weight": model.classifier.weight.data.to(torch.complex64)}
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"expected real .* complex ones in classifier\.weight"):
+        Classifier.from_checkpoint(tmp_path)
+
+
+def test_added_tokens_without_embeddings_are_said_to_be_so(make_model, tokenizer):
+    longer = copy.deepcopy(tokenizer)
+    longer.add_tokens(["새말"])
+    with pytest.raises(ValueError, match=r"tokens were added to it: model\.resize_token_embeddings"):
+        check_tokenizer(make_model(), longer)
 
 
 def test_a_tokenizer_of_another_encoder_is_refused(make_model, tokenizer, tmp_path):

@@ -261,6 +261,9 @@ def test_a_class_of_one_row_and_a_text_with_two_labels_are_said(tmp_path, caplog
         (["1:02:03", "0:30:00", "1 day, 0:00:00"] * 3, "got 3 dates such as .*regression"),
         (["기쁨", "슬픔", "기쁨·슬픔"] * 3, "expected one label a row, got '기쁨·슬픔': several labels"),
         (["기쁨", "슬픔", "슬픔_기쁨"] * 3, "expected one label a row, got '슬픔_기쁨'"),
+        (["#기쁨", "#슬픔", "#기쁨 #슬픔"] * 3, "expected one label a row, got '#기쁨 #슬픔'"),
+        (["1,0,1", "0,1,1", "0,0,1"] * 3, "expected one label a row, got '1,0,1'"),
+        (["1 0 1", "0 1 1"] * 3, "expected one label a row, got '1 0 1'"),
         ([' "pos"', ' "neg"'] * 3, "in quote marks: delete the marks, or the spaces"),
     ],
 )
@@ -297,10 +300,19 @@ def test_many_numbers_and_odd_texts_are_said(tmp_path, caplog):
     assert "train.csv: 3 of 5 texts are numbers: see whether these are the texts" in caplog.text
 
 
-@pytest.mark.parametrize(("meant", "read_as"), [("cp949", "latin-1"), ("utf-8", "latin-1"), ("cp949", "cp1252")])
+@pytest.mark.parametrize(
+    ("meant", "read_as"),
+    [
+        ("cp949", "latin-1"),
+        ("utf-8", "latin-1"),
+        ("cp949", "cp1252"),
+        ("ascii", "ascii"),
+    ],  # the last loses all: ?? ?????
+)
 def test_texts_that_were_saved_in_the_wrong_encoding_are_said(tmp_path, caplog, meant, read_as):
     words = "Café Müller, ¡très bien!"  # which is as it should be
-    rows = ["정말 재미있는 영화".encode(meant).decode(read_as, "ignore"), words, "좋다 ÄÖÜ", words, "글"]
+    saved = "정말 재미있는 영화".encode(meant, "replace").decode(read_as, "ignore")
+    rows = [saved, words, "좋다 ÄÖÜ 정말??", words, "글"]
     (tmp_path / "train.csv").write_text(
         "text,label\n" + "".join(f'"{row}",a\n"{row}!",b\n' for row in rows[1:]), "utf-8"
     )

@@ -74,11 +74,14 @@ def test_what_is_mistyped_gets_a_hint_and_status_2(arguments, sentence, capsys):
     ("arguments", "sentence"),
     [
         (["serve", "--checkpoint", "."], r"no checkpoint \(\*\.ckpt\) found in \.: run the training notebook first"),
+        (["serve", "--checkpoint", ""], r"checkpoint: expected a file, a folder or a shipped name, as doccls, got ''"),
         (["serve", "--checkpoint", "docls"], r"docls.*not there"),
         (["serve", "--checkpoint", "docls", "--port", "70000"], r"expected a port from 0 to 65535, got 70000"),
         (["serve", "--checkpoint", "docls", "--key", "short"], r"expected a key of 8 or more letters"),
         (["predict", "--checkpoint", "doccls", "--input", "gone.csv", "--output", "out.csv"], r"gone\.csv"),
         (["export", "--checkpoint", ".", "--output", "out"], r"no checkpoint"),
+        (["train", "a.csv", "--resume", "false"], r"expected labelled files, got 'false', .*as --no-resume"),
+        (["train", "s3://bucket/x.csv"], r"expected some on this machine, got s3://bucket/x\.csv: download it"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_status_1(arguments, sentence, capsys, tmp_path, monkeypatch):
@@ -250,6 +253,29 @@ def test_ctrl_c_while_it_trains_is_no_traceback(make_args, tmp_path):
 def test_a_number_is_never_rounded(arguments, capsys):
     assert main(arguments) == 2
     assert f"expected a whole number, got '{arguments[-1]}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "weights"),
+    [(["1", "2.5"], [1.0, 2.5]), (["balanced"], "balanced"), (["1", "--class_weights", "3"], [1, 3])],
+)
+def test_all_class_weights_are_heard_whatever_follows(typed, weights, monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr("nlpbook_helpers.train", lambda args: given.update(vars(args)))
+    (tmp_path / "args.json").write_text('{"downstream_corpus_name": "nsmc-sample"}')
+    assert main(["train", str(tmp_path / "args.json"), "--class_weights", *typed, "--seed", "1"]) == 0
+    assert (given["class_weights"], given["seed"]) == (weights, 1)
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [("CHECKPOINT", "--checkpoint requires an argument"), ("OVERWRITE", "gone.csv"), ("MAX_SEQ_LENGTH", "gone.csv")],
+)
+def test_an_empty_variable_is_not_set(variable, sentence, monkeypatch, capsys):
+    monkeypatch.setenv(f"NLPBOOK_PREDICT_{variable}", "")
+    given = [] if variable == "CHECKPOINT" else ["--checkpoint", "doccls"]
+    main(["predict", *given, "--input", "gone.csv", "--output", "out.csv"])
+    assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["NLPBOOK_TRAIN_EPOCH", "NLPBOOK_PREDICT_INPUTS", "NLPBOOK_EXPORT_ONYX"])

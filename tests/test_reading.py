@@ -122,7 +122,19 @@ def test_a_missing_file_or_column_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "encoding",
-    ["cp949", "euc-kr", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "iso2022_kr"],
+    [
+        "cp949",
+        "euc-kr",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "utf-32-le",
+        "utf-32-be",
+        "iso2022_kr",
+        "johab",
+        "utf-7",
+    ],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_another_encoding_is_named_and_read_when_asked(tmp_path, encoding, name):

@@ -28,8 +28,8 @@ def test_every_public_name_is_there_and_others_are_named():
 
 
 ROOMS = (
-    "checkpoints", "arguments", "tpu", "runtime", "download", "corpora", "cleaning", "features", "task", "evaluation",
-    "classifier", "ordering", "resuming", "trainer",
+    "checkpoints", "choosing", "arguments", "tpu", "runtime", "download", "corpora", "cleaning", "features", "task",
+    "evaluation", "classifier", "ordering", "resuming", "trainer",
 )  # fmt: skip
 
 

@@ -1,8 +1,10 @@
 """A file is scored row by row: nothing lost, nothing twice, whatever happens to it."""
 
 import csv
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nlpbook_helpers import Classifier, CorpusError, ScoringError, read_rows, score_file
+from nlpbook_helpers import Classifier, CorpusError, ScoringError, read_rows, score_file, scoring
 from nlpbook_helpers.corpora import ClassificationExample
 
 PROBABILITIES = ["probability_negative", "probability_positive"]
@@ -389,6 +391,21 @@ def test_home_is_found_and_a_long_name_taken(classifier, tmp_path, monkeypatch):
     write_csv(tmp_path / "in.csv", ["정말"])
     score_file(classifier, "~/in.csv", f"~/{'가' * 78}.csv")
     assert (tmp_path / f"{'가' * 78}.csv").is_file()
+
+
+def test_in_a_log_a_line_comes_while_the_first_batch_is_being_scored(monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    monkeypatch.setattr(scoring, "SILENT_SECONDS", 0)
+
+    def score():
+        end = time.monotonic() + 10
+        while "5/9" not in said.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+        yield from ()
+
+    scoring._keep_answers(score(), 9, 5)
+    assert re.match(r" *56%.* 5/9 .*\n", said.getvalue())
 
 
 def test_json_has_no_number_that_is_none(classifier, tmp_path):

@@ -18,11 +18,14 @@ from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 from transformers import AutoModelForSequenceClassification as AutoModel
 from transformers import (
     BartConfig,
+    BertConfig,
     BloomConfig,
     CTRLConfig,
     DebertaConfig,
+    ElectraConfig,
     GPT2Config,
     LlamaConfig,
+    ModernBertDecoderConfig,
     OPTConfig,
     RobertaConfig,
     T5Config,
@@ -221,6 +224,28 @@ def test_what_is_no_loader_is_refused_by_name(make_args, fit, loaders, name):
 def test_what_is_no_encoder_is_refused(config, make_args):
     model = AutoModel.from_config(config)
     with pytest.raises(ValueError, match=f"model: expected an encoder .*such as BERT.*got {type(model).__name__}"):
+        nlpbook.ClassificationTask(model, make_args())
+
+
+@pytest.mark.parametrize("kind", [BertConfig, ElectraConfig, RobertaConfig, ModernBertDecoderConfig])
+def test_an_encoder_that_reads_as_a_decoder_is_refused(kind, make_args, tmp_path, tokenizer):
+    settings = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8, **SMALL}
+    model = AutoModel.from_config(kind(**settings | {"is_decoder": True, "classifier_bias": True, "pad_token_id": 0}))
+    with pytest.raises(
+        ValueError, match=f"model: expected an encoder, got {type(model).__name__} as a decoder: set is_"
+    ):
+        nlpbook.ClassificationTask(model, make_args())
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "saved")
+    with pytest.raises(ValueError, match="saved: expected an encoder, got .* as a decoder: set is_decoder to false"):
+        nlpbook.Classifier.from_checkpoint(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_encoder_s_own_weights_are_named_where_they_are_no_numbers(value, make_args, make_model):
+    model = make_model()
+    model.bert.encoder.layer[0].output.dense.weight.data[0, 0] = value
+    with pytest.raises(ValueError, match=r"model: expected weights that are .* in bert\.encoder\.layer\.0\.output"):
         nlpbook.ClassificationTask(model, make_args())
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from nlpbook_helpers.checkpoints import METADATA_KEY, CheckpointError
+from nlpbook_helpers.embedded import expand_home
 from nlpbook_helpers.exporting.onnx import write_graph
 from nlpbook_helpers.restoring import FIGURES, Restored, restore
 from nlpbook_helpers.runtime import create
@@ -48,7 +49,7 @@ def export(
         FileExistsError: The folder is not empty, or with `overwrite` holds more than an export.
         QuantizationError: The model has no ONNX graph that answers alike.
     """
-    folder = Path(folder).expanduser().resolve()
+    folder = Path(expand_home(folder)).resolve()
     _check_target(folder, overwrite)
     parts = restore(checkpoint, pretrained_model_name, trust_remote_code=trust_remote_code)
     try:

@@ -5,6 +5,7 @@ so that its size says where a killed run goes on; when all are there, the rows a
 """
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -15,6 +16,7 @@ from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Literal
 
 import torch
@@ -29,7 +31,7 @@ from nlpbook_helpers.scoring.inputs import Job, ScoringError, get_refused_path, 
 
 __all__ = ["ScoringError", "score_file"]
 
-SECONDS_BETWEEN_LINES = 30  # of progress in a log, where a bar would be thousands of them
+SILENT_SECONDS, SECONDS_BETWEEN_LINES = 2, 30  # in a log, where a bar would be thousands of lines
 
 
 def score_file(
@@ -151,9 +153,22 @@ def _begin(folder: Path, jobs: list[Job], run: dict[str, Any], overwrite: bool) 
 
 
 def _keep_answers(scored: Scored, total: int | None, done: int) -> None:
-    """Write answers as they come, with a bar on a terminal, in a log or a notebook a line of it now and then."""
-    wait = 0 if sys.stderr.isatty() else SECONDS_BETWEEN_LINES
-    with closing(scored), tqdm(total=total, initial=done, unit=" rows", mininterval=wait or 0.1, delay=wait) as bar:
-        for batch, answers in scored:
-            write_answers(batch, answers)
-            bar.update(len(batch.rows))
+    """Write answers as they come, with a bar on a terminal; in a log or a notebook with a line of it now and then."""
+    is_seen, ended = sys.stderr.isatty(), Event()
+    with closing(scored), tqdm(total=total, initial=done, unit=" rows", delay=0 if is_seen else math.inf) as bar:
+        if not is_seen:
+            Thread(target=_say_now_and_then, args=(bar, ended), daemon=True).start()
+        try:
+            for batch, answers in scored:
+                write_answers(batch, answers)
+                bar.update(len(batch.rows))
+        finally:
+            ended.set()
+
+
+def _say_now_and_then(bar: tqdm, ended: Event) -> None:
+    """Print how far it is, also while a batch takes long; nothing of what is short."""
+    wait = SILENT_SECONDS
+    while not ended.wait(wait):
+        wait = SECONDS_BETWEEN_LINES
+        print(bar, file=sys.stderr, flush=True)

@@ -174,7 +174,7 @@ def _find_text_columns(classifier: Classifier, paths: Sequence[Path], read: Any)
     known = ", ".join(dict.fromkeys("+".join(names) for names in usual if names))
     expected = f"expected rows with text columns of a usual name ({known}), found {list(row)}"
     nested = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    remedy = f"; write each object of {nested[0]!r} as a row" if nested else FIRST if len(row) == 1 else ""
+    remedy = f"; write each object of {nested[0]!r} as a row" if nested else FIRST
     raise CorpusError(f"{paths[0]}: {expected}: name them (text_columns=[…], --text-columns){remedy}")
 
 
