@@ -63,9 +63,8 @@ def guess_encoding(sample: bytes) -> str | None:
         likely = "iso2022_kr" if b"\x1b$" in sample else "utf-8" if is_utf8 else "cp949"
         # bytes of one of these are often some of another too, but rare syllables and signs there
         rivals = ("utf-8", "utf-7") if sample.isascii() and b"+" in sample else ("cp949", "johab")
-        likely = (
-            max(rivals, key=lambda name: _count_usual(_decode_sample(sample, name))) if likely in rivals else likely
-        )
+        if likely in rivals:
+            likely = max(rivals, key=lambda name: _count_usual(_decode_sample(sample, name)))
     # a character of value 0 stands in what is no text, such as an archive
     return None if likely != "utf-8" and {"\ufffd", "\0"} & {*_decode_sample(sample, likely)} else likely
 

@@ -53,11 +53,7 @@ def prepare_training(files: Sequence[str | Path], **given: Any) -> Classificatio
     if not paths:
         raise CorpusError("files: expected one at least, got none: name a labelled file")
     _check_given(given)
-    if (name := paths[0].name).split(".")[0] == "train":  # as many are called, such as a page's corrections
-        name = paths[0].resolve().parent.name or name
-    model_dir = Path(expand_home(given.get("downstream_model_dir") or _find_free_folder(name.split(".")[0])))
-    if model_dir.is_file():
-        raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
+    name, model_dir = _choose_place(paths[0], given.get("downstream_model_dir"))
     header, rows = _gather(paths, given)
     _write(model_dir, model_dir / "corpus" / name / "train.csv", header, rows)
     encoder = given.get("pretrained_model_name") or _choose_encoder()
@@ -105,6 +101,16 @@ def _gather(paths: Sequence[Path], given: dict[str, Any]) -> tuple[list[str], li
 
 def _strip(row: ClassificationExample) -> tuple[str, ...]:
     return tuple((text or "").strip() for text in row[:2])
+
+
+def _choose_place(path: Path, given: str | None) -> tuple[str, Path]:
+    """Return what to call a file's corpus, and the folder to train in."""
+    if (name := path.name).split(".")[0] == "train":  # as many are called, such as a page's corrections
+        name = path.resolve().parent.name or name
+    model_dir = Path(expand_home(given or _find_free_folder(name.split(".")[0])))
+    if model_dir.is_file():
+        raise CorpusError(f"downstream_model_dir: expected a folder, got a file: {model_dir}")
+    return name, model_dir
 
 
 def _find_free_folder(name: str) -> Path:

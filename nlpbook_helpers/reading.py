@@ -136,10 +136,7 @@ def _read_separated(
     header, held = next(lines, ""), []
     if header.lstrip("\ufeff ")[:1] in ("{", "["):
         raise CorpusError(f"{path} is JSON, expected a table: end its name with .jsonl")
-    # Excel writes semicolons where the comma is a decimal sign
-    kinds = {mark: next(csv.reader([header], delimiter=mark), []) for mark in (usual, ",", ";", "\t", "|")}
-    found = {mark: {normalize_text(name).strip(" \ufeff") for name in names} for mark, names in kinds.items()}
-    delimiter = delimiter or max(found, key=lambda mark: (found[mark] >= set(columns), len(kinds[mark])))
+    delimiter = delimiter or _choose_delimiter(header, columns, usual)
     how = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
     reader = csv.reader(_hold(chain([header], lines), held), delimiter=delimiter, strict=True, quoting=how)
     names, marks = [normalize_text(name).strip(" \ufeff") for name in next(reader, [])], (set[str](), set[str]())
@@ -172,6 +169,13 @@ def _read_separated(
             reason = f"expected a row, got several from line {first} on between two quotes; {UNQUOTED}"
             row = BadRow(reason, raw="".join(held))
         yield reader.line_num, row
+
+
+def _choose_delimiter(header: str, columns: Sequence[str], usual: str) -> str:
+    """Return what separates the columns asked for, or else most: where commas are decimal, Excel writes semicolons."""
+    kinds = {mark: next(csv.reader([header], delimiter=mark), []) for mark in (usual, ",", ";", "\t", "|")}
+    found = {mark: {normalize_text(name).strip(" \ufeff") for name in names} for mark, names in kinds.items()}
+    return max(found, key=lambda mark: (found[mark] >= set(columns), len(kinds[mark])))
 
 
 def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:

@@ -120,11 +120,8 @@ class ClassificationTrainer(Trainer):
         is_kept = settings.pop("enable_checkpointing", None) is not False
         if not is_kept:
             rank_zero_only(print)("enable_checkpointing=False: no checkpoint is kept, nor what a training goes on from")
-        self._args, self._is_kept, self._best = (
-            args,
-            is_kept and not settings["fast_dev_run"],
-            _make_model_checkpoint(args),
-        )
+        self._args, self._best = args, _make_model_checkpoint(args)
+        self._is_kept = is_kept and not settings["fast_dev_run"]
         self._kept, self._ended = TrainingState(args, self._is_kept), (0, 0)
         callbacks = [*([self._best] if is_kept else ()), *settings.pop("callbacks"), self._kept]
         super().__init__(callbacks=callbacks, **settings)

@@ -117,8 +117,7 @@ def plan_jobs(
         read: `read_rows`, told how to read.
     """
     is_folder, text_columns = source.is_dir(), [text_columns] if isinstance(text_columns, str) else text_columns
-    if not is_folder:
-        source = reading.find_file(source)
+    source = source if is_folder else reading.find_file(source)
     if is_folder == (output.suffix.lower() in OUTPUT_SUFFIXES):
         expected = "a folder, as the input is one" if is_folder else f"a file, one of {OUTPUT_SUFFIXES}"
         raise ScoringError(f"output: expected {expected}, got {output}: name another")
