@@ -198,7 +198,7 @@ def run_call(page: Any, place: str, key: str = "ACCESS_KEY") -> str:
     """Run a call that the page shows, with a key if there is one; return what it says."""
     command = ["sh", "-c"] if place.endswith("curl") else [sys.executable, "-c"]
     code = page.locator(f"#{place}").text_content().replace("ACCESS_KEY", key)
-    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=60, encoding="utf-8")
+    done = subprocess.run([*command, code], capture_output=True, text=True, timeout=120, encoding="utf-8")
     return done.stdout + done.stderr
 
 

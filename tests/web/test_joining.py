@@ -125,7 +125,7 @@ def test_without_its_library_metrics_say_what_to_install() -> None:
         "answer = get_web_service_app(lambda sentence: {}).test_client().get('/metrics')\n"
         "print(answer.status_code, answer.json['error']['code'], answer.json['error']['message'].encode())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("501 no_metrics") and "pip install prometheus-client" in done.stdout, done.stderr
 
 

@@ -122,7 +122,7 @@ def test_no_message_is_worth_an_error(run: str) -> None:
         f"threading.Timer(1, _thread.interrupt_main).start() if 'run' in '{run}' else None\n{run}"
     )
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
     expected = "serve(app) can give a public address" if "run" in run else 'Serving "\\ubb38'
     assert expected in done.stdout and "UnicodeEncodeError" not in done.stderr
 
