@@ -166,8 +166,8 @@ class CsvCorpus:
         return path
 
     def _infer_labels(self, path: Path) -> None:
-        counts, names, row = Counter[str](), dict[str, str](), {}
-        for line, row in read_rows(path, [self.label_column], keep_errors=self.skip_bad_rows, **self.reading):
+        counts, names, row, columns = Counter[str](), dict[str, str](), {}, [*self.text_columns, self.label_column]
+        for line, row in read_rows(path, columns, keep_errors=self.skip_bad_rows, **self.reading):
             try:
                 label = normalize_label(row.get(self.label_column))
             except CorpusError as error:
@@ -181,7 +181,7 @@ class CsvCorpus:
             if len(counts) > MAX_INFERRED_LABELS:
                 break
         if row and not counts and self.label_column not in row:  # of JSON, whose rows may differ
-            raise MissingColumnsError(str(path), [self.label_column], list(row))
+            raise MissingColumnsError(str(path), [self.label_column], list(row), columns)
         place = f"{path}, column {self.label_column!r}"
         check_that_classes(place, counts)
         warn_of_odd(place, counts)

@@ -14,7 +14,7 @@ from typing import Any
 from nlpbook_helpers.arguments import make_object
 from nlpbook_helpers.decoding import SAMPLE_BYTES, decode
 from nlpbook_helpers.embedded import expand_home
-from nlpbook_helpers.values import FIRST, NUMBERED, SPACED, CorpusError, MissingColumnsError, normalize_text
+from nlpbook_helpers.values import FIRST, NUMBERED, QUOTED, SPACED, CorpusError, MissingColumnsError, normalize_text
 
 Row = Mapping[str, Any]
 NumberedRows = Iterator[tuple[int, Row]]
@@ -142,7 +142,7 @@ def _read_separated(
     names, marks = [normalize_text(name).strip(" \ufeff") for name in next(reader, [])], (set[str](), set[str]())
     while names and not names[-1]:  # Excel's empty columns at the end
         names.pop()
-    _check_columns(f"{path}, line 1", names, columns)
+    _check_columns(f"{path}, line 1", names, columns, SPACED if quoting else QUOTED)
     while True:
         held.clear()
         first = reader.line_num + 1
@@ -161,6 +161,7 @@ def _read_separated(
         if len(row) < len(names) or any(values[len(names) :]):
             remedy = SPACED if f'{delimiter} "' in "".join(held) else f": quote texts that hold {delimiter!r}"
             remedy += ", or correct the row" if len(names) > 1 else FIRST
+            remedy = QUOTED if not quoting and any(value[:1] == '"' for value in values) else remedy
             row = BadRow(f"expected {len(names)} columns, got {len(values)}{remedy}", row, "".join(held))
         if len(held) == 1 and min(map(len, marks)) < 1_000:
             marks[0].add(values[0].strip())
@@ -185,11 +186,11 @@ def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:
         yield line
 
 
-def _check_columns(place: str, found: Sequence[str], columns: Sequence[str]) -> None:
+def _check_columns(place: str, found: Sequence[str], columns: Sequence[str], unquote: str = "") -> None:
     if len(set(found)) != len(found):
         raise CorpusError(f"{place}: expected different column names, found {list(found)}: rename one")
     if quoted := [name for name in found if len(name) > 1 and name[0] == name[-1] == '"']:
-        raise CorpusError(f"{place}: expected names of columns, found {quoted}{SPACED}")
+        raise CorpusError(f"{place}: expected names of columns, found {quoted}{unquote}")
     if missing := [name for name in columns if normalize_text(name) not in found]:
         raise MissingColumnsError(place, missing, found, columns)
     if bad := [name for name in found if any("\ud800" <= char <= "\udfff" for char in name)]:

@@ -23,6 +23,7 @@ FIRST = (
     "add that line, or delete what stands above it"
 )
 SPACED = ": delete the spaces before quote marks, which are part of the text there"
+QUOTED = ": these quotes enclose texts: read the file with quoting=True (without --no-quoting)"
 MAX_INFERRED_LABELS = 1_000  # a column with more different values holds texts or numbers, not labels
 # As programs write that there is none, or a worksheet that it has failed.
 MISSING_LABEL = re.compile(
@@ -61,12 +62,16 @@ class CorpusError(ValueError):
 
 
 class MissingColumnsError(CorpusError):
-    """A file lacks a column that was asked for; `columns` are its own, of which `found` were asked for too."""
+    """A file lacks a column that was asked for; `columns` are its own, `asked` all that were, a label's the last."""
 
-    def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str], found: Sequence[str] = ()) -> None:
-        usual, others = set(chain(*chain(*USUAL_COLUMNS.values()))), [name for name in columns if name not in found]
-        likely = [name for name in others if name.lower() in usual] or others or list(columns)
-        remedy = f"name those to read, perhaps {likely}{'' if usual & {*map(str.lower, columns)} else FIRST}"
+    def __init__(self, place: str, missing: Sequence[str], columns: Sequence[str], asked: Sequence[str] = ()) -> None:
+        usual, others = set(chain(*chain(*USUAL_COLUMNS.values()))), [name for name in columns if name not in asked]
+        texts = [name for name in others if name.lower() in usual]
+        has_texts = len(asked) > 1 and [*missing] == [asked[-1]]
+        is_header = has_texts or usual & {*map(str.lower, columns)}
+        likely = (not has_texts and texts) or others
+        remedy = f"name those to read, perhaps {likely}" if likely else "add it, or name another"
+        remedy += "" if is_header else FIRST
         super().__init__(f"{place}: expected columns {missing}, found {columns}: {remedy}")
         self.columns = list(columns)
 
@@ -174,12 +179,13 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
     if len(numbers) > max(10, 0.9 * len(counts)):
         remedy = "where they are amounts, to estimate them is regression: round them, or choose another label_column"
         logger.warning("%s: %s numbers are classes of their own; %s", place, f"{len(counts):,}", remedy)
-    parts = {label: [*filter(None, SEPARATOR.split(plain[label].strip("[](){}")))] for label in counts}
+    bare = {label: HTML_CODE.sub("", plain[label]) for label in counts}  # whose signs separate nothing
+    parts = {label: [*filter(None, SEPARATOR.split(bare[label].strip("[](){}")))] for label in counts}
     holders = Counter(part for found in parts.values() for part in set(found))
     is_multi_hot = all(map(MULTI_HOT.fullmatch, counts))
     names = {label.strip("# ") for label in counts}
     for label, found in parts.items():
-        is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in label or ";" in label)
+        is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in bare[label] or ";" in bare[label])
         # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
         is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
         if all(map(str.isdecimal, found)):  # "5/5" is a rating, unless 5 is a class too

@@ -147,6 +147,7 @@ def test_a_corpus_that_makes_no_sense_is_refused_at_once(changes):
             ["긍정\u00ad", "긍정 \u200b", "\u200e부정\u202c", "부정", "ＡＢ", "AB", "\u3000A\u200dB"],
             ["AB", "긍정", "부정"],
         ),
+        (["A&amp;B", "R&amp;D", "A&amp;B"], ["A&amp;B", "R&amp;D"]),  # whose signs separate nothing
         ([10, 2, 1], ["1", "2", "10"]),
         (["문의 (일반)", "불만 (일반)", "문의 (일반)"], ["문의 (일반)", "불만 (일반)"]),
     ],

@@ -106,6 +106,22 @@ def test_a_malformed_file_is_named_with_its_line(tmp_path, name, content, messag
         list(read_rows(write(tmp_path / name, content), ["sentence"]))
 
 
+@pytest.mark.parametrize(
+    ("content", "quoting", "message"),
+    [
+        ("text,sentiment\n비,1\n", True, r"found \['text', 'sentiment'\]: .*perhaps \['sentiment'\]$"),
+        ("id,review,text,kind\n1,눈,비,1\n", True, r"perhaps \['id', 'review', 'kind'\]$"),
+        ("text\n비\n", True, r"columns \['label'\], found \['text'\]: add it, or name another$"),
+        ("id,document,label\n1,비,1\n", True, r"columns \['text'\], found .* perhaps \['document'\]$"),
+        ('text,label\n"비, 눈",1\n', False, r"got 3: these quotes enclose texts: .*quoting=True"),
+        ('"text","label"\n"비","1"\n', False, r"names of columns, found .*: these quotes enclose texts"),
+    ],
+)
+def test_what_a_training_file_lacks_is_named(tmp_path, content, quoting, message):
+    with pytest.raises(CorpusError, match=message):
+        list(read_rows(write(tmp_path / "a.csv", content), ["text", "label"], quoting=quoting))
+
+
 def test_a_missing_file_or_column_is_named(tmp_path):
     with pytest.raises(CorpusError, match=r"expected a file at .*no.csv, found none"):
         list(read_rows(tmp_path / "no.csv", ["sentence"]))

@@ -1,5 +1,6 @@
 """A file is scored row by row: nothing lost, nothing twice, whatever happens to it."""
 
+import codecs
 import csv
 import io
 import json
@@ -168,6 +169,18 @@ def test_other_ways_to_write_a_file_are_named(classifier, tmp_path, encoding, qu
     assert not list(tmp_path.glob("out*"))
     summary = score_file(classifier, tmp_path / "in.tsv", tmp_path / "out.tsv", encoding=encoding, quoting=quoting)
     assert summary.startswith("scored 2 rows")
+    # for Excel, which shows Korean wrongly without the mark
+    assert (tmp_path / "out.tsv").read_bytes().startswith(codecs.BOM_UTF8) == (encoding != "utf-8")
+
+
+def test_a_file_keeps_the_mark_of_excel(classifier, tmp_path):
+    write_csv(tmp_path / "in.csv", ["정말"])
+    for encoding in ("utf-8", "utf-8-sig"):
+        source = tmp_path / f"{encoding}.csv"
+        source.write_text((tmp_path / "in.csv").read_text("utf-8"), encoding)
+        score_file(classifier, source, tmp_path / "out.csv", overwrite=True)
+        assert (tmp_path / "out.csv").read_bytes().startswith(codecs.BOM_UTF8) == (encoding == "utf-8-sig")
+        assert read(tmp_path / "out.csv")[0]["text"] == "정말"
 
 
 REFUSED = [

@@ -111,7 +111,7 @@ def _write_rows(job: Job, file: BinaryIO, rows: Iterator[dict[str, Any]]) -> Non
     elif suffix == ".jsonl":
         file.writelines(f"{_to_json(row)}\n".encode() for row in rows)
     else:
-        with io.TextIOWrapper(file, "utf-8", newline="") as text:
+        with io.TextIOWrapper(file, job.encoding, newline="") as text:
             dialect = "excel-tab" if suffix == ".tsv" else "excel"
             table = csv.DictWriter(text, job.schema.names, dialect=dialect, lineterminator="\n")
             table.writeheader()

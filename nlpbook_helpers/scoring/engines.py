@@ -94,7 +94,8 @@ def _start_ray(address: str | None) -> Any:
     except ImportError as error:
         raise ScoringError(f'engine "ray": {error}: pip install "ray[data]"') from error
     except Exception as error:  # Ray raises Exception itself, when its processes do not start in time for example
-        remedy = f"correct the address {address}" if address else "try again"
+        remedy = f"correct the address {address}, or set RAY_AUTH_MODE=token if that cluster asks for a token"
+        remedy = remedy if address else "try again"
         raise ScoringError(f"Ray cannot start ({error}): {remedy}, or choose engine 'local'") from error
 
 

@@ -1,5 +1,6 @@
 """Which rows are scored, and where do their answers go? All that can be refused is refused before the first row."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -44,6 +45,7 @@ class Job:
         text_columns: Names of the texts' columns.
         labels: Names of the model's outputs, in their order.
         schema: Of the output: the input's columns, all of them text unless it is Parquet, and those that are added.
+        encoding: Of the output, if it is CSV or TSV.
         read: `read_rows`, told how to read.
     """
 
@@ -53,6 +55,7 @@ class Job:
     text_columns: tuple[str, ...]
     labels: tuple[str, ...]
     schema: pa.Schema
+    encoding: str
     read: Callable[..., NumberedRows]
 
     @property
@@ -136,13 +139,21 @@ def plan_jobs(
         if target.suffix.lower() not in OUTPUT_SUFFIXES:
             target = target.with_name(f"{target.name}.jsonl")
         schema = _make_schema(path, columns, classifier.labels, read)
-        jobs.append(Job(path, target, folder / name, columns, tuple(classifier.labels), schema, read))
+        encoding = _choose_encoding(path, read.keywords["encoding"])
+        jobs.append(Job(path, target, folder / name, columns, tuple(classifier.labels), schema, encoding, read))
     written = Counter(chain.from_iterable((job.output, get_refused_path(job.output)) for job in jobs))
     if twice := [str(path) for path, times in written.items() if times > 1]:
         raise ScoringError(f"output: expected a file for each input, got {twice} for two: rename one of the inputs")
     if len(os.fsencode(get_refused_path(output).name)) > MOST_NAME_BYTES or not is_folder and output.is_dir():
         raise ScoringError(f"output: expected the name of a file, at most 240 bytes long, got {output}: name another")
     return jobs
+
+
+def _choose_encoding(path: Path, encoding: str) -> str:
+    """Return UTF-8, with the mark that Excel needs to show Korean if the input has it or is in an older encoding."""
+    with path.open("rb") as file:
+        is_plain = codecs.lookup(encoding).name == "utf-8" and not file.read(3).startswith(codecs.BOM_UTF8)
+    return "utf-8" if is_plain else "utf-8-sig"
 
 
 def get_refused_path(output: Path) -> Path:
