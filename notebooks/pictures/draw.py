@@ -7,6 +7,7 @@ drawn 480 units wide with letters of 15 and more, so that a telephone's 360 pixe
 """
 
 import sys
+from math import exp
 
 from canvas import (
     BLUE,
@@ -26,9 +27,9 @@ from canvas import (
 
 def draw_review_to_answer() -> Picture:
     """리뷰 한 줄이 답이 되는 여덟 단계: 리뷰, 토큰, 번호, 벡터, 모두가 서로를 살피는
-    어텐션, (CLS) 벡터, 점수, 소프트맥스를 거친 확률.
+    어텐션, (CLS) 벡터와 그것을 다듬는 pooler, 분류 층이 낸 점수, 소프트맥스를 거친 확률.
     """
-    picture = Picture(748)
+    picture = Picture(806)
     left, step = 112, 59
     middles = [left + step * column + step / 2 - 2 for column in range(6)]
     rows = {
@@ -38,8 +39,8 @@ def draw_review_to_answer() -> Picture:
         "④ 벡터": 268,
         "⑤ 어텐션": 376,
         "⑥ [CLS]": 494,
-        "⑦ 점수": 592,
-        "⑧ 확률": 680,
+        "⑦ 점수": 650,
+        "⑧ 확률": 738,
     }
     for name, y in rows.items():
         picture.text(16, y, name, bold=True, at="start")
@@ -70,35 +71,79 @@ def draw_review_to_answer() -> Picture:
             )
     picture.box(left + 12, 362, 328, 30, "#ffffff", STRONG[PLAIN])
     picture.text(left + 176, 377, "모두가 서로를 살핌 · 여러 층 되풀이", size=16)
+    picture.line(middles[0], 534, middles[0], 554, STRONG[ORANGE], 2, arrow=True)
+    picture.cell(left, 558, 78, 34, "pooler", fill=ORANGE, size=15)
+    picture.text(left + 90, 575, "한 번 더 다듬는 작은 층", size=15, color=QUIET, at="start")
     for x in (left + 86, left + 266):
-        picture.line(middles[0], 534, x, 570, STRONG[ORANGE], 2, arrow=True)
-    picture.text(left + 206, 547, "분류 층", color=QUIET, at="start")
+        picture.line(middles[0], 592, x, 628, STRONG[ORANGE], 2, arrow=True)
+    picture.text(left + 250, 606, "분류 층", color=QUIET, at="start")
     for x, name, score, share, fill in (
         (left, "부정", "−1.2", 0.03, PLAIN),
         (left + 180, "긍정", "2.3", 0.97, GREEN),
     ):
-        picture.cell(x, 574, 172, 36, f"{name} {score}", fill=fill)
-        picture.line(x + 86, 612, x + 86, 654, arrow=True)
-        picture.box(x, 660, 172, 40, "#ffffff")
+        picture.cell(x, 632, 172, 36, f"{name} {score}", fill=fill)
+        picture.line(x + 86, 670, x + 86, 712, arrow=True)
+        picture.box(x, 718, 172, 40, "#ffffff")
         bar = STRONG[PLAIN] if fill == PLAIN else fill
-        picture.box(x, 660, 172 * share, 40, bar, bar)
-        picture.box(x, 660, 172, 40, "none", STRONG[fill])
-        picture.text(x + 86, 680, f"{name} {share:.0%}", bold=True)
-    picture.text(left + 176, 632, "소프트맥스", color=QUIET)
-    picture.text(
-        left,
-        724,
-        "토큰과 숫자는 설명을 위한 보기입니다.",
-        size=15,
-        color=QUIET,
-        at="start",
-    )
+        picture.box(x, 718, 172 * share, 40, bar, bar)
+        picture.box(x, 718, 172, 40, "none", STRONG[fill])
+        picture.text(x + 86, 738, f"{name} {share:.0%}", bold=True)
+    picture.text(left + 176, 690, "소프트맥스", color=QUIET)
+    note = "토큰과 숫자는 설명을 위한 보기입니다."
+    picture.text(left, 782, note, size=15, color=QUIET, at="start")
     return picture
 
 
 def _draw_vector(picture: Picture, x: float, y: float, fill: str) -> None:
     for row in range(4):
         picture.box(x - 14, y + 19 * row, 28, 19, fill, radius=2)
+
+
+def draw_attention_step() -> Picture:
+    """어텐션 한 번: 토큰 하나의 query를 네 토큰의 key와 곱해 점수 넷을 얻고, 소프트맥스로 합이
+    1인 무게로 바꾸어, 그 무게대로 네 토큰의 value를 섞어 새 벡터를 만드는 그림.
+    """
+    picture = Picture(700)
+    scores = {"[CLS]": 1.0, "연기": 2.2, "##가": 0.4, "좋다": -0.2}
+    powers = [exp(score) for score in scores.values()]
+    weights = [power / sum(powers) for power in powers]
+    middles = [162 + 88 * column for column in range(4)]
+    asking = middles[2]
+    names = {"토큰": 70, "query": 142, "key": 238, "점수": 334, "무게": 422, "value": 512, "새 벡터": 632}
+    picture.text(16, 24, "머리 하나가 토큰 하나(##가)를 고쳐 쓰는 길", bold=True, at="start")
+    for name, y in names.items():
+        picture.text(16, y, name, bold=True, at="start")
+    for name, y in (("찾는 것", 164), ("가진 것", 260), ("건네줄 것", 534)):
+        picture.text(16, y, name, size=15, color=QUIET, at="start")
+    picture.line(asking, 92, asking, 120, STRONG[ORANGE], 2, arrow=True)
+    _draw_row(picture, asking, 124, ORANGE)
+    for x, (token, score), weight in zip(middles, scores.items(), weights, strict=True):
+        fill = ORANGE if x == asking else BLUE
+        picture.cell(x - 38, 50, 76, 40, token, fill=fill)
+        picture.line(asking, 160, x, 216, STRONG[ORANGE], 2, arrow=True)
+        _draw_row(picture, x, 220, BLUE)
+        picture.line(x, 258, x, 310, arrow=True)
+        picture.cell(x - 38, 314, 76, 40, f"{score:.1f}".replace("-", "−"))
+        picture.line(x, 356, x, 398, arrow=True)
+        picture.box(x - 38, 402, 76, 40, "#ffffff", STRONG[PLAIN])
+        picture.box(x - 38, 402, 76 * weight, 40, ORANGE, ORANGE)
+        picture.box(x - 38, 402, 76, 40, "none", STRONG[ORANGE])
+        picture.text(x, 422, f"{weight:.2f}", bold=True)
+        _draw_row(picture, x, 494, GREEN)
+        picture.line(x, 534, asking, 606, STRONG[GREEN], 1 + 9 * weight)
+    picture.box(184, 270, 220, 24, "#ffffff", "#ffffff")
+    picture.box(214, 364, 160, 24, "#ffffff", "#ffffff")
+    picture.text(294, 282, "query와 곱하고 √길이로 나눔", size=15, color=QUIET)
+    picture.text(294, 376, "소프트맥스: 합이 1", size=15, color=QUIET)
+    picture.text(294, 468, "무게만큼 value를 섞음", size=15, color=QUIET)
+    _draw_row(picture, asking, 612, ORANGE)
+    picture.text(124, 676, "숫자는 설명을 위한 보기입니다.", size=15, color=QUIET, at="start")
+    return picture
+
+
+def _draw_row(picture: Picture, x: float, y: float, fill: str) -> None:
+    for column in range(4):
+        picture.box(x - 38 + 19 * column, y, 19, 36, fill, radius=2)
 
 
 def draw_padding_and_mask() -> Picture:
@@ -143,7 +188,7 @@ def draw_three_splits() -> Picture:
     """학습용은 매개변수를 고칠 때만, 검증용은 체크포인트를 고를 때만, 시험용은
     마지막 점수를 낼 때만 본다는 표.
     """
-    picture = Picture(412)
+    picture = Picture(436)
     columns = (
         ("학습", "train", BLUE),
         ("검증", "validation", ORANGE),
@@ -168,7 +213,8 @@ def draw_three_splits() -> Picture:
                 picture.cell(x - 38, y - 20, 76, 40, "본다", fill=columns[column][2], bold=True)
             else:
                 picture.cell(x - 38, y - 20, 76, 40, "안 본다", fill="#ffffff", color=QUIET)
-    picture.text(16, 384, "시험은 모든 것을 고른 뒤에 한 번만 엽니다.", color=QUIET, at="start")
+    picture.text(16, 384, "시험은 모든 것을 고른 뒤에 엽니다. 그 점수로는", color=QUIET, at="start")
+    picture.text(16, 408, "아무것도 고르지 않습니다.", color=QUIET, at="start")
     return picture
 
 
@@ -374,6 +420,7 @@ def _draw_path(asked: str, bars: int) -> Picture:
 # A drawing's docstring is its alternative text: who cannot see the picture hears it.
 PICTURES = {
     "review-to-answer": draw_review_to_answer,
+    "attention-step": draw_attention_step,
     "padding-and-mask": draw_padding_and_mask,
     "three-splits": draw_three_splits,
     "three-relations": draw_three_relations,

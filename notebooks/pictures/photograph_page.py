@@ -51,7 +51,7 @@ def photograph_page(browser: Any, url: str, fields: Mapping[str, str]) -> bytes:
     page.evaluate("document.activeElement.blur()")
     page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
     end = page.locator(".legend").bounding_box()
-    height = end["y"] + end["height"] + 24  # the answer and why; what is below repeats
+    height = end["y"] + end["height"] + 8  # the answer and why: what is below repeats
     clip = {"x": 0, "y": 0, "width": WIDTH, "height": height}
     picture = page.screenshot(full_page=True, clip=clip)
     page.close()
