@@ -220,23 +220,26 @@ def draw_three_splits() -> Picture:
 
 def draw_pair_segments() -> Picture:
     """(CLS) 전제 (SEP) 가설 (SEP)로 이은 한 줄: 토큰 벡터에 0번 또는 1번 유형의 벡터를
-    더해 모델에 넣고, 가설의 토큰은 전제의 토큰을 직접 본다.
+    더한 벡터를 모델에 넣고, 가설의 토큰은 전제의 토큰을 직접 본다.
     """
     picture = Picture(382)
     tokens = ("[CLS]", "동생은", "책을", "샀다", "[SEP]", "책을", "샀다", "[SEP]")
-    width, left = 56, 18
+    width, left = 49, 78
     middles = [left + width * column + width / 2 - 2 for column in range(len(tokens))]
+    for y, name in ((142, "토큰"), (226, "유형"), (310, "더한")):
+        picture.text(44, y - 9, name, size=14, color=QUIET)
+        picture.text(44, y + 9, "벡터", size=14, color=QUIET)
     picture.text(18, 26, "가설의 토큰이 전제의 토큰을 직접 봅니다", bold=True, at="start")
     for start, end, rise in ((5, 2, 62), (6, 3, 46)):
         picture.arc(middles[start], middles[end], 118, rise, STRONG[ORANGE])
     for column, (x, token) in enumerate(zip(middles, tokens, strict=True)):
         kind = int(column > 4)
         fill = ORANGE if kind else BLUE
-        picture.cell(x - 26, 122, 52, 40, token, fill=fill, size=15)
+        picture.cell(x - 23, 122, 46, 40, token, fill=fill, size=13)
         picture.text(x, 184, "+", size=20, color=QUIET)
-        picture.cell(x - 26, 206, 52, 40, f"{kind}번", fill=fill, bold=True)
+        picture.cell(x - 23, 206, 46, 40, f"{kind}번", fill=fill, bold=True)
         picture.text(x, 268, "=", size=20, color=QUIET)
-        picture.cell(x - 26, 290, 52, 40, "", fill=fill)
+        picture.cell(x - 23, 290, 46, 40, "", fill=fill)
         for row in range(3):
             picture.line(
                 x - 16,
@@ -246,8 +249,8 @@ def draw_pair_segments() -> Picture:
                 STRONG[fill],
                 3,
             )
-    picture.text(18 + width * 2.5, 356, "전제 (유형 0)", bold=True, color=STRONG[BLUE])
-    picture.text(18 + width * 6.5, 356, "가설 (유형 1)", bold=True, color=STRONG[ORANGE])
+    picture.text(left + width * 2.5, 356, "전제 (유형 0)", bold=True, color=STRONG[BLUE])
+    picture.text(left + width * 6.5, 356, "가설 (유형 1)", bold=True, color=STRONG[ORANGE])
     return picture
 
 
