@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from nlpbook_helpers.corpora import ClassificationExample, get_short_names
+from nlpbook_helpers.corpora import ClassificationExample
 from nlpbook_helpers.encoders import load_tokenizer as load_tokenizer  # a public name of this room
 from nlpbook_helpers.features import predict_probabilities
 from nlpbook_helpers.restoring import Restored, restore
 from nlpbook_helpers.runtime import supports_bfloat16
 from nlpbook_helpers.tokenizing import Features, encode_examples, find_mostly_unknown
-from nlpbook_helpers.values import find_doubt, is_blank, normalize_text
+from nlpbook_helpers.values import find_doubt, get_short_names, is_blank, normalize_text
 
 Backend = Literal["auto", "torch", "onnx"]
 DECIMALS = {1: 4, 2: 2}  # of the probabilities in the book's answers

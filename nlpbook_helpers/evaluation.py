@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from nlpbook_helpers.arguments import PLACES
-from nlpbook_helpers.corpora import get_short_names
 from nlpbook_helpers.embedded import expand_home
 from nlpbook_helpers.features import ClassificationDataset, predict_probabilities
+from nlpbook_helpers.values import get_short_names
 
 if TYPE_CHECKING:  # both take a second to import, which a deployed classifier need not spend
     import pandas as pd

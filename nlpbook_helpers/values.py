@@ -219,3 +219,9 @@ def warn_of_odd(place: str, counts: Counter[str]) -> None:
 def sort_numbers_first(label: str) -> tuple[bool, float, str]:
     """Sort -1 before 0, "2" before "10", and numbers before words."""
     return (False, float(label), label) if NUMBER.fullmatch(label) else (True, 0.0, label)
+
+
+def get_short_names(label_name: str) -> tuple[str, str]:
+    """Split "긍정 (positive)" into ("긍정", "positive"); a name without English in brackets is both."""
+    found = re.fullmatch(r"(.*?) \(([\x00-\x7f]*)\)", label_name)
+    return (found[1], found[2]) if found else (label_name, label_name)

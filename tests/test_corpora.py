@@ -14,11 +14,10 @@ from nlpbook_helpers.corpora import (
     CsvCorpus,
     KlueNLICorpus,
     NsmcCorpus,
-    get_short_names,
     make_corpus,
 )
 from nlpbook_helpers.download import REMOTE_FILES, compute_git_blob_id
-from nlpbook_helpers.values import show_label
+from nlpbook_helpers.values import get_short_names, show_label
 
 PAIRS = [
     {"guid": "1", "premise": "비가 온다.", "hypothesis": "날이 맑다.", "gold_label": "contradiction", "author": "x"},
@@ -252,6 +251,19 @@ def test_a_class_of_one_row_and_a_text_with_two_labels_are_said(tmp_path, caplog
     (tmp_path / "train.csv").write_text("text,label\n굿,0\n굿,1\n굿,1\n별로,0\n", encoding="utf-8")
     CsvCorpus().get_examples(tmp_path, "train")
     assert "1 of 4 texts are there before, with another label" in caplog.text
+
+
+def test_texts_of_the_training_file_are_said_where_they_are_tested_on(tmp_path, caplog):
+    write(tmp_path, ["0", "1"] * 50)  # texts of their own
+    texts = (tmp_path / "train.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    corpus = CsvCorpus()
+    corpus.get_examples(tmp_path, "train")
+    for mode, leaked in (("test", 6), ("val", 5)):
+        new = [f"새 글 {number},1\n" for number in range(100 - leaked)]
+        (tmp_path / f"{mode}.csv").write_text("".join([*texts[: leaked + 1], *new]), encoding="utf-8")
+        corpus.get_examples(tmp_path, mode)
+    assert "test.csv: 6 of 100 texts are in the training file too: see whether" in caplog.text
+    assert caplog.text.count("training file too") == 1
 
 
 @pytest.mark.parametrize(
