@@ -61,6 +61,8 @@ SKIPPED = {
         "klue-traces",
         "cell-062",
         "cell-064",
+        "mistakes-overlap",
+        "eight",
     ]
     + [
         "moved",
@@ -70,6 +72,7 @@ SKIPPED = {
         "klue-means",
         "klue-plot",
         "meaning",
+        "meaning-fair",
         "meaning-heat",
         "four-premises",
         "four-again",

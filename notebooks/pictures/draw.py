@@ -223,7 +223,7 @@ def draw_pair_segments() -> Picture:
     더한 벡터를 모델에 넣고, 가설의 토큰은 전제의 토큰을 직접 본다.
     """
     picture = Picture(382)
-    tokens = ("[CLS]", "동생은", "책을", "샀다", "[SEP]", "책을", "샀다", "[SEP]")
+    tokens = ("[CLS]", "동생은", "책을", "읽었다", "[SEP]", "책을", "읽었다", "[SEP]")
     width, left = 49, 78
     middles = [left + width * column + width / 2 - 2 for column in range(len(tokens))]
     for y, name in ((142, "토큰"), (226, "유형"), (310, "더한")):
@@ -345,13 +345,13 @@ def draw_shrinking() -> Picture:
 
 def draw_three_relations() -> Picture:
     """전제가 참인 장면들의 모임이 가설이 참인 장면들의 모임 안에 통째로 들면 참, 따로
-    떨어지면 거짓, 걸쳐 있으면 중립이라는 그림 셋.
+    떨어지면 거짓, 걸쳐 있으면 중립이고, 거꾸로 가설의 모임이 전제의 모임 안에 들어도 중립이라는 그림 넷.
     """
-    picture = Picture(500)
+    picture = Picture(640)
     rows = (
         (24, GREEN, "참", "전제가 참이면", "가설도 늘 참", 34),
-        (176, ORANGE, "거짓", "둘이 함께 참일", "수는 없음", -112),
-        (328, BLUE, "중립", "참일 수도", "거짓일 수도", -36),
+        (172, ORANGE, "거짓", "둘이 함께 참일", "수는 없음", -112),
+        (320, BLUE, "중립", "참일 수도", "거짓일 수도", -36),
     )
     for y, fill, name, first, second, shift in rows:
         hypothesis = 182 if shift < -100 else 112
@@ -360,10 +360,53 @@ def draw_three_relations() -> Picture:
         premise = 56 if shift < -100 else 112 + shift
         picture.box(premise, y + 18, 92, 58, fill, radius=28)
         picture.text(premise + 46, y + 47, "전제", bold=True)
-        picture.text(356, y + 26, name, size=20, bold=True, at="start")
-        picture.text(356, y + 58, first, at="start")
-        picture.text(356, y + 84, second, at="start")
-    picture.text(16, 478, "테두리 안: 그 문장이 참인 장면을 모두 모은 것", color=QUIET, at="start")
+        _say_relation(picture, y, name, first, second)
+    picture.box(112, 468, 160, 112, BLUE, radius=40)
+    picture.text(192, 564, "전제", bold=True)
+    picture.box(146, 486, 92, 58, "none", stroke=STRONG[BLUE], radius=28)
+    picture.text(192, 515, "가설", color=STRONG[BLUE], bold=True)
+    _say_relation(picture, 468, "이것도 중립", "참일 수도", "거짓일 수도")
+    picture.text(16, 616, "테두리 안: 그 문장이 참인 장면을 모두 모은 것", color=QUIET, at="start")
+    return picture
+
+
+def _say_relation(picture: Picture, y: float, name: str, first: str, second: str) -> None:
+    picture.text(356, y + 26, name, size=20, bold=True, at="start")
+    picture.text(356, y + 58, first, at="start")
+    picture.text(356, y + 84, second, at="start")
+
+
+def draw_two_questions() -> Picture:
+    """두 물음의 나무와 혼동 행렬의 아홉 칸. 먼저 정해지는지를 물어 아니면 중립이고, 정해지면 맞는지를 물어
+    참과 거짓으로 간다. 첫째 물음은 아홉 칸을 모두 쓰고, 둘째 물음은 참과 거짓의 줄과 칸이 만나는 네 칸만 쓴다.
+    """
+    picture = Picture(580)
+    picture.line(240, 66, 120, 110, QUIET, 2, arrow=True)
+    picture.line(240, 66, 368, 110, QUIET, 2, arrow=True)
+    picture.line(120, 158, 66, 202, QUIET, 2, arrow=True)
+    picture.line(120, 158, 174, 202, QUIET, 2, arrow=True)
+    picture.cell(128, 20, 224, 46, "1. 정해지는가?", fill=ORANGE, size=18, bold=True)
+    picture.cell(32, 114, 176, 44, "2. 맞는가?", fill=BLUE, size=18, bold=True)
+    picture.cell(316, 114, 104, 44, "중립", size=18, bold=True)
+    picture.cell(20, 206, 92, 42, "참", size=18, bold=True)
+    picture.cell(128, 206, 92, 42, "거짓", size=18, bold=True)
+    for x, y, word in ((150, 84, "예"), (326, 84, "아니요"), (70, 178, "예"), (180, 178, "아니요")):
+        picture.text(x, y, word, size=15, color=QUIET)
+    names = ("참", "거짓", "중립")
+    left, top = 116, 320
+    picture.text(left + 166, top - 46, "모델의 답", bold=True)
+    picture.text(36, top + 78, "정답", bold=True)
+    for row, truth in enumerate(names):
+        picture.text(left + 112 * row + 54, top - 18, truth)
+        picture.text(left - 26, top + 54 * row + 25, truth)
+        for column in range(3):
+            x, y, is_first = left + 112 * column, top + 54 * row, 2 in (row, column)
+            words = "둘째: 맞음" if row == column else "둘째: 틀림"
+            if is_first:
+                words = "첫째: 맞음" if row == column else "첫째: 틀림"
+            picture.cell(x, y, 108, 50, words, fill=ORANGE if is_first else BLUE, bold=row == column)
+    picture.text(16, 512, "주황: 첫째 물음에서 끝난 칸", color=STRONG[ORANGE], at="start")
+    picture.text(16, 538, "파랑: 첫째 물음은 맞고, 둘째 물음까지 온 칸", color=STRONG[BLUE], at="start")
     return picture
 
 
@@ -374,16 +417,23 @@ def draw_request_path() -> Picture:
     return _draw_path("글을 적고 분석하기를 누릅니다", bars=1)
 
 
+REFUSALS = ("401 열쇠 없음", "413 너무 김", "422 칸이 빔")
+
+
 def draw_pair_request_path() -> Picture:
     """브라우저에 적은 전제와 가설이 서버에 가서 검사를 받고, 추론 함수 안에서 토큰, 점수, 세 확률이
-    되어, JSON으로 돌아와 막대 셋이 되는 길. 열쇠가 없거나 한 칸이라도 비었으면 모델까지 가지 못한다.
+    되어, JSON으로 돌아와 막대 셋이 되는 길. 열쇠가 없으면 401, 글이 너무 길면 413, 칸이 비었으면 422로
+    돌려보내 모델까지 가지 못한다. 함수 안에서는 토크나이저가 번호를, 모델이 점수를, 소프트맥스가 확률을 낸다.
     """
-    picture = _draw_path("전제와 가설을 적고 분석하기를 누릅니다", bars=3)
+    picture = _draw_path("전제와 가설을 적고 분석하기를 누릅니다", bars=3, codes=REFUSALS)
     picture.text(164, 248, "premise, hypothesis", size=15, color=QUIET, at="start")
     return picture
 
 
-def _draw_path(asked: str, bars: int) -> Picture:
+STEPS, RESULTS = ("토크나이저", "모델", "소프트맥스"), ("번호", "점수", "확률")
+
+
+def _draw_path(asked: str, bars: int, codes: tuple[str, ...] = ()) -> Picture:
     picture = Picture(560)
     picture.box(16, 20, 448, 72, BLUE, radius=12)
     picture.text(32, 42, "브라우저", size=18, bold=True, at="start")
@@ -395,19 +445,14 @@ def _draw_path(asked: str, bars: int) -> Picture:
     picture.text(82, 166, "serve(app)", size=15, color=QUIET, at="start")
     picture.cell(32, 188, 236, 44, "열쇠와 글을 검사", fill=ORANGE, bold=True)
     picture.line(272, 210, 300, 210, STRONG[ORANGE], 2, arrow=True)
-    picture.text(308, 199, "아니면 401, 413,", size=15, color=STRONG[ORANGE], at="start")
-    picture.text(308, 221, "422로 돌려보냄", size=15, color=STRONG[ORANGE], at="start")
+    refused = codes or ("아니면 401, 413,", "422로 돌려보냄")
+    for row, words in enumerate(refused):
+        y = 210 + 22 * (row - (len(refused) - 1) / 2)
+        picture.text(308, y, words, size=15, color=STRONG[ORANGE], at="start")
     picture.line(150, 236, 150, 262, QUIET, 2, arrow=True)
     picture.box(32, 266, 416, 156, GREEN, radius=10)
     picture.text(48, 290, "inference_fn", size=18, bold=True, at="start")
-    steps = ("토크나이저", "모델", "소프트맥스")
-    for column, (step, result) in enumerate(zip(steps, ("번호", "점수", "확률"), strict=True)):
-        x = 48 + 134 * column
-        picture.cell(x, 310, 112, 40, step, fill="#ffffff")
-        picture.line(x + 56, 354, x + 56, 376, QUIET, 2, arrow=True)
-        picture.text(x + 56, 396, result, bold=True)
-        if column < 2:
-            picture.line(x + 82, 390, x + 140, 354, QUIET, 2, arrow=True)
+    (_draw_line_of_steps if codes else _draw_steps)(picture)
     picture.line(150, 442, 150, 480, QUIET, 2, arrow=True)
     picture.text(164, 460, "답도 JSON", size=15, color=QUIET, at="start")
     picture.box(16, 484, 448, 60, BLUE, radius=12)
@@ -420,6 +465,28 @@ def _draw_path(asked: str, bars: int) -> Picture:
     return picture
 
 
+def _draw_steps(picture: Picture) -> None:
+    for column, (step, result) in enumerate(zip(STEPS, RESULTS, strict=True)):
+        x = 48 + 134 * column
+        picture.cell(x, 310, 112, 40, step, fill="#ffffff")
+        picture.line(x + 56, 354, x + 56, 376, QUIET, 2, arrow=True)
+        picture.text(x + 56, 396, result, bold=True)
+        if column < 2:
+            picture.line(x + 82, 390, x + 140, 354, QUIET, 2, arrow=True)
+
+
+def _draw_line_of_steps(picture: Picture) -> None:
+    x = 42
+    for column, (step, result, width) in enumerate(zip(STEPS, RESULTS, (80, 46, 82), strict=True)):
+        picture.cell(x, 326, width, 48, step, fill="#ffffff", size=15)
+        picture.line(x + width + 2, 350, x + width + 14, 350, QUIET, 2, arrow=True)
+        picture.text(x + width + 34, 350, result, bold=True)
+        x += width + 54
+        if column < 2:
+            picture.line(x, 350, x + 11, 350, QUIET, 2, arrow=True)
+            x += 16
+
+
 # A drawing's docstring is its alternative text: who cannot see the picture hears it.
 PICTURES = {
     "review-to-answer": draw_review_to_answer,
@@ -427,6 +494,7 @@ PICTURES = {
     "padding-and-mask": draw_padding_and_mask,
     "three-splits": draw_three_splits,
     "three-relations": draw_three_relations,
+    "two-questions": draw_two_questions,
     "pair-segments": draw_pair_segments,
     "request-path": draw_request_path,
     "pair-request-path": draw_pair_request_path,
