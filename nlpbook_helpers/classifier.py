@@ -164,12 +164,13 @@ class Classifier(Restored):
         rows = (text if isinstance(text, tuple | list) else (text,) for text in texts)
         examples = [self.make_example(row, position) for position, row in enumerate(rows)]
         # all are checked before the first is scored; the bar is for those who would wait longer than a moment
-        starts = tqdm(range(0, len(examples), CHUNK), "predict", delay=2, leave=False, unit_scale=CHUNK, unit="text")
         answers, unknown = [np.zeros((0, len(self.labels)), np.float32)], [np.zeros(0, bool)]
-        for start in starts:
-            features = self.encode(examples[start : start + CHUNK])
-            answers.append(predict_probabilities(self.scorer, features))
-            unknown.append(find_mostly_unknown(self.tokenizer, features))
+        with tqdm(desc="predict", total=len(examples), delay=2, leave=False, unit="text") as bar:
+            for start in range(0, len(examples), CHUNK):
+                features = self.encode(some := examples[start : start + CHUNK])
+                answers.append(predict_probabilities(self.scorer, features))
+                unknown.append(find_mostly_unknown(self.tokenizer, features))
+                bar.update(len(some))
         return np.concatenate(answers), np.concatenate(unknown)
 
     def _predict_frame(self, frame: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Measure what the lessons claim, over several seeds, and write it into them: `measure.py [01 03 klue] [--seeds 7 8 9]`.
+"""Measure what the lessons claim, over several seeds, and write it into them: `measure.py [01 03 klue claims] [--seeds 7 8]`.
 
 A notebook's own cells are run once for every seed, with nothing changed but the seed; the scores go into its cell
 `measured`, the place of a notebook with figures that no reader's run has made. In the quick profile a seed takes one
@@ -7,6 +7,8 @@ has changed.
 
 `klue`, which must be named, teaches the encoder of notebook 03 pairs of the real corpus, ever more of them, and writes
 its cell `klue-measured`. It needs `NLPBOOK_CORPUS_DIR` and five minutes of a GPU for a seed, or two hours of one core.
+`claims`, likewise, groups the answers of `paircls` to the dev file by their probability and writes `claims-measured` of
+notebook 04; nothing is learned, so one seed is as good as five.
 """
 
 import argparse
@@ -29,6 +31,7 @@ import nlpbook_helpers as nlpbook
 
 HERE = Path(__file__).parent
 KLUE_SIZES = (300, 1_200, 2_400, 4_800, 9_600, 24_998)
+CLAIMS = (0.33, 0.6, 0.8, 0.95, 1.0)  # what separates notebook 04's groups of answers
 # cells that only show something, or need Colab's magics, and on which no later cell of the measurement depends
 SKIPPED = {
     "01": [
@@ -228,11 +231,32 @@ def write_pairs(runs: list[dict[str, float]]) -> str:
     return "\n".join(["measured = {", *rows, "}"])
 
 
+def measure_claims(seed: int) -> list[tuple[int, float, float]]:
+    """Return of each group that notebook 04 makes: pairs of KLUE-NLI's dev file, probability claimed, share right."""
+    corpus, classifier = nlpbook.KlueNLICorpus(), nlpbook.Classifier.from_checkpoint("paircls")
+    examples = corpus.get_examples(Path(os.environ["NLPBOOK_CORPUS_DIR"]) / "klue-nli", "test")
+    answers = classifier.predict([example[:2] for example in examples])
+    right = answers.argmax(axis=1) == [corpus.get_labels().index(example.label) for example in examples]
+    claimed = answers.max(axis=1)
+    groups = np.digitize(claimed, CLAIMS, right=True)
+    return [
+        (int(part.sum()), float(claimed[part].mean()), float(right[part].mean()))
+        for part in (groups == number for number in range(1, len(CLAIMS)))
+    ]
+
+
+def write_claims(runs: list[list[tuple[int, float, float]]]) -> str:
+    """Return the cell's source: a row for each group."""
+    rows = [f"    ({count}, {claimed:.3f}, {right:.3f})," for count, claimed, right in runs[0]]
+    return "\n".join(["claims_measured = [", *rows, "]"])
+
+
 # what is measured, how it is written, into which cell of which notebook
 MEASURES: dict[str, tuple[Callable[[int], Any], Callable[[list], str], str, str]] = {
     "01": (measure_reviews, write_reviews, "01", "measured"),
     "03": (measure_pairs, write_pairs, "03", "measured"),
     "klue": (measure_klue, write_klue, "03", "klue-measured"),
+    "claims": (measure_claims, write_claims, "04", "claims-measured"),
 }
 
 
