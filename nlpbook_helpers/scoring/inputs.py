@@ -139,7 +139,7 @@ def plan_jobs(
         if target.suffix.lower() not in OUTPUT_SUFFIXES:
             target = target.with_name(f"{target.name}.jsonl")
         schema = _make_schema(path, columns, classifier.labels, read)
-        encoding = _choose_encoding(path, read.keywords["encoding"])
+        encoding = "utf-8-sig" if _begins_with_mark(path) else "utf-8"
         jobs.append(Job(path, target, folder / name, columns, tuple(classifier.labels), schema, encoding, read))
     written = Counter(chain.from_iterable((job.output, get_refused_path(job.output)) for job in jobs))
     if twice := [str(path) for path, times in written.items() if times > 1]:
@@ -149,11 +149,10 @@ def plan_jobs(
     return jobs
 
 
-def _choose_encoding(path: Path, encoding: str) -> str:
-    """Return UTF-8, with the mark that Excel needs to show Korean if the input has it or is in an older encoding."""
+def _begins_with_mark(path: Path) -> bool:
+    """Say whether a file begins as Excel's UTF-8 does, which shows Korean wrongly without the mark."""
     with path.open("rb") as file:
-        is_plain = codecs.lookup(encoding).name == "utf-8" and not file.read(3).startswith(codecs.BOM_UTF8)
-    return "utf-8" if is_plain else "utf-8-sig"
+        return file.read(3) == codecs.BOM_UTF8
 
 
 def get_refused_path(output: Path) -> Path:
