@@ -20,6 +20,9 @@ from nlpbook_helpers import ClassificationTrainArguments
 from nlpbook_helpers.__main__ import COMMANDS, main
 from nlpbook_helpers.arguments import get_meanings
 
+# of either a shell says 130; CPython ends itself by the signal if it came where it runs code given as a text, such as a
+# named tuple's, though the exception was handled
+INTERRUPTED = (130, -signal.SIGINT)
 has_no_sigint = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to one process")
 
 
@@ -222,7 +225,7 @@ def test_ctrl_c_while_it_loads_is_no_traceback(seconds, tmp_path):
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=60)[1].decode()
-        assert process.returncode == 130, said
+        assert process.returncode in INTERRUPTED, said
         assert said == "\nstopped\n"
 
 
@@ -236,7 +239,7 @@ def test_ctrl_c_while_it_trains_is_no_traceback(make_args, tmp_path):
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         said = process.communicate(timeout=120)[1].decode()
-        assert process.returncode == 130, said
+        assert process.returncode in INTERRUPTED, said
         assert "Traceback" not in said
         assert said.endswith("\nstopped: run again (without --overwrite), train and predict go on with what is done\n")
 
