@@ -8,14 +8,16 @@ work=$(mktemp -d)
 export PYTHONPATH=$here OMP_NUM_THREADS=1 RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 port=29500
 
-stop() {
-  ip netns pids nlpbook0 | xargs -r kill -9 || true
-  ip netns pids nlpbook1 | xargs -r kill -9 || true
-  ip netns del nlpbook0 || true
-  ip netns del nlpbook1 || true
-  rm -rf "$work"
+stop() { # also what a run that was killed has left
+  for n in 0 1; do
+    if ip netns pids nlpbook$n >"$work/pids" 2>/dev/null; then
+      xargs -r kill -9 <"$work/pids" || true
+      ip netns del nlpbook$n
+    fi
+  done
 }
-trap stop EXIT
+stop
+trap 'stop; rm -rf "$work"' EXIT
 
 for n in 0 1; do ip netns add nlpbook$n; done
 ip link add nlp0 netns nlpbook0 type veth peer name nlp1 netns nlpbook1
