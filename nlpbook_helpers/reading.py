@@ -186,7 +186,7 @@ def _hold(lines: Iterator[str], held: list[str]) -> Iterator[str]:
         yield line
 
 
-def _check_columns(place: str, found: Sequence[str], columns: Sequence[str], unquote: str = "") -> None:
+def _check_columns(place: str, found: Sequence[str], columns: Sequence[str], unquote: str = ": rename them") -> None:
     if len(set(found)) != len(found):
         raise CorpusError(f"{place}: expected different column names, found {list(found)}: rename one")
     if quoted := [name for name in found if len(name) > 1 and name[0] == name[-1] == '"']:

@@ -179,13 +179,15 @@ def check_that_classes(place: str, counts: Counter[str]) -> None:
     if len(numbers) > max(10, 0.9 * len(counts)):
         remedy = "where they are amounts, to estimate them is regression: round them, or choose another label_column"
         logger.warning("%s: %s numbers are classes of their own; %s", place, f"{len(counts):,}", remedy)
-    bare = {label: HTML_CODE.sub("", plain[label]) for label in counts}  # whose signs separate nothing
-    parts = {label: [*filter(None, SEPARATOR.split(bare[label].strip("[](){}")))] for label in counts}
+    signs = {label: HTML_CODE.sub("", plain[label]) for label in counts}  # HTML's codes separate nothing
+    parts = {label: [*filter(None, SEPARATOR.split(signs[label].strip("[](){}")))] for label in counts}
     holders = Counter(part for found in parts.values() for part in set(found))
     is_multi_hot = all(map(MULTI_HOT.fullmatch, counts))
     names = {label.strip("# ") for label in counts}
     for label, found in parts.items():
-        is_list = label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in bare[label] or ";" in bare[label])
+        is_list = (
+            label[0] + label[-1] in ("[]", "{}") or len(found) > 1 and ("|" in signs[label] or ";" in signs[label])
+        )
         # a slash, a comma or a space may be part of a name ("IT/과학"), unless its parts are labels themselves
         is_joined = len(found) > 1 and all(holders[part] > 1 for part in found)
         if all(map(str.isdecimal, found)):  # "5/5" is a rating, unless 5 is a class too

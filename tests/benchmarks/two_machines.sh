@@ -18,6 +18,7 @@ stop() { # also what a run that was killed has left
 }
 stop
 trap 'stop; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 
 for n in 0 1; do ip netns add nlpbook$n; done
 ip link add nlp0 netns nlpbook0 type veth peer name nlp1 netns nlpbook1
